@@ -1,0 +1,119 @@
+"""An ini file as typed values: every wrong one is refused with file, section, key, found and expected."""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from cyclone.errors import ConfigError
+
+_WORDS = {
+    "yes": True, "no": False, "on": True, "off": False,
+    "true": True, "false": False, "1": True, "0": False,
+}  # fmt: skip
+
+_Number = TypeVar("_Number", int, float)
+
+
+class Ini:
+    """One ini file, read once. `ini["section"]["key"]` is the text; the getters check and convert.
+
+    No interpolation (a password may hold `%`), no default section, `=` as the only delimiter, so that
+    what stands in the file is what is meant.
+    """
+
+    def __init__(self, sections: Mapping[str, Mapping[str, str]], file: str | Path | None = None) -> None:
+        self.file = file
+        self._sections = {name: dict(keys) for name, keys in sections.items()}
+
+    @classmethod
+    def read(cls, file: str | Path) -> Ini:
+        """Raises ConfigError when the file is missing, unreadable, not UTF-8 or not an ini file."""
+        parser = configparser.ConfigParser(
+            interpolation=None, strict=True, delimiters=("=",), default_section="",
+            inline_comment_prefixes=None, comment_prefixes=("#", ";"),
+        )  # fmt: skip
+        try:
+            text = Path(file).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise ConfigError("no such file; expected an ini file", file=file) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot be read: {error}", file=file) from None
+        try:
+            parser.read_string(text, source=str(file))
+        except configparser.Error as error:
+            raise ConfigError(" ".join(str(error).split()), file=file) from None
+        return cls({name: parser[name] for name in parser.sections()}, file)
+
+    def __getitem__(self, section: str) -> Mapping[str, str]:
+        try:
+            return self._sections[section]
+        except KeyError:
+            raise ConfigError("section is missing", file=self.file, section=section) from None
+
+    def __contains__(self, section: str) -> bool:
+        return section in self._sections
+
+    def sections(self) -> Mapping[str, Mapping[str, str]]:
+        return self._sections
+
+    # Getters. Each takes a default; without one the key must be there.
+
+    def text(
+        self, section: str, key: str, default: str | None = None, *, choices: tuple[str, ...] = ()
+    ) -> str:
+        value = self._raw(section, key)
+        if value is None:
+            if default is None:
+                raise self.wrong(section, key, "is missing; a value is expected")
+            return default
+        if choices and value not in choices:
+            raise self.wrong(section, key, f"found {value!r}, expected one of: {', '.join(choices)}")
+        return value
+
+    def integer(
+        self, section: str, key: str, default: int | None = None,
+        *, minimum: int | None = None, maximum: int | None = None,
+    ) -> int:  # fmt: skip
+        return self._number(section, key, default, minimum, maximum, int, "a whole number")
+
+    def seconds(
+        self, section: str, key: str, default: float | None = None,
+        *, minimum: float = 0, maximum: float | None = None,
+    ) -> float:  # fmt: skip
+        return self._number(section, key, default, minimum, maximum, float, "a number of seconds")
+
+    def boolean(self, section: str, key: str, default: bool | None = None) -> bool:
+        value = self.text(section, key, None if default is None else str(default)).lower()
+        if value not in _WORDS:
+            raise self.wrong(section, key, f"found {value!r}, expected one of: {', '.join(_WORDS)}")
+        return _WORDS[value]
+
+    def wrong(self, section: str, key: str, problem: str) -> ConfigError:
+        """The error for a value that a check of one's own has found wrong."""
+        return ConfigError(problem, file=self.file, section=section, key=key)
+
+    def _raw(self, section: str, key: str) -> str | None:
+        value = self._sections.get(section, {}).get(key)
+        return None if value is None else value.strip()
+
+    def _number(
+        self, section: str, key: str, default: _Number | None, minimum: _Number | None,
+        maximum: _Number | None, convert: type[_Number], what: str,
+    ) -> _Number:  # fmt: skip
+        text = self.text(section, key, None if default is None else str(default))
+        low = "" if minimum is None else f" from {minimum}"
+        high = "" if maximum is None else f" to {maximum}"
+        expected = f"expected {what}{low}{high}"
+        try:
+            value = convert(text)
+        except ValueError:
+            raise self.wrong(section, key, f"found {text!r}, {expected}") from None
+        # NaN is neither below nor above anything, so it is asked for what it must be.
+        if not (minimum is None or value >= minimum) or not (maximum is None or value <= maximum):
+            raise self.wrong(section, key, f"found {text}, {expected}")
+        if value != value or value in (float("inf"), float("-inf")):
+            raise self.wrong(section, key, f"found {text}, {expected}")
+        return value

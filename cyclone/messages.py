@@ -1,0 +1,338 @@
+"""The alphabet: everything that daemons and clients may say to one another, by who speaks to whom.
+
+A message may travel with an *enclosure*: a list of opaque byte strings (pickled tasks, pickled results)
+that runs parallel to one list of the message. Minds see messages only; enclosures are carried past them,
+so the master cannot be made to interpret what is inside.
+
+Times named `at` are the sender's own monotonic clock and only ever echoed back to it. Unix times are for
+people; nothing is decided by them. Messages are arrays on the wire: new fields go to the end, with a default.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from cyclone.model.lifecycle import State
+from cyclone.model.resources import Shape
+from cyclone.model.task import End, JobNumber, Policy, Token
+
+#: The first byte of every frame; a peer that speaks another version is refused by name.
+PROTOCOL = 1
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """One sentence. Immutable, complete, meaning the same whenever it arrives."""
+
+
+# Controller to master.
+
+
+class Report(Message, frozen=True):
+    """I am alive, this big, and hold exactly this. The heartbeat, and the first word after any silence.
+
+    room: what attempts may use, in ten-thousandths, `workers` among them.
+    held: tokens of everything here: queued, running, or ended and not dropped yet.
+    leaving: I finish what I hold and take nothing more.
+    """
+
+    at: float
+    room: Shape
+    held: list[Token]
+    leaving: bool = False
+    host: str = ""
+    pid: int = 0
+    workers_busy: int = 0
+    workers_hung: int = 0
+
+
+class Started(Message, frozen=True):
+    """These attempts have been running for a while. Short ones are never mentioned before they end."""
+
+    tokens: list[Token]
+
+
+class Ended(Message, frozen=True):
+    """These attempts are over. Repeated until each was answered with `Drop`. Enclosure: a value for each."""
+
+    ends: list[End]
+
+
+class Goodbye(Message, frozen=True):
+    """I hold nothing any more and end now."""
+
+    reason: str = ""
+
+
+# Master to controller; `Place` also goes on from the controller to its workers.
+
+
+class Assignment(msgspec.Struct, frozen=True, array_like=True):
+    """One attempt to be made.
+
+    job: its name; attempt: 1 for the first attempt at this task.
+    policy: index into the message's policies.
+    alone: one of its earlier attempts was near the death of a worker or host: announce it, then run it singly.
+    """
+
+    token: Token
+    tid: str
+    job: str
+    attempt: int
+    policy: int
+    alone: bool = False
+
+
+class Place(Message, frozen=True):
+    """Make these attempts. A token is placed once; a second arrival is ignored. Enclosure: a payload for each.
+
+    at: the `at` of the report that earned them; the lease of an exclusive attempt is counted from it.
+    """
+
+    at: float
+    policies: list[Policy]
+    assignments: list[Assignment]
+
+
+class Drop(Message, frozen=True):
+    """Hold these no more: the end is remembered, or the attempt is not wanted and is to be stopped.
+
+    unless_started: take back only what has not started; each is answered with an `End` that says cancelled.
+    """
+
+    tokens: list[Token]
+    unless_started: bool = False
+
+
+class Agreed(Message, frozen=True):
+    """The answer to a report.
+
+    at: the report's own time; renewed: the exclusive attempts in it whose lease now runs from then.
+    report_s: how often to report from now on.
+    """
+
+    at: float
+    renewed: list[Token]
+    report_s: float
+    lease_s: float
+
+
+class Leave(Message, frozen=True):
+    """End. now: stop what runs instead of letting it finish."""
+
+    reason: str = ""
+    now: bool = False
+
+
+# Client to master. A task generator is a client like any other.
+
+
+class Open(Message, frozen=True):
+    """Let me work on the open job of this name, or on a new one. Also the client's heartbeat."""
+
+    job: str
+
+
+class Submission(msgspec.Struct, frozen=True, array_like=True):
+    """One task. policy: index into the message's policies; after: tids of the same job."""
+
+    tid: str
+    policy: int
+    after: tuple[str, ...] = ()
+
+
+class Submit(Message, frozen=True):
+    """Take these tasks; all or none. Enclosure: a payload for each.
+
+    A tid that is live changes nothing; one that has ended is answered with its recorded end.
+    """
+
+    request: int
+    job: JobNumber
+    policies: list[Policy]
+    tasks: list[Submission]
+
+
+class Close(Message, frozen=True):
+    """No more tasks will come for this job. failed: because whoever made them broke down."""
+
+    job: JobNumber
+    failed: bool = False
+
+
+class Cancel(Message, frozen=True):
+    """End these tasks, whether or not they run."""
+
+    request: int
+    job: JobNumber
+    tids: list[str]
+
+
+class AskCluster(Message, frozen=True):
+    """Tell me of the master, its controllers and its jobs."""
+
+    request: int
+
+
+class AskTasks(Message, frozen=True):
+    """List tasks: of this job ("" for all), in these states (none for all), the newest jobs first."""
+
+    request: int
+    job: str = ""
+    states: list[State] = []
+    kind: str = ""
+    limit: int = 1000
+
+
+class AskTask(Message, frozen=True):
+    """Explain one task: of this job, or of the newest job that knows the tid if "" is given."""
+
+    request: int
+    tid: str
+    job: str = ""
+
+
+# Master to client.
+
+
+class Opened(Message, frozen=True):
+    """The job is open. window: how many tasks may be submitted and not yet ended at any time.
+
+    epoch: grows with every start of the master; serial: of the last `Results` said to this peer.
+    A client that sees a new epoch, or a serial it did not get, submits its open tasks again.
+    """
+
+    name: str
+    job: JobNumber
+    epoch: int
+    serial: int
+    window: int
+
+
+class Accepted(Message, frozen=True):
+    """What was submitted or cancelled is on disk."""
+
+    request: int
+
+
+class Refused(Message, frozen=True):
+    """No, and why. request: 0 if it was not about one."""
+
+    reason: str
+    request: int = 0
+
+
+class TaskEnd(msgspec.Struct, frozen=True, array_like=True):
+    """How a task ended.
+
+    attempts: how many there were; end: how the last one ended, None if there was none.
+    reason: why, where the last attempt does not tell ("expired", "`x` before it failed").
+    """
+
+    tid: str
+    state: State
+    attempts: int
+    end: End | None = None
+    reason: str = ""
+
+
+class Results(Message, frozen=True):
+    """These tasks have ended. Enclosure: a value for each. serial: counts these messages to one peer from 1."""
+
+    job: JobNumber
+    serial: int
+    ends: list[TaskEnd]
+
+
+class ControllerView(msgspec.Struct, frozen=True):
+    """One controller as the master sees it. Amounts are in ten-thousandths, durations in seconds."""
+
+    name: str
+    life: str
+    host: str
+    pid: int
+    state: str
+    silent_s: float
+    room: Shape
+    free: Shape
+    placed: int
+    running: int
+    workers: int
+    workers_busy: int
+    workers_hung: int
+
+
+class JobView(msgspec.Struct, frozen=True):
+    """One job. counts: tasks by state; opened_at, closed_at: Unix times, 0 if not yet."""
+
+    number: JobNumber
+    name: str
+    state: str
+    opened_at: float
+    closed_at: float
+    counts: dict[str, int]
+
+
+class Cluster(Message, frozen=True):
+    """The answer to `AskCluster`."""
+
+    request: int
+    version: str
+    pid: int
+    epoch: int
+    state: str
+    up_s: float
+    store: str
+    address: str
+    controllers: list[ControllerView]
+    jobs: list[JobView]
+
+
+class TaskView(msgspec.Struct, frozen=True):
+    """One task, in a line. end: of its last ended attempt; controller: who holds it or held it last."""
+
+    number: int
+    job: str
+    tid: str
+    kind: str
+    state: State
+    attempts: int
+    controller: str = ""
+    end: End | None = None
+    reason: str = ""
+
+
+class Tasks(Message, frozen=True):
+    """The answer to `AskTasks`. more: the limit cut the list."""
+
+    request: int
+    tasks: list[TaskView]
+    more: bool = False
+
+
+class AttemptView(msgspec.Struct, frozen=True):
+    """One attempt that has ended. cause: what it was billed to, "" for a success."""
+
+    attempt: int
+    controller: str
+    cause: str
+    end: End
+
+
+class TaskStory(Message, frozen=True):
+    """The answer to `AskTask`: the task, its policy, why it stands where it stands, and every attempt."""
+
+    request: int
+    task: TaskView
+    policy: Policy
+    after: list[str]
+    why: str
+    attempts: list[AttemptView]
+
+
+FromController: TypeAlias = Report | Started | Ended | Goodbye
+ToController: TypeAlias = Place | Drop | Agreed | Leave | Refused
+FromClient: TypeAlias = Open | Submit | Close | Cancel | AskCluster | AskTasks | AskTask
+ToClient: TypeAlias = Opened | Accepted | Refused | Results | Cluster | Tasks | TaskStory | Leave
+AnyMessage: TypeAlias = FromController | ToController | FromClient | ToClient

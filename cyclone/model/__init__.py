@@ -1,0 +1,1 @@
+"""The nouns: plain values with no behaviour beyond their own truth."""

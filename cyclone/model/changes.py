@@ -1,0 +1,104 @@
+"""What the master's mind wants remembered, and what it wakes up with.
+
+Facts are only ever added: a task row never changes after it was accepted, and its end is written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias
+
+from cyclone.messages import TaskEnd
+from cyclone.model.peer import Peer
+from cyclone.model.task import Cause, End, JobNumber, Policy, TaskNumber, Token
+
+
+class JobOpened(NamedTuple):
+    number: JobNumber
+    name: str
+
+
+class JobClosed(NamedTuple):
+    """Every task of the job has ended and no more will come. state: `succeeded` or `failed`."""
+
+    number: JobNumber
+    state: str
+
+
+class TaskAccepted(NamedTuple):
+    """A new task. Its payload is in the enclosure of the submission, found by (job, tid)."""
+
+    number: TaskNumber
+    job: JobNumber
+    tid: str
+    policy: Policy
+    after: tuple[str, ...]
+
+
+class TasksPlaced(NamedTuple):
+    """Attempts were given out: `tokens first, first + 1, …` for `numbers`, in this order."""
+
+    first: Token
+    peer: Peer
+    numbers: tuple[TaskNumber, ...]
+
+
+class PlacementOver(NamedTuple):
+    """All attempts of one `TasksPlaced` are over."""
+
+    first: Token
+
+
+class AttemptEnded(NamedTuple):
+    """An attempt that did not end its task. attempt: its number, 1 for the first; peer: who made it."""
+
+    number: TaskNumber
+    attempt: int
+    peer: str
+    cause: Cause
+    end: End
+
+
+class TaskEnded(NamedTuple):
+    """The one end of a task. peer: who made the last attempt, "" if there was none."""
+
+    number: TaskNumber
+    job: JobNumber
+    peer: str
+    end: TaskEnd
+
+
+Change: TypeAlias = (
+    JobOpened | JobClosed | TaskAccepted | TasksPlaced | PlacementOver | AttemptEnded | TaskEnded
+)
+
+
+class LiveTask(NamedTuple):
+    """A task without an end, as it is woken up with.
+
+    waited_s: seconds of the wall clock since it was accepted, never negative.
+    """
+
+    number: TaskNumber
+    job: JobNumber
+    tid: str
+    policy: Policy
+    after: tuple[str, ...]
+    waited_s: float
+
+
+class Remembered(NamedTuple):
+    """Everything that a master wakes up with.
+
+    epoch: of this start: larger than any before, and on disk already.
+    jobs: the open ones `{number: name}`; live: by number, oldest first; may be a one-time iterator.
+    placements: not over, oldest first; attempts: all that ended without ending their (live) task.
+    """
+
+    epoch: int
+    last_job: JobNumber
+    last_number: TaskNumber
+    jobs: dict[JobNumber, str]
+    live: Iterable[LiveTask]
+    placements: list[TasksPlaced]
+    attempts: list[AttemptEnded]

@@ -1,0 +1,21 @@
+"""Who speaks, and in which of its lives."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Peer(NamedTuple):
+    """A daemon in one of its lives: a daemon that restarts is another peer.
+
+    It is also the address of a letter, so what was meant for a former life never reaches the next one.
+
+    name: vouched for by the key (`KEY` or `KEY/INSTANCE`), never only claimed.
+    life: drawn at random when the process starts.
+    """
+
+    name: str
+    life: str
+
+    def __str__(self) -> str:
+        return f"{self.name}#{self.life}"

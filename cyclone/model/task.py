@@ -1,0 +1,141 @@
+"""What is asked for (`Policy`, `Retry`), and what became of one attempt (`End`)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from cyclone.model.lifecycle import Event, Outcome
+from cyclone.model.resources import UNIT, Shape
+
+#: The fencing token of one attempt: the master's epoch and a sequence within it, never used twice,
+#: always growing. An end counts only if its token is the newest of a task that has not ended.
+Token = int
+
+#: The number that the store gives to a task when it is accepted; grows with age.
+TaskNumber = int
+
+JobNumber = int
+
+_SEQUENCE_BITS = 40
+
+
+def first_token(epoch: int) -> Token:
+    """The smallest token of an epoch: room for 2^40 attempts in each of 2^23 lives of a master."""
+    return epoch << _SEQUENCE_BITS
+
+
+def token_text(token: Token) -> str:
+    """`EPOCH.SEQUENCE`, as tasks and logs show it."""
+    return f"{token >> _SEQUENCE_BITS}.{token & ((1 << _SEQUENCE_BITS) - 1)}"
+
+
+class Cause(StrEnum):
+    """What an attempt that did not succeed is billed to. Each has a budget of its own."""
+
+    ERROR = "error"  # it raised, or its program exited badly
+    TIMEOUT = "timeout"
+    CRASH = "crash"  # its worker died under it
+    LOSS = "loss"  # its controller or host vanished under it
+    EVICTION = "eviction"
+    NOBODY = "nobody"  # it never started, or was called back
+
+
+class Retry(msgspec.Struct, frozen=True, array_like=True):
+    """How many attempts beyond the first are allowed, for each cause by itself, and when.
+
+    errors, timeouts: retries after an attempt that raised, exited badly, or ran out of time.
+    crashes, losses: retries after its worker or its host died; beyond them the task is quarantined.
+    evictions: retries after its controller stopped it; `None` is without bound.
+    delay_s, backoff, delay_max_s: an attempt billed to an error or time-out is followed by a rest of
+    `delay_s * backoff ** (number of such attempts - 1)` seconds, at most `delay_max_s`.
+    """
+
+    errors: int = 0
+    timeouts: int = 0
+    crashes: int = 2
+    losses: int = 5
+    evictions: int | None = None
+    delay_s: float = 1.0
+    backoff: float = 2.0
+    delay_max_s: float = 300.0
+
+    def verdict(self, cause: Cause, billed: int) -> Event:
+        """What follows an attempt that did not succeed.
+
+        billed: the attempts of this task billed to this cause so far, this one included.
+        """
+        if cause is Cause.NOBODY:
+            return Event.RETURNED
+        if cause is Cause.EVICTION:
+            within = self.evictions is None or billed <= self.evictions
+            return Event.RETURNED if within else Event.FAILED
+        if cause is Cause.CRASH:
+            return Event.RETURNED if billed <= self.crashes else Event.QUARANTINED
+        if cause is Cause.LOSS:
+            return Event.RETURNED if billed <= self.losses else Event.QUARANTINED
+        allowed = self.errors if cause is Cause.ERROR else self.timeouts
+        return Event.RESTED if billed <= allowed else Event.FAILED
+
+    def rest_s(self, billed: int) -> float:
+        """Seconds to rest after the given number of failed attempts (at least one)."""
+        # The exponent is bounded, or a float overflows long before the cap is applied.
+        return min(self.delay_max_s, self.delay_s * self.backoff ** min(billed - 1, 64))
+
+
+class Policy(msgspec.Struct, frozen=True, array_like=True):
+    """How a task is to be treated. Shared by all tasks that are to be treated alike.
+
+    kind: the qualified name of the task's class; durations are measured by kind.
+    priority: higher first.
+    resources: what one attempt takes for as long as it runs, besides one worker.
+    timeout_s: bound of one attempt, from its start; None is without bound.
+    expires_s: bound from acceptance to the first start; None is without bound.
+    exclusive: two attempts must never run at the same time, not even when a network is cut.
+    """
+
+    kind: str = ""
+    priority: int = 0
+    resources: Shape = (("cpus", UNIT),)
+    timeout_s: float | None = None
+    retry: Retry = Retry()
+    expires_s: float | None = None
+    exclusive: bool = False
+
+
+class End(msgspec.Struct, frozen=True, array_like=True):
+    """How one attempt ended.
+
+    duration_s: from its start to its end; 0 if it never started.
+    started_at: Unix time, for people; 0 if it never started. Nothing is decided by it.
+    code: exit code (`exited`) or number of the signal (`signalled`), else 0.
+    died: its worker died with it, which is billed to another budget than an error.
+    error: one line for people, then a traceback where there is one; "" on success.
+    """
+
+    token: Token
+    duration_s: float = 0.0
+    started_at: float = 0.0
+    outcome: Outcome = Outcome.SUCCEEDED
+    code: int = 0
+    died: bool = False
+    error: str = ""
+
+
+def cause(end: End, *, started: bool = True) -> Cause:
+    """Whom an attempt that did not succeed is billed to.
+
+    started: whether it is known to have run; one that never ran is billed to nobody when it is lost.
+    """
+    match end.outcome:
+        case Outcome.LOST:
+            return Cause.LOSS if started else Cause.NOBODY
+        case Outcome.CANCELLED:
+            return Cause.NOBODY
+        case Outcome.EVICTED:
+            return Cause.EVICTION
+        case Outcome.TIMED_OUT:
+            return Cause.TIMEOUT
+        case _:
+            return Cause.CRASH if end.died else Cause.ERROR
