@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from abc import ABC
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -51,7 +50,7 @@ class Desk(Protocol):
     def sleep(self, seconds: float) -> None: ...
 
 
-class TaskGenerator(ABC):
+class TaskGenerator:
     """Yields tasks and hears how each ended. Lives in a process of its own, next to the master.
 
     Override `generate`, and `on_result` if results matter; or override `run` to react to results and time.
