@@ -125,6 +125,26 @@ class Leave(Message, frozen=True):
     now: bool = False
 
 
+# Controller to the processes that it owns; these never leave the node.
+
+
+class Hire(Message, frozen=True):
+    """To the reaper: start a worker for this slot."""
+
+    slot: int
+
+
+class Kill(Message, frozen=True):
+    """To the reaper: send this signal to the worker and to what it started."""
+
+    slot: int
+    signal: int
+
+
+class Reconnect(Message, frozen=True):
+    """To the line: the master does not answer; connect anew."""
+
+
 # Client to master. A task generator is a client like any other.
 
 
@@ -157,6 +177,7 @@ class Submit(Message, frozen=True):
 class Close(Message, frozen=True):
     """No more tasks will come for this job. failed: because whoever made them broke down."""
 
+    request: int
     job: JobNumber
     failed: bool = False
 
@@ -211,7 +232,7 @@ class Opened(Message, frozen=True):
 
 
 class Accepted(Message, frozen=True):
-    """What was submitted or cancelled is on disk."""
+    """What was submitted, cancelled or closed is on disk."""
 
     request: int
 

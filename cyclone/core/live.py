@@ -1,0 +1,129 @@
+"""What the scheduler knows of the living: tasks without an end, their jobs, and who holds what."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+from cyclone.model.lifecycle import State
+from cyclone.model.peer import Peer
+from cyclone.model.resources import UNIT, Room, Shape
+from cyclone.model.task import Cause, JobNumber, Policy, TaskNumber, Token
+
+#: What each attempt takes besides the resources that its task names.
+WORKER = "workers"
+
+
+class Task:
+    """A task that has not ended. Very many of these exist at once, so there is nothing here but slots."""
+
+    __slots__ = ("bundle", "history", "job", "number", "policy", "state", "tid", "token")
+
+    def __init__(self, number: TaskNumber, job: Job, tid: str, policy: Policy, state: State) -> None:
+        self.number = number
+        self.job = job
+        self.tid = tid
+        self.policy = policy
+        self.state = state
+        self.token: Token = 0  # of the newest attempt, 0 before the first
+        self.bundle: Bundle | None = None  # in which the newest attempt was placed, while it is held
+        self.history: History | None = None  # None as long as no attempt has ended
+
+    @property
+    def attempts_over(self) -> int:
+        return self.history.attempts if self.history else 0
+
+    @property
+    def is_suspect(self) -> bool:
+        """A worker or a host died near it: its next attempt runs alone, so that the blame is certain."""
+        history = self.history
+        return history is not None and bool(history.billed[Cause.CRASH] or history.billed[Cause.LOSS])
+
+
+@dataclass(slots=True)
+class History:
+    """How earlier attempts at a task ended. rest_until: monotonic seconds, while it is resting."""
+
+    attempts: int = 0
+    billed: Counter[Cause] = field(default_factory=Counter)
+    rest_until: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """Tasks that belong together under a name. tasks: the live ones by tid. client: who hears their ends."""
+
+    number: JobNumber
+    name: str
+    tasks: dict[str, Task] = field(default_factory=dict)
+    counts: Counter[State] = field(default_factory=Counter)  # of live tasks
+    client: Peer | None = None
+    closed: bool = False  # no more tasks will come
+    broken: bool = False  # because whoever made them broke down
+    failures: int = 0  # tasks that ended and did not succeed
+
+
+@dataclass(slots=True, eq=False)
+class Bundle:
+    """Attempts that were placed in one go and share one worker's worth of room on a controller.
+
+    first: token of the first; open: how many are not over; ahead: waits at the controller for others to end.
+    renewed_at: when the lease of an exclusive attempt was last agreed on (such a bundle holds one attempt).
+    """
+
+    first: Token
+    controller: Controller
+    shape: Shape
+    open: int
+    placed_at: float
+    renewed_at: float
+    ahead: bool
+    called_back: bool = False
+
+
+class Controller:
+    """A controller in one of its lives, as the master sees it."""
+
+    def __init__(self, peer: Peer, now: float) -> None:
+        self.peer = peer
+        self.heard_at = now
+        self.report_at: float | None = None  # the newest report's own time; None before the first
+        self.silent = False
+        self.leaving = False
+        self.told_to_leave = False
+        self.host, self.pid = "", 0
+        self.workers_busy = self.workers_hung = 0
+        self.room = Room()
+        self.ahead = Room()  # as large again: what waits there, so that no worker waits for the network
+        self.held: dict[Token, Task] = {}
+        self.waiting: deque[Bundle] = (
+            deque()
+        )  # those that are ahead, oldest first; may hold some that are over
+
+    @property
+    def takes_tasks(self) -> bool:
+        return self.report_at is not None and not (self.silent or self.leaving or self.told_to_leave)
+
+    def resize(self, room: Shape) -> None:
+        self.room.resize(room)
+        self.ahead.resize(room)
+
+    def take(self, bundle: Bundle) -> None:
+        (self.ahead if bundle.ahead else self.room).take(bundle.shape)
+        if bundle.ahead:
+            self.waiting.append(bundle)
+
+    def give_back(self, bundle: Bundle) -> None:
+        """The bundle is over: its room is free, and those that waited for it move up."""
+        (self.ahead if bundle.ahead else self.room).give_back(bundle.shape)
+        while self.waiting and (self.waiting[0].open == 0 or self.room.fits(self.waiting[0].shape)):
+            next_one = self.waiting.popleft()
+            if next_one.open:
+                self.ahead.give_back(next_one.shape)
+                self.room.take(next_one.shape)
+                next_one.ahead = False
+
+
+def with_worker(shape: Shape) -> Shape:
+    """What an attempt takes at a controller: the resources of its task and one worker."""
+    return tuple(sorted((*shape, (WORKER, UNIT))))

@@ -1,0 +1,694 @@
+"""A whole cluster in one process on simulated time: a storm of faults, then a calm in which all must settle.
+
+The minds are the real ones; network, disks, clocks, processes and the client are played here. Every run is a
+function of its seed. Faults: messages lost, doubled (also much later), delayed; links cut in one or both
+directions; the master killed before, while and after it remembers; controllers killed, stopped and started,
+frozen, gone for good; workers killed while they work; the client killed. A link keeps the order of what it
+carries, as TCP does.
+
+The simulator keeps its own log of what was executed, and believes nothing that the minds say of themselves.
+
+    python tests/simulation/cluster.py --seeds 1000 [--first 0]
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import random
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from signal import SIGKILL, SIGTERM
+
+from cyclone.core import invariants
+from cyclone.core.crew import LINE, MASTER, REAPER, Crew
+from cyclone.core.decision import Decision
+from cyclone.core.scheduler import Scheduler
+from cyclone.messages import (
+    Accepted,
+    Close,
+    Ended,
+    Hire,
+    Kill,
+    Leave,
+    Message,
+    Open,
+    Opened,
+    Place,
+    Refused,
+    Report,
+    Results,
+    Submission,
+    Submit,
+)
+from cyclone.model.lifecycle import ENDED, Outcome, State
+from cyclone.model.peer import Peer
+from cyclone.model.resources import UNIT, shape
+from cyclone.model.task import End, Policy, Retry
+from cyclone.store.memory import MemoryStore
+
+STORM_S, CALM_S, TICK_S, LEASE_S = 40.0, 400.0, 0.2, 5.0
+CLOSING = -1  # the request number of every Close
+THE_MASTER = Peer("master", "0")
+
+
+class Broken(AssertionError):
+    """Something that must never happen has happened."""
+
+
+@dataclass
+class Execution:
+    """One stretch of time in which a token was being executed. ended is None while it goes on."""
+
+    tid: str
+    token: int
+    node: str
+    started: float
+    ended: float | None = None
+
+
+@dataclass
+class WorkerProcess:
+    """A simulated worker: executes what it was given, one after the other."""
+
+    pid: int
+    assignments: list = field(default_factory=list)
+    place: int = -1
+    since: float = 0.0
+    execution: Execution | None = None
+    unsaid: list[End] = field(default_factory=list)
+    generation: int = 0
+
+
+class Cluster:
+    """The world: events by time, links, and the nodes."""
+
+    def __init__(self, seed: int, tasks: int = 60) -> None:
+        self.seed = seed
+        self.rng = random.Random(seed)
+        self.now = 0.0
+        self.trace_hash = 0
+        self._order = 0
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._arrival: dict[tuple[Peer, Peer], float] = {}
+        self.cut_until: dict[tuple[str, str], float] = defaultdict(float)
+        self.executions: list[Execution] = []
+        self.sometimes: Counter[str] = Counter()  # which fault paths were taken at all
+
+        self.store = MemoryStore()
+        self.master: MasterNode | None = None
+        self.nodes: dict[str, ControllerNode] = {}
+        self.specs = self._make_tasks(tasks)
+        self.client: ClientNode | None = None
+        self.start_master()
+        for name in ("a", "b", "c", "d")[: self.rng.randint(2, 4)]:
+            self.nodes[name] = ControllerNode(self, name)
+        self.start_client()
+        self._chaos()
+
+    # Time.
+
+    def at(self, delay: float, event: Callable[[], None]) -> None:
+        self._order += 1
+        heapq.heappush(self._events, (self.now + delay, self._order, event))
+
+    @property
+    def storming(self) -> bool:
+        return self.now < STORM_S
+
+    def chance(self, probability: float) -> bool:
+        return self.storming and self.rng.random() < probability
+
+    def run(self) -> None:
+        """Until everything has settled. Raises Broken when it does not, or when a rule was broken on the way."""
+        while not self.settled():
+            if self.now > STORM_S + CALM_S or not self._events:
+                raise Broken(f"never settled: {self._state()}")
+            moment, order, event = heapq.heappop(self._events)
+            self.now = max(self.now, moment)
+            self.trace_hash = hash((self.trace_hash, round(moment, 9), order))
+            event()
+        self._check_the_end()
+
+    def settled(self) -> bool:
+        return (
+            not self.storming
+            and self.master is not None
+            and self.client is not None
+            and self.client.finished
+            and self.master.scheduler.is_idle
+            and all(
+                not node.crew or (not node.crew.held and not node.crew.undelivered)
+                for node in self.nodes.values()
+            )
+        )
+
+    # The network.
+
+    def send(self, sender: Peer, to: Peer, deliver: Callable[[], None]) -> None:
+        if self.chance(0.03) or self.cut_until[sender.name, to.name] > self.now:
+            self.sometimes["message lost"] += 1
+            return
+        link = (sender, to)
+        arrival = max(self._arrival.get(link, 0.0), self.now + self.rng.expovariate(50) + 0.001)
+        if self.chance(0.02):
+            arrival += self.rng.uniform(0, 3)
+        self._arrival[link] = arrival
+        self.at(arrival - self.now, deliver)
+        if self.chance(0.02):
+            self.sometimes["message doubled"] += 1
+            self.at(arrival - self.now + self.rng.choice([0.0001, self.rng.uniform(0, 6)]), deliver)
+
+    # Faults.
+
+    def _chaos(self) -> None:
+        if not self.storming:
+            return
+        rng = self.rng
+        for name in [*self.nodes, "client"]:
+            if self.chance(0.01):
+                self.sometimes["cut"] += 1
+                until = self.now + rng.uniform(0.5, 3 * LEASE_S)
+                for link in rng.choice(
+                    [((name, "master"),), (("master", name),), ((name, "master"), ("master", name))]
+                ):
+                    self.cut_until[link] = until
+        if self.chance(0.015):
+            self.kill_master()
+        if self.chance(0.01) and self.client:
+            self.sometimes["client killed"] += 1
+            self.client.dead = True
+            self.client = None
+            self.at(rng.uniform(0, 5), self.start_client)
+        for node in list(self.nodes.values()):
+            node.chaos()
+        self.at(0.25, self._chaos)
+
+    def kill_master(self) -> None:
+        if self.master is not None:
+            self.sometimes["master killed"] += 1
+            self.master.dead = True
+            self.master = None
+            self.at(self.rng.choice([0.01, self.rng.uniform(0, 2 * LEASE_S)]), self.start_master)
+
+    def start_master(self) -> None:
+        if self.master is None:
+            self.store = self.store.reopened()
+            self.master = MasterNode(self)
+
+    def start_client(self) -> None:
+        if self.client is None:
+            self.client = ClientNode(self)
+
+    def _make_tasks(self, amount: int) -> dict[str, tuple[Policy, tuple[str, ...], dict]]:
+        """tid -> policy, predecessors, behaviour (duration, how it fails)."""
+        rng = self.rng
+        retry = Retry(errors=2, timeouts=1, crashes=3, losses=1000, delay_s=0.5, delay_max_s=3)
+        policies = [
+            Policy("quick", retry=retry),
+            Policy("slow", 1, retry=retry, timeout_s=6.0),
+            Policy("large", retry=retry, resources=shape({"cpus": 2})),
+            Policy("move", retry=retry, exclusive=True),
+            Policy("odd", -1, retry=retry, resources=shape({"licence": 1})),
+        ]
+        tids = [f"t{number}" for number in range(amount)]
+        made = {}
+        for number, tid in enumerate(tids):
+            policy = rng.choice(policies)
+            after = tuple(rng.sample(tids[:number], rng.choice([0, 0, 0, 1, 2]))) if number > 5 else ()
+            mean = 0.02 if policy.kind == "quick" else 1.0
+            behaviour = {"duration": rng.expovariate(1 / mean), "fails": rng.choice([0, 0, 0, 0, 1, 2, 9])}
+            if rng.random() < 0.03:
+                behaviour["poison"] = True
+            if policy.timeout_s and rng.random() < 0.1:
+                behaviour["duration"] = 100.0
+            made[tid] = (policy, after, behaviour)
+        return made
+
+    # What must be true in the end.
+
+    def _check_the_end(self) -> None:
+        ends = self.store_ends()
+        for tid in self.specs:
+            if tid not in ends:
+                raise Broken(f"{tid} was accepted and has no end")
+        told = self.client.told if self.client else {}
+        for tid, state in told.items():
+            if ends[tid].state is not state:
+                raise Broken(f"{tid} ended {ends[tid].state} and the client was told {state}")
+        for tid, (_, _, behaviour) in self.specs.items():
+            state = ends[tid].state
+            if state is State.SUCCEEDED and (behaviour.get("poison") or behaviour["fails"] > 2):
+                raise Broken(f"{tid} cannot succeed and has")
+            if state is State.SUCCEEDED and not any(run.tid == tid for run in self.executions):
+                raise Broken(f"{tid} succeeded without having been executed")
+        tokens = Counter(run.token for run in self.executions)
+        if doubled := [token for token, times in tokens.items() if times > 1]:
+            raise Broken(f"tokens executed more than once: {doubled[:5]}")
+        self._check_exclusive()
+
+    def _check_exclusive(self) -> None:
+        by_tid: dict[str, list[Execution]] = defaultdict(list)
+        for run in self.executions:
+            if self.specs[run.tid][0].exclusive:
+                by_tid[run.tid].append(run)
+        for tid, runs in by_tid.items():
+            runs.sort(key=lambda run: run.started)
+            for before, following in zip(runs, runs[1:], strict=False):
+                if before.ended is None or before.ended > following.started:
+                    raise Broken(f"exclusive {tid} ran twice at the same time: {before} {following}")
+
+    def store_ends(self) -> dict:
+        ends = self.store.recall(1, list(self.specs))
+        return {tid: end for tid, (end, _) in ends.items()}
+
+    def _state(self) -> str:
+        if self.master is None:
+            return "no master"
+        jobs = {job.name: dict(job.counts) for job in self.master.scheduler.jobs.values()}
+        holds = {name: len(node.crew.held) if node.crew else None for name, node in self.nodes.items()}
+        return f"jobs={jobs} holds={holds} client={self.client and self.client.open_count()}"
+
+
+class MasterNode:
+    """A master daemon: hears, decides, remembers, says."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.dead = False
+        self.scheduler = Scheduler(cluster.store.wake(), cluster.now, lease_s=LEASE_S, window=30)
+        self._ticking()
+
+    def hear(self, sender: Peer, message: Message) -> None:
+        if self.dead:
+            return
+        recalled = {}
+        if isinstance(message, Submit):
+            tids = {tid for task in message.tasks for tid in (task.tid, *task.after)}
+            recalled = {
+                tid: end for tid, (end, _) in self.cluster.store.recall(message.job, sorted(tids)).items()
+            }
+        before = self._current(message)
+        decision = self.scheduler.receive(sender, message, self.cluster.now, recalled)
+        self._check_ends(message, before, decision, sender)
+        self._obey(decision)
+
+    def _ticking(self) -> None:
+        if not self.dead:
+            self._obey(self.scheduler.tick(self.cluster.now))
+            self.cluster.at(self.cluster.rng.uniform(0.02, TICK_S), self._ticking)
+
+    def _obey(self, decision: Decision) -> None:
+        cluster = self.cluster
+        invariants.check_scheduler(self.scheduler)
+        if cluster.chance(0.002):
+            cluster.sometimes["master killed before it remembered"] += 1
+            return cluster.kill_master()
+        payloads = {
+            (change.job, change.tid): b"p" for change in decision.changes if hasattr(change, "policy")
+        }
+        values = {
+            change.end.end.token: b""
+            for change in decision.changes
+            if type(change).__name__ == "TaskEnded" and change.end.end
+        }
+        if decision.changes:
+            cluster.store.remember(decision.changes, payloads, values)
+        if cluster.chance(0.002):
+            cluster.sometimes["master killed before it spoke"] += 1
+            return cluster.kill_master()
+        for letter in decision.letters:
+            cluster.deliver_from_master(letter.to, letter.message)
+
+    def _current(self, message: Message) -> dict:
+        if not isinstance(message, Ended):
+            return {}
+        return {
+            token: (task.number, controller.peer.name)
+            for controller in self.scheduler.controllers.values()
+            for token, task in controller.held.items()
+        }
+
+    def _check_ends(self, message: Message, before: dict, decision: Decision, sender: Peer) -> None:
+        """What the mind counted must have been current, and held by who said it."""
+        if not isinstance(message, Ended):
+            return
+        said = {end.token for end in message.ends}
+        for change in decision.changes:
+            end = getattr(change, "end", None)
+            end = getattr(end, "end", end)
+            if isinstance(end, End) and (
+                end.token not in said or before.get(end.token, (0, ""))[1] != sender.name
+            ):
+                raise Broken(f"a stale end was believed: {end} from {sender}")
+
+
+class ControllerNode:
+    """A controller with its reaper and workers. A life ends with `kill`; `kept` survives a clean stop."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self.cluster, self.name = cluster, name
+        self.lives = 0
+        self.pids = 0
+        self.size = cluster.rng.randint(2, 4)
+        self.resources = shape({"cpus": self.size, "licence": 1})
+        self.kept: list[End] = []
+        self.crew: Crew | None = None
+        self.workers: dict[int, WorkerProcess] = {}
+        self.frozen_until = 0.0
+        self.gone = False
+        self.start()
+
+    @property
+    def peer(self) -> Peer:
+        return Peer(self.name, str(self.lives))
+
+    def start(self) -> None:
+        if self.crew is not None or self.gone:
+            return
+        self.lives += 1
+        kept, self.kept = self.kept, []
+        self.crew = Crew(
+            self.cluster.now, workers=self.size, resources=self.resources, host=self.name, pid=self.lives,
+            stop_grace_s=1.0, hung_after_s=30.0, retry_wait_s=2.0, retries_max=6,
+            jitter=self.cluster.rng.uniform(0.8, 1.0), kept=kept,
+        )  # fmt: skip
+        self._ticking(self.lives)
+
+    def hear(self, life: str, message: Message) -> None:
+        if self.crew is None or life != str(self.lives):
+            return
+        if self.frozen_until > self.cluster.now:
+            self.cluster.at(self.frozen_until - self.cluster.now, lambda: self.hear(life, message))
+            return
+        self._obey(self.crew.receive(message, self.cluster.now))
+
+    def _ticking(self, life: int) -> None:
+        cluster = self.cluster
+        if self.crew is None or life != self.lives:
+            return
+        if self.frozen_until <= cluster.now:
+            for slot, worker in self.workers.items():
+                if 0 <= worker.place < len(worker.assignments):
+                    self.crew.observed(slot, worker.place, worker.since)
+            self._obey(self.crew.tick(cluster.now))
+            if self.crew is not None and self.crew.is_done:
+                cluster.sometimes["controller left"] += 1
+                self.kept = self.crew.undelivered
+                self._end_life()
+        cluster.at(cluster.rng.uniform(0.02, TICK_S), lambda: self._ticking(life))
+
+    def _obey(self, decision: Decision) -> None:
+        assert self.crew is not None
+        invariants.check_crew(self.crew)
+        for to, message in decision.letters:
+            if to == MASTER:
+                self.cluster.deliver_to_master(self.peer, message)
+            elif to == REAPER:
+                self._reap(message)
+            elif to != LINE:
+                self._work(int(to.life), message)
+
+    # The reaper.
+
+    def _reap(self, message: Message) -> None:
+        life = self.lives
+        if isinstance(message, Hire):
+            self.cluster.at(0.01, lambda: self._fork(life, message.slot))
+        elif isinstance(message, Kill):
+            worker = self.workers.get(message.slot)
+            stubborn = message.signal == SIGTERM and self.cluster.rng.random() < 0.3
+            if worker is not None and message.signal in (SIGTERM, SIGKILL) and not stubborn:
+                pid = worker.pid
+                self.cluster.at(0.02, lambda: self._worker_dies(life, message.slot, pid, -message.signal))
+
+    def _fork(self, life: int, slot: int) -> None:
+        if life == self.lives and self.crew is not None:
+            self.pids += 1
+            self.workers[slot] = WorkerProcess(self.pids)
+            self._obey(self.crew.born(slot, self.pids, self.cluster.now))
+
+    def _worker_dies(self, life: int, slot: int, pid: int, status: int) -> None:
+        worker = self.workers.get(slot)
+        if life != self.lives or self.crew is None or worker is None or worker.pid != pid:
+            return
+        if self.frozen_until > self.cluster.now:
+            self._stop_executing(worker)
+            worker.generation += 1
+            self.cluster.at(
+                self.frozen_until - self.cluster.now, lambda: self._worker_dies(life, slot, pid, status)
+            )
+            return
+        self._stop_executing(worker)
+        del self.workers[slot]
+        # What it said before it died is heard before its death; what it did not say died with it.
+        running = None if worker.place < 0 else worker.place
+        self._obey(self.crew.died(slot, status, running, self.cluster.now))
+
+    # Workers.
+
+    def _work(self, slot: int, message: Message) -> None:
+        assert isinstance(message, Place)
+        worker = self.workers.get(slot)
+        if worker is None:
+            return  # it died a moment ago, and its death is about to be told
+        worker.assignments, worker.place, worker.unsaid = message.assignments, -1, []
+        worker.generation += 1
+        self._next(slot, worker, worker.generation, self.lives)
+
+    def _next(self, slot: int, worker: WorkerProcess, generation: int, life: int) -> None:
+        cluster = self.cluster
+        if life != self.lives or worker.generation != generation or self.workers.get(slot) is not worker:
+            return
+        worker.place += 1
+        if worker.place >= len(worker.assignments):
+            return self._flush(slot, worker)
+        assignment = worker.assignments[worker.place]
+        behaviour = cluster.specs[assignment.tid][2]
+        worker.since = cluster.now
+        worker.execution = Execution(assignment.tid, assignment.token, self.name, cluster.now)
+        cluster.executions.append(worker.execution)
+        if behaviour.get("poison"):
+            cluster.sometimes["poison"] += 1
+            cluster.at(0.05, lambda: self._worker_dies(life, slot, worker.pid, -11))
+        else:
+            cluster.at(behaviour["duration"], lambda: self._end(slot, worker, generation, life))
+
+    def _end(self, slot: int, worker: WorkerProcess, generation: int, life: int) -> None:
+        cluster = self.cluster
+        if life != self.lives or worker.generation != generation or self.workers.get(slot) is not worker:
+            return
+        assignment = worker.assignments[worker.place]
+        behaviour = cluster.specs[assignment.tid][2]
+        self._stop_executing(worker)
+        errors = sum(run.tid == assignment.tid and run.ended is not None for run in cluster.executions)
+        failed = errors <= behaviour["fails"] if behaviour["fails"] <= 2 else True
+        outcome = Outcome.RAISED if failed and behaviour["fails"] else Outcome.SUCCEEDED
+        worker.unsaid.append(End(assignment.token, behaviour["duration"], cluster.now, outcome))
+        if cluster.rng.random() < 0.5 and worker.place + 1 < len(worker.assignments):
+            self._flush(slot, worker)
+        self._next(slot, worker, generation, life)
+
+    def _flush(self, slot: int, worker: WorkerProcess) -> None:
+        if worker.unsaid and self.crew is not None:
+            ends, worker.unsaid = worker.unsaid, []
+            life = self.lives
+            delay = max(0.0, self.frozen_until - self.cluster.now)
+            self.cluster.at(delay, lambda: self._heard(life, slot, worker, ends))
+
+    def _heard(self, life: int, slot: int, worker: WorkerProcess, ends: list[End]) -> None:
+        if life == self.lives and self.crew is not None and self.workers.get(slot) is worker:
+            self._obey(self.crew.finished(slot, ends, self.cluster.now))
+
+    def _stop_executing(self, worker: WorkerProcess) -> None:
+        if worker.execution is not None:
+            worker.execution.ended = self.cluster.now
+            worker.execution = None
+
+    # Faults.
+
+    def chaos(self) -> None:
+        cluster = self.cluster
+        if self.crew is None:
+            return
+        if cluster.chance(0.01):
+            cluster.sometimes["controller killed"] += 1
+            self._end_life()
+            if cluster.rng.random() < 0.1 and sum(not node.gone for node in cluster.nodes.values()) > 1:
+                self.gone = True
+        elif cluster.chance(0.005):
+            cluster.sometimes["controller stopped"] += 1
+            self._obey(
+                self.crew.leave("told by its administrator", cluster.now, at_once=cluster.rng.random() < 0.5)
+            )
+        elif cluster.chance(0.01):
+            # The reaper of a frozen controller still enforces nothing in this model, so a freeze is kept
+            # shorter than what is left of any lease could be missed by.
+            cluster.sometimes["controller frozen"] += 1
+            self.frozen_until = cluster.now + cluster.rng.uniform(0.1, 0.5)
+        for slot, worker in list(self.workers.items()):
+            if cluster.chance(0.01):
+                cluster.sometimes["worker killed"] += 1
+                self._worker_dies(self.lives, slot, worker.pid, -9)
+
+    def _end_life(self) -> None:
+        """The process is gone, and with it all its workers."""
+        for worker in self.workers.values():
+            self._stop_executing(worker)
+            worker.generation += 1
+        self.workers = {}
+        self.crew = None
+        self.lives += 1  # letters to the former life find nobody
+        self.cluster.at(self.cluster.rng.uniform(0, 3), self.start)
+
+
+class ClientNode:
+    """A client that hands in all tasks within its window and wants to know every end."""
+
+    lives = 0
+
+    def __init__(self, cluster: Cluster) -> None:
+        ClientNode.lives += 1
+        self.cluster = cluster
+        self.peer = Peer("client", str(ClientNode.lives))
+        self.dead = False
+        self.finished = False
+        self.closed = False
+        self.job = 0
+        self.epoch = self.serial = 0
+        self.window = 10
+        self.left = list(cluster.specs)
+        self.outstanding: dict[str, float] = {}  # tid -> when it was submitted last; inf once accepted
+        self.told: dict[str, State] = {}
+        self.requests: dict[int, list[str]] = {}
+        self.request = 0
+        self._beat()
+
+    def open_count(self) -> tuple[int, int, int]:
+        return len(self.left), len(self.outstanding), len(self.told)
+
+    def _beat(self) -> None:
+        if self.dead or self.finished:
+            return
+        self._say(Open("job"))
+        if self.job:
+            overdue = [tid for tid, moment in self.outstanding.items() if self.cluster.now - moment > 2.0]
+            self._submit(overdue)
+        self.cluster.at(0.5, self._beat)
+
+    def hear(self, message: Message) -> None:
+        if self.dead:
+            return
+        if self.finished:
+            self.closed = self.closed or message == Accepted(CLOSING)
+            return
+        if isinstance(message, Opened):
+            self.job, self.window = message.job, message.window
+            if message.epoch != self.epoch or message.serial > self.serial:
+                self.epoch, self.serial = message.epoch, message.serial
+                self._submit(list(self.outstanding))
+            self._fill()
+        elif isinstance(message, Accepted):
+            for tid in self.requests.pop(message.request, ()):
+                if tid in self.outstanding:
+                    self.outstanding[tid] = float("inf")
+        elif isinstance(message, Results):
+            if message.serial == self.serial + 1:
+                self.serial = message.serial
+            for end in message.ends:
+                if end.tid in self.told and self.told[end.tid] is not end.state:
+                    raise Broken(f"{end.tid} was told twice, differently")
+                if end.state not in ENDED:
+                    raise Broken(f"{end.tid} was told as {end.state}")
+                if self.outstanding.pop(end.tid, None) is not None:
+                    self.told[end.tid] = end.state
+            self._fill()
+        elif isinstance(message, Refused):
+            tids = self.requests.pop(message.request, [])
+            if not any(moment != float("inf") for tid, moment in self.outstanding.items() if tid not in tids):
+                raise Broken(f"refused: {message.reason}")
+            # What it comes after was in a submission that got lost: all of them are due again, in order.
+            for tid in self.outstanding:
+                self.outstanding[tid] = float("-inf")
+        elif isinstance(message, Leave):
+            raise Broken("nobody stopped the master")
+        if not self.left and not self.outstanding:
+            self.finished = True
+            self._close_until_heard()
+
+    def _close_until_heard(self) -> None:
+        if not self.dead and not self.closed:
+            self._say(Close(CLOSING, self.job))
+            self.cluster.at(1.0, self._close_until_heard)
+
+    def _fill(self) -> None:
+        if not self.job:
+            return
+        take = self.window - len(self.outstanding)
+        tids, self.left = self.left[: max(0, take)], self.left[max(0, take) :]
+        self._submit(tids)
+
+    def _submit(self, tids: list[str]) -> None:
+        if not tids:
+            return
+        self.request += 1
+        self.requests[self.request] = tids
+        policies: list[Policy] = []
+        tasks = []
+        for tid in tids:
+            policy, after, _ = self.cluster.specs[tid]
+            if policy not in policies:
+                policies.append(policy)
+            tasks.append(Submission(tid, policies.index(policy), after))
+            self.outstanding[tid] = self.cluster.now
+        self._say(Submit(self.request, self.job, policies, tasks))
+
+    def _say(self, message: Message) -> None:
+        self.cluster.deliver_to_master(self.peer, message)
+
+
+def _deliver_to_master(self: Cluster, sender: Peer, message: Message) -> None:
+    self.send(sender, THE_MASTER, lambda: self.master.hear(sender, message) if self.master else None)
+
+
+def _deliver_from_master(self: Cluster, to: Peer, message: Message) -> None:
+    if to.name == "client":
+        client = self.client
+        if client is not None and client.peer == to:
+            self.send(THE_MASTER, to, lambda: client.hear(message))
+    elif to.name in self.nodes:
+        self.send(THE_MASTER, to, lambda: self.nodes[to.name].hear(to.life, message))
+
+
+Cluster.deliver_to_master = _deliver_to_master
+Cluster.deliver_from_master = _deliver_from_master
+
+
+def run(seed: int) -> Cluster:
+    ClientNode.lives = 0
+    cluster = Cluster(seed)
+    cluster.run()
+    return cluster
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run simulated clusters through a storm and a calm.")
+    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0)
+    options = parser.parse_args()
+    sometimes: Counter[str] = Counter()
+    failures = 0
+    for seed in range(options.first, options.first + options.seeds):
+        try:
+            sometimes += run(seed).sometimes
+        except Exception as error:  # every kind of trouble of a seed is what this program is to print
+            failures += 1
+            print(f"seed {seed}: {type(error).__name__}: {str(error)[:300]}", flush=True)
+    print(f"{failures} of {options.seeds} seeds failed; faults: {dict(sometimes)}")
+    return failures > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
