@@ -149,9 +149,13 @@ class Reconnect(Message, frozen=True):
 
 
 class Open(Message, frozen=True):
-    """Let me work on the open job of this name, or on a new one. Also the client's heartbeat."""
+    """Let me work on the open job of this name, or on a new one.
+
+    number: 0 at first; that of the job from then on, when it is the client's heartbeat and opens nothing.
+    """
 
     job: str
+    number: JobNumber = 0
 
 
 class Submission(msgspec.Struct, frozen=True, array_like=True):

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from signal import SIGKILL, SIGTERM, Signals
+from signal import SIGKILL, SIGTERM, SIGURG, Signals
 
 from cyclone.core.decision import Decision
 from cyclone.core.live import WORKER, with_worker
@@ -41,6 +41,9 @@ from cyclone.model.task import End, Policy, Token
 MASTER = Peer("master", "")
 REAPER = Peer("reaper", "")
 LINE = Peer("line", "")
+
+#: Asks a worker to tell at once of the ends that it keeps back to send them together.
+NUDGE = SIGURG
 
 #: A worker gets as much work at once as takes about so long; less would be spent on handing it over.
 CHUNK_S = 0.01
@@ -390,7 +393,8 @@ class Crew:
         self.room.take(worker.shape)
         assignments = [held.assignment for held in chunk]
         # A worker needs no policies: limits are watched over from here.
-        decision.say(worker_peer(worker.slot), Place(now, [], assignments))
+        tokens = [assignment.token for assignment in assignments]
+        decision.say(worker_peer(worker.slot), Place(now, [], assignments), tokens)
 
     def _free(self, worker: Worker) -> None:
         if worker.shape is not None:
@@ -416,6 +420,10 @@ class Crew:
                 elif ran_s >= ANNOUNCE_S and not held.announced:
                     held.announced = True
                     announced.append(held.assignment.token)
+                    if worker.done < worker.running:
+                        decision.say(REAPER, Kill(worker.slot, NUDGE))  # tell now what ended before this one
+                    if worker.done < worker.running:
+                        decision.say(REAPER, Kill(worker.slot, NUDGE))
             elif worker.state is WorkerState.STOPPING:
                 self._press(worker, now, decision)
         if announced:
@@ -481,7 +489,7 @@ class Crew:
         if ends:
             for end in ends:
                 self._ends[end.token] = (end, now)
-            decision.say(MASTER, Ended(ends))
+            decision.say(MASTER, Ended(ends), [end.token for end in ends])
 
     def _close(self, held: Held, end: End, now: float, decision: Decision) -> None:
         """An attempt ended here, not by its own last word."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,10 +12,15 @@ from cyclone.model.peer import Peer
 
 
 class Letter(NamedTuple):
-    """A message and the peer it is for."""
+    """A message, the peer it is for, and what is to be enclosed.
+
+    enclose: runs parallel to the list of the message that has an enclosure, and names what goes with each
+    entry: the number of a task for its payload, or the token of an attempt for its payload or value (0: nothing).
+    """
 
     to: Peer
     message: Message
+    enclose: Sequence[int] = ()
 
 
 @dataclass(slots=True)
@@ -33,8 +38,8 @@ class Decision:
     def remember(self, change: Change) -> None:
         self.changes.append(change)
 
-    def say(self, to: Peer, message: Message) -> None:
-        self.letters.append(Letter(to, message))
+    def say(self, to: Peer, message: Message, enclose: Sequence[int] = ()) -> None:
+        self.letters.append(Letter(to, message, enclose))
 
     def note(self, text: str) -> None:
         self.notes.append(text)

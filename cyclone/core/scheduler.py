@@ -291,7 +291,13 @@ class Scheduler:
     # What clients say.
 
     def _on_open(self, sender: Peer, message: Open, now: float, decision: Decision) -> None:
-        job = next((job for job in self.jobs.values() if job.name == message.job), None)
+        if message.number:
+            job = self.jobs.get(message.number)
+            if job is None:
+                decision.say(sender, Refused(f"job {message.number} is not open"))
+                return
+        else:
+            job = next((job for job in self.jobs.values() if job.name == message.job), None)
         if job is None:
             self._last_job += 1
             job = self.jobs[self._last_job] = Job(self._last_job, message.job)
@@ -536,7 +542,8 @@ class Scheduler:
         for job, ends in told.items():
             if job.client is not None:
                 serial = self._serials[job.client] = self._serials.get(job.client, 0) + 1
-                decision.say(job.client, Results(job.number, serial, ends))
+                tokens = [end.end.token if end.state is State.SUCCEEDED and end.end else 0 for end in ends]
+                decision.say(job.client, Results(job.number, serial, ends), tokens)
             self._close_if_done(job, decision)
 
     def _close_if_done(self, job: Job, decision: Decision) -> None:
@@ -643,7 +650,7 @@ class Scheduler:
         for controller, letter in places.items():
             assert controller.report_at is not None
             message = Place(controller.report_at, letter.policies, letter.assignments)
-            decision.say(controller.peer, message)
+            decision.say(controller.peer, message, letter.numbers)
 
     def _fill(
         self,
@@ -720,6 +727,7 @@ class Scheduler:
             numbers.append(task.number)
             token += 1
             task = lane.head()
+        letter.numbers += numbers
         bundle.open = len(numbers)
         self._next_token = token
         controller.take(bundle)
@@ -877,11 +885,12 @@ class Scheduler:
 class _PlaceLetter:
     """A `Place` that is being filled."""
 
-    __slots__ = ("_indexes", "assignments", "policies")
+    __slots__ = ("_indexes", "assignments", "numbers", "policies")
 
     def __init__(self) -> None:
         self.policies: list[Policy] = []
         self.assignments: list[Assignment] = []
+        self.numbers: list[TaskNumber] = []  # of the tasks, for their payloads
         self._indexes: dict[int, int] = {}
 
     def index_of(self, policy: Policy) -> int:

@@ -147,7 +147,7 @@ class Cluster:
 
     # The network.
 
-    def send(self, sender: Peer, to: Peer, deliver: Callable[[], None]) -> None:
+    def send(self, sender: Peer, to: Peer, deliver: Callable[[], None], *, may_double: bool = True) -> None:
         if self.chance(0.03) or self.cut_until[sender.name, to.name] > self.now:
             self.sometimes["message lost"] += 1
             return
@@ -157,7 +157,7 @@ class Cluster:
             arrival += self.rng.uniform(0, 3)
         self._arrival[link] = arrival
         self.at(arrival - self.now, deliver)
-        if self.chance(0.02):
+        if may_double and self.chance(0.02):
             self.sometimes["message doubled"] += 1
             self.at(arrival - self.now + self.rng.choice([0.0001, self.rng.uniform(0, 6)]), deliver)
 
@@ -261,7 +261,8 @@ class Cluster:
                     raise Broken(f"exclusive {tid} ran twice at the same time: {before} {following}")
 
     def store_ends(self) -> dict:
-        ends = self.store.recall(1, list(self.specs))
+        assert self.client is not None
+        ends = self.store.recall(self.client.job, list(self.specs))
         return {tid: end for tid, (end, _) in ends.items()}
 
     def _state(self) -> str:
@@ -403,7 +404,7 @@ class ControllerNode:
     def _obey(self, decision: Decision) -> None:
         assert self.crew is not None
         invariants.check_crew(self.crew)
-        for to, message in decision.letters:
+        for to, message, _ in decision.letters:
             if to == MASTER:
                 self.cluster.deliver_to_master(self.peer, message)
             elif to == REAPER:
@@ -572,7 +573,7 @@ class ClientNode:
     def _beat(self) -> None:
         if self.dead or self.finished:
             return
-        self._say(Open("job"))
+        self._say(Open("job", self.job))
         if self.job:
             overdue = [tid for tid, moment in self.outstanding.items() if self.cluster.now - moment > 2.0]
             self._submit(overdue)
@@ -650,7 +651,10 @@ class ClientNode:
 
 
 def _deliver_to_master(self: Cluster, sender: Peer, message: Message) -> None:
-    self.send(sender, THE_MASTER, lambda: self.master.hear(sender, message) if self.master else None)
+    # The first Open of a life makes a job; a double of it, after that job was closed, would make another.
+    first_open = isinstance(message, Open) and not message.number
+    deliver = lambda: self.master.hear(sender, message) if self.master else None  # noqa: E731
+    self.send(sender, THE_MASTER, deliver, may_double=not first_open)
 
 
 def _deliver_from_master(self: Cluster, to: Peer, message: Message) -> None:
