@@ -225,7 +225,7 @@ class Opened(Message, frozen=True):
     """The job is open. window: how many tasks may be submitted and not yet ended at any time.
 
     epoch: grows with every start of the master; serial: of the last `Results` said to this peer.
-    A client that sees a new epoch, or a serial it did not get, submits its open tasks again.
+    A client that sees a new epoch, or another serial than it has heard last, submits its open tasks again.
     """
 
     name: str

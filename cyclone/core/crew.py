@@ -421,8 +421,6 @@ class Crew:
                     held.announced = True
                     announced.append(held.assignment.token)
                     if worker.done < worker.running:
-                        decision.say(REAPER, Kill(worker.slot, NUDGE))  # tell now what ended before this one
-                    if worker.done < worker.running:
                         decision.say(REAPER, Kill(worker.slot, NUDGE))
             elif worker.state is WorkerState.STOPPING:
                 self._press(worker, now, decision)

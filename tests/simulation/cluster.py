@@ -97,7 +97,7 @@ class Cluster:
         self.executions: list[Execution] = []
         self.sometimes: Counter[str] = Counter()  # which fault paths were taken at all
 
-        self.store = MemoryStore()
+        self.store = MemoryStore(clock=lambda: self.now)
         self.master: MasterNode | None = None
         self.nodes: dict[str, ControllerNode] = {}
         self.specs = self._make_tasks(tasks)
@@ -195,7 +195,7 @@ class Cluster:
 
     def start_master(self) -> None:
         if self.master is None:
-            self.store = self.store.reopened()
+            self.store = self.store.crashed()
             self.master = MasterNode(self)
 
     def start_client(self) -> None:
@@ -587,7 +587,7 @@ class ClientNode:
             return
         if isinstance(message, Opened):
             self.job, self.window = message.job, message.window
-            if message.epoch != self.epoch or message.serial > self.serial:
+            if message.epoch != self.epoch or message.serial != self.serial:
                 self.epoch, self.serial = message.epoch, message.serial
                 self._submit(list(self.outstanding))
             self._fill()
