@@ -77,8 +77,9 @@ class BaseTask(ABC):
         if value is None:
             raise ValueError("a tid cannot be None; leave it unset to be given a unique one")
         text = str(value)
-        if not 0 < len(text.encode("utf-8", "surrogateescape")) <= 4096:
-            raise ValueError("a tid is text of 1 to 4096 bytes")
+        # Strictly: text that is not Unicode (names of files may be such) cannot travel in a message.
+        if not 0 < len(text.encode("utf-8")) <= 4096:
+            raise ValueError("a tid is text of 1 to 4096 bytes in UTF-8")
         self._tid = text
 
     @property

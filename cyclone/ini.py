@@ -35,6 +35,7 @@ class Ini:
             interpolation=None, strict=True, delimiters=("=",), default_section="",
             inline_comment_prefixes=None, comment_prefixes=("#", ";"),
         )  # fmt: skip
+        parser.optionxform = str  # type: ignore[assignment, method-assign]  # `GPU` is not `gpu`
         try:
             text = Path(file).read_text(encoding="utf-8")
         except FileNotFoundError:

@@ -21,6 +21,9 @@ from cyclone.model.task import End, JobNumber, Policy, Token
 #: The first byte of every frame; a peer that speaks another version is refused by name.
 PROTOCOL = 1
 
+#: No payload and no value is larger: what is, belongs into a file. A frame may be twice as long.
+VALUE_BYTES_MAX = 32 << 20
+
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """One sentence. Immutable, complete, meaning the same whenever it arrives."""

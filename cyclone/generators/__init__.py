@@ -1,0 +1,1 @@
+"""Task generators that come with Cyclone."""

@@ -1,0 +1,107 @@
+"""Finds the classes that ini files and task files name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import logging
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from cyclone.errors import PluginError
+
+log = logging.getLogger(__name__)
+
+#: What Cyclone 2.x called its modules, so that ini and task files written for it go on working.
+ALIASES = {
+    "task.empty_task": "cyclone.tasks.empty",
+    "task.benchmark_task": "cyclone.tasks.benchmark",
+    "task.generator.benchmark_task_generator": "cyclone.generators.benchmark",
+}
+
+_DOTTED_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
+
+_Plugin = TypeVar("_Plugin")
+
+
+def load_class(
+    module: str, name: str, expected: type[_Plugin], search_path: Iterable[str | Path] = (),
+    *, file: str | Path | None = None, section: str | None = None,
+) -> type[_Plugin]:  # fmt: skip
+    """The class of this name in this module, which must be an `expected` that can be instantiated.
+
+    search_path: directories to look in after PYTHONPATH and the working directory.
+    file, section: where module and class were named, for the error.
+    Raises PluginError: module not found, or it raised while imported (its traceback is logged), no such
+    class, of the wrong kind, or with methods missing.
+    """
+    module = ALIASES.get(module, module)
+    make_importable(search_path)
+    try:
+        loaded = _import(module)
+        return _pick(loaded, name, expected)
+    except _Unusable as problem:
+        raise PluginError(str(problem), file=file, section=section, key=problem.key) from None
+
+
+def make_importable(search_path: Iterable[str | Path]) -> None:
+    """Let modules in the working directory and in these directories be imported by this process.
+
+    They go to the end, so that a file of the user's that happens to be called like a module of the standard
+    library cannot take its place.
+    """
+    for directory in (Path.cwd(), *search_path):
+        place = str(Path(directory).absolute())
+        if place not in sys.path:
+            sys.path.append(place)
+    importlib.invalidate_caches()
+
+
+class _Unusable(Exception):
+    def __init__(self, key: str, problem: str) -> None:
+        self.key = key
+        super().__init__(problem)
+
+
+def _import(module: str) -> ModuleType:
+    if not _DOTTED_NAME.match(module):
+        raise _Unusable("module", f"found {module!r}, expected the dotted name of a module")
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
+            places = ", ".join(place or "." for place in sys.path)
+            problem = f"no module {error.name!r} (for {module!r}); looked in: {places}"
+            raise _Unusable("module", problem) from None
+        raise _raised(module, error) from error
+    except (Exception, SystemExit) as error:  # A plug-in may raise anything.
+        raise _raised(module, error) from error
+
+
+def _raised(module: str, error: BaseException) -> _Unusable:
+    log.error("module raised while it was imported module=%s", module, exc_info=error)
+    return _Unusable("module", f"{module!r} raised while it was imported: {type(error).__name__}: {error}")
+
+
+def _pick(module: ModuleType, name: str, expected: type[_Plugin]) -> type[_Plugin]:
+    kind = f"subclass of {expected.__name__}"
+    found = getattr(module, name, None)
+    if found is None:
+        fitting = [
+            key for key, value in vars(module).items()
+            if isinstance(value, type) and issubclass(value, expected) and value is not expected
+        ]  # fmt: skip
+        close = difflib.get_close_matches(name, fitting, n=1) or fitting
+        hint = f"; it has: {', '.join(close)}" if close else f"; it has no {kind} either"
+        raise _Unusable("class", f"module {module.__name__!r} has no class {name!r}{hint}")
+    if not isinstance(found, type) or not issubclass(found, expected) or found is expected:
+        raise _Unusable("class", f"{name!r} in module {module.__name__!r} is not a {kind}")
+    if inspect.isabstract(found):
+        missing = ", ".join(f"{method}()" for method in sorted(vars(found)["__abstractmethods__"]))
+        raise _Unusable("class", f"{name!r} in module {module.__name__!r} does not define {missing}")
+    return found

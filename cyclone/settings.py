@@ -1,0 +1,563 @@
+"""What each daemon can be told by its ini file: one list of keys, from which everything else comes.
+
+A settings class is a frozen dataclass whose fields carry the key they are read from, its default, its unit,
+its range and its meaning. Reading, the refusal of unknown keys, `--check` and the comments of the sample
+files are made from these fields; nothing about a key is said twice. Generators describe their own ini files
+in the same way. Reading creates nothing and changes nothing.
+"""
+
+# Each call below makes a field of its own; no value is shared between instances.
+# ruff: noqa: RUF009
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+import textwrap
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from cyclone.errors import ConfigError
+from cyclone.ini import Ini
+from cyclone.model.resources import Shape, shape
+
+#: Stands for the key of a section whose keys are free.
+ANY_KEY = "*"
+
+Reader = Callable[[Ini, str, str], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key of an ini file.
+
+    default: as it would be written in the file; None if the key must be there.
+    expected: what a value may be, in words. unit: in words, "" if it has none.
+    reader: makes the value from `(ini, section, key)` and raises ConfigError.
+    """
+
+    section: str
+    key: str
+    default: str | None
+    meaning: str
+    expected: str
+    reader: Reader
+    unit: str = ""
+
+    def facts(self) -> str:
+        """Unit, expectation and default, in one line."""
+        unit = f"Unit: {self.unit}. " if self.unit else ""
+        default = "none, it must be given" if self.default is None else self.default or "(empty)"
+        return f"{unit}Expected: {self.expected}. Default: {default}"
+
+    def comment(self) -> list[str]:
+        """The lines that stand above the key in a sample file."""
+        wrapped = [line for text in (self.meaning, self.facts()) for line in textwrap.wrap(text, 98)]
+        return [f"# {line}" for line in wrapped]
+
+
+# Fields. Each declares one key; the type of the field says what comes out of it.
+
+
+def text(section: str, key: str, default: str | None, meaning: str, expected: str = "text") -> Any:
+    """Any text; it must not be empty unless the default is."""
+
+    def read(ini: Ini, section: str, key: str) -> str:
+        value = ini.text(section, key)
+        if not value and default != "":
+            raise ini.wrong(section, key, f"is empty, expected {expected}")
+        return value
+
+    return special(section, key, default, meaning, expected, read)
+
+
+def path(section: str, key: str, default: str | None, meaning: str, expected: str = "a path") -> Any:
+    """A path as it was written; None if it is empty, which it may be only if the default is."""
+
+    def read(ini: Ini, section: str, key: str) -> Path | None:
+        value = ini.text(section, key)
+        if not value and default != "":
+            raise ini.wrong(section, key, f"is empty, expected {expected}")
+        return Path(value) if value else None
+
+    return special(section, key, default, meaning, expected, read)
+
+
+def choice(section: str, key: str, default: str, meaning: str, choices: tuple[str, ...]) -> Any:
+    """One of a few words."""
+
+    def read(ini: Ini, section: str, key: str) -> str:
+        return ini.text(section, key, choices=choices)
+
+    return special(section, key, default, meaning, " or ".join(choices), read)
+
+
+def switch(section: str, key: str, default: str, meaning: str) -> Any:
+    """On or off, in any of the usual spellings."""
+
+    def read(ini: Ini, section: str, key: str) -> bool:
+        return ini.boolean(section, key)
+
+    return special(section, key, default, meaning, "on or off", read)
+
+
+def whole(
+    section: str, key: str, default: str | None, meaning: str,
+    *, minimum: int = 0, maximum: int | None = None, unit: str = "",
+) -> Any:  # fmt: skip
+    """A whole number; None if it is empty, which it may be only if the default is."""
+
+    def read(ini: Ini, section: str, key: str) -> int | None:
+        if default == "" and not ini.text(section, key):
+            return None
+        return ini.integer(section, key, minimum=minimum, maximum=maximum)
+
+    expected = "a whole number " + _range(minimum, maximum) + (", or nothing" if default == "" else "")
+    return special(section, key, default, meaning, expected, read, unit)
+
+
+def seconds(section: str, key: str, default: str, meaning: str, *, minimum: float = 0) -> Any:
+    """A duration; None if it is empty, which it may be only if the default is."""
+
+    def read(ini: Ini, section: str, key: str) -> float | None:
+        if default == "" and not ini.text(section, key):
+            return None
+        return ini.seconds(section, key, minimum=minimum)
+
+    expected = "a number " + _range(minimum, None) + (", or nothing" if default == "" else "")
+    return special(section, key, default, meaning, expected, read, "seconds")
+
+
+def special(
+    section: str, key: str, default: str | None, meaning: str, expected: str, reader: Reader, unit: str = ""
+) -> Any:
+    """A value with a reader of its own."""
+    return field(metadata={"setting": Setting(section, key, default, meaning, expected, reader, unit)})
+
+
+def _range(minimum: float, maximum: float | None) -> str:
+    return f"from {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+
+
+# Reading them.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What one ini file says, checked and complete."""
+
+    @classmethod
+    def read(cls, file: str | Path) -> Self:
+        """Raises ConfigError with file, section, key, what was found and what was expected."""
+        return cls.of(Ini.read(file))
+
+    @classmethod
+    def of(cls, ini: Ini) -> Self:
+        """As `read`, from what was read already."""
+        cls._refuse_unknown(ini)
+        complete = cls._with_defaults(ini)
+        settings = cls(**{
+            name: setting.reader(complete, setting.section, setting.key)
+            for name, setting in cls._by_field().items()
+        })  # fmt: skip
+        settings.check(ini)
+        return settings
+
+    @classmethod
+    def schema(cls) -> list[Setting]:
+        """Every key, in the order in which it is told of."""
+        return list(cls._by_field().values())
+
+    @classmethod
+    def explain(cls, ini: Ini) -> str:
+        """What each setting is, where its value came from, and what it means: the answer to `--check`."""
+        cls.of(ini)
+        lines: list[str] = []
+        section = None
+        for setting in cls.schema():
+            if setting.section != section:
+                section = setting.section
+                lines += [*([""] if lines else []), f"[{section}]"]
+            given = ini.sections().get(section, {})
+            if setting.key == ANY_KEY:
+                told = [f"{key} = {value.strip()}  (file)" for key, value in given.items()]
+                told = told or ["nothing named  (default)"]
+            else:
+                source = "file" if setting.key in given else "default"
+                value = given.get(setting.key, setting.default or "").strip() or "(empty)"
+                told = [f"{setting.key} = {value}{' ' * bool(setting.unit)}{setting.unit}  ({source})"]
+            lines += [f"  {line}" for line in told]
+            for meaning in (setting.meaning, setting.facts()):
+                lines += textwrap.wrap(meaning, 98, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        return "\n".join(lines)
+
+    def check(self, ini: Ini) -> None:
+        """Rules that concern more than one key. Raises ConfigError."""
+
+    @classmethod
+    def _by_field(cls) -> dict[str, Setting]:
+        return {one.name: one.metadata["setting"] for one in fields(cls) if "setting" in one.metadata}
+
+    @classmethod
+    def _with_defaults(cls, ini: Ini) -> Ini:
+        complete = {section: dict(keys) for section, keys in ini.sections().items()}
+        for setting in cls.schema():
+            keys = complete.setdefault(setting.section, {})
+            if setting.default is not None and setting.key != ANY_KEY:
+                keys.setdefault(setting.key, setting.default)
+        return Ini(complete, ini.file)
+
+    @classmethod
+    def _refuse_unknown(cls, ini: Ini) -> None:
+        known: dict[str, list[str]] = {}
+        for setting in cls.schema():
+            known.setdefault(setting.section, []).append(setting.key)
+        for section, keys in ini.sections().items():
+            if section not in known:
+                raise ConfigError(
+                    f"unknown section{_did_you_mean(section, known)}", file=ini.file, section=section
+                )
+            for key in keys:
+                if key not in known[section] and ANY_KEY not in known[section]:
+                    raise ini.wrong(section, key, f"unknown key{_did_you_mean(key, known[section])}")
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; expected one of: {', '.join(known)}"
+
+
+def is_loopback(host: str) -> bool:
+    """Does this address or name never leave this host?"""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+# Readers for values of a special kind.
+
+
+def _port(ini: Ini, section: str, key: str) -> int:
+    port = ini.integer(section, key, minimum=0, maximum=65535)
+    if 0 < port < 1024:
+        raise ini.wrong(section, key, f"found {port}, expected 0 or a whole number from 1024 to 65535")
+    return port
+
+
+def _directories(ini: Ini, section: str, key: str) -> tuple[Path, ...]:
+    return tuple(Path(part) for part in ini.text(section, key).split(":") if part)
+
+
+def _workers(ini: Ini, section: str, key: str) -> int:
+    if ini.text(section, key) == "cores":
+        return min(len(os.sched_getaffinity(0)), 1000)
+    return ini.integer(section, key, minimum=1, maximum=1000)
+
+
+def _amounts(ini: Ini, section: str, key: str) -> Shape:
+    amounts = ini.sections().get(section, {})
+    for name, value in amounts.items():
+        if name == "workers":
+            raise ini.wrong(section, name, "is counted by [processing] worker_count; expected another name")
+        try:
+            shape({name: value})
+        except ValueError as error:
+            raise ini.wrong(section, name, f"{error}") from None
+    return shape(amounts)
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
+
+
+def _name(ini: Ini, section: str, key: str) -> str:
+    value = ini.text(section, key)
+    if value and not _NAME.match(value):
+        raise ini.wrong(section, key, f"found {value!r}, expected {_NAME_EXPECTED}")
+    return value
+
+
+_NAME_EXPECTED = "up to 64 letters, digits, dots, dashes and underscores"
+_KEY_DIR = "Directory of the keys. The first start of a master makes it, readable by its owner alone."
+_LOG = "The log. Empty: standard error. It is reopened when somebody has moved it away."
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasterSettings(Settings):
+    """What a master is told. Durations in seconds; relative paths are relative to the working directory."""
+
+    pid_file: Path = path(
+        "control", "pid_file", "/run/cyclone/master.pid",
+        "Locked as long as this master lives; a second master on the same file is refused.",
+    )  # fmt: skip
+    controller_timeout_s: float = seconds(
+        "control", "controller_timeout", "20",
+        "How long a silent controller is waited for before its tasks are given to others; also how long a "
+        "restarted master waits for its controllers. Anything below 1 counts as 1: controllers report "
+        "at a third of it, and a shorter one would take every pause for a loss.",
+    )  # fmt: skip
+    controller_wait_duration_s: int = whole(
+        "control", "controller_wait_duration", "1",
+        "Controllers no longer ask for work and wait; they report. The master never asks a controller to "
+        "report more often than this, unless a third of controller_timeout is less.",
+        unit="seconds",
+    )  # fmt: skip
+    task_resend_timeout_s: int = whole(
+        "control", "task_resend_timeout", "28800",
+        "An attempt that was given out longer ago than this and has not ended is called back (stopped, "
+        "wherever it is) and the task is given out again. 0: never. It bounds every attempt, also those whose "
+        "task has a timeout of its own that is longer.",
+        unit="seconds",
+    )  # fmt: skip
+    when_finished: str = choice(
+        "control", "when_finished", "stop",
+        "What to do when the generator and all its tasks have ended: stop, and take the controllers along, "
+        "or wait for clients. A master without [task_generator] always waits.",
+        ("stop", "wait"),
+    )  # fmt: skip
+    target: str = text(
+        "comm", "target", "*",
+        "Address of the interface to listen on; * is all of them.", "an IP address, a host name or *",
+    )  # fmt: skip
+    port: int = special(
+        "comm", "port", "5555",
+        "TCP port to listen on. 0 takes any free one; it is written to the log and to port_file.",
+        "0 or a whole number from 1024 to 65535", _port,
+    )  # fmt: skip
+    port_file: Path | None = path(
+        "comm", "port_file", "",
+        "File that the number of the port is written to once it is open. Empty: none.", "a path, or nothing",
+    )  # fmt: skip
+    poll_timeout_s: float = seconds(
+        "comm", "poll_timeout", "1",
+        "The longest sleep of the main loop while nothing happens. Nothing that comes in waits for it.",
+    )  # fmt: skip
+    max_message_mb: int = whole(
+        "comm", "max_message_mb", "64",
+        "A peer that sends more in one frame is disconnected. It bounds the size of a bundle of tasks, so it "
+        "must be larger than the largest task.",
+        minimum=1, maximum=1024, unit="MiB",
+    )  # fmt: skip
+    log_file: Path | None = path("log", "filename", "", _LOG, "a path, or nothing")
+    generator_module: str = text(
+        "task_generator", "module", "",
+        "Module of the task generator, by its dotted name. The whole section may be missing: such a "
+        "master serves clients only.",
+    )  # fmt: skip
+    generator_class: str = text("task_generator", "class", "", "Class of the task generator.")
+    generator_config_file: Path | None = path(
+        "task_generator", "config_file", "",
+        "The ini file of the task generator. Empty: it needs none.", "a path, or nothing",
+    )  # fmt: skip
+    plugin_path: tuple[Path, ...] = special(
+        "task_generator", "path", "",
+        "More directories to look for modules in, separated by colons, after PYTHONPATH and the working "
+        "directory.",
+        "paths, or nothing", _directories,
+    )  # fmt: skip
+    job: str = special(
+        "task_generator", "job", "",
+        "Name of the job that the tasks belong to. Empty: the name of the class. A job that was cut short is "
+        "resumed by its name.",
+        f"{_NAME_EXPECTED}, or nothing", _name,
+    )  # fmt: skip
+    window: int = whole(
+        "task_generator", "window", "100000",
+        "How many tasks may be handed in and not ended at any time; the generator waits when there are "
+        "so many.",
+        minimum=1, maximum=10_000_000, unit="tasks",
+    )  # fmt: skip
+    store_path: Path = path(
+        "store", "path", "/var/lib/cyclone/store.db",
+        "The file that remembers every task, on a local disk (not NFS or Lustre). Two more files with "
+        "the same beginning stand next to it.",
+    )  # fmt: skip
+    durability: str = choice(
+        "store", "durability", "full",
+        "full: what was accepted survives a loss of power. normal: it survives the death of the master "
+        "but perhaps not a loss of power, and is faster on slow disks.",
+        ("full", "normal"),
+    )  # fmt: skip
+    store_max_bytes: int | None = whole(
+        "store", "max_bytes", "",
+        "Tasks are refused while the store is larger than this. Empty: the disk is the bound.",
+        minimum=1_048_576, unit="bytes",
+    )  # fmt: skip
+    key_dir: Path = path("security", "key_dir", "/var/lib/cyclone/keys", _KEY_DIR)
+    curve: bool = switch(
+        "security", "curve", "on",
+        "Encryption, and proof of identity by keys, of every connection. off is refused unless target is "
+        "a loopback address.",
+    )  # fmt: skip
+
+    @property
+    def lease_s(self) -> float:
+        """How long a silent controller's attempts stay its own."""
+        return max(1.0, self.controller_timeout_s)
+
+    @property
+    def max_message_bytes(self) -> int:
+        return self.max_message_mb * 2**20
+
+    @property
+    def has_generator(self) -> bool:
+        return bool(self.generator_module)
+
+    @property
+    def stops_when_finished(self) -> bool:
+        return self.has_generator and self.when_finished == "stop"
+
+    @property
+    def job_name(self) -> str:
+        """The name of the generator's job."""
+        return self.job or self.generator_class
+
+    def check(self, ini: Ini) -> None:
+        if "task_generator" in ini:
+            for key, value in (("module", self.generator_module), ("class", self.generator_class)):
+                if not value:
+                    raise ini.wrong("task_generator", key, "is missing; the name of a Python " + key)
+        if self.generator_config_file is not None and not self.generator_config_file.is_file():
+            problem = f"found {str(self.generator_config_file)!r}, expected a file that exists"
+            raise ini.wrong("task_generator", "config_file", problem)
+        if not self.curve and not is_loopback(self.target):
+            problem = f"is off while [comm] target is {self.target}; expected on, or a loopback address"
+            raise ini.wrong("security", "curve", problem)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControllerSettings(Settings):
+    """What a controller is told. Durations in seconds; relative paths are relative to the working directory."""
+
+    pid_file: Path = path(
+        "control", "pid_file", "/run/cyclone/controller.pid",
+        "Locked as long as this controller lives; a second controller on the same file is refused.",
+    )  # fmt: skip
+    name: str = special(
+        "control", "name", "",
+        "Tells this controller from others that use the same key; several on one host must each have a name "
+        "of their own. Empty: the name of the host.",
+        f"{_NAME_EXPECTED}, or nothing", _name,
+    )  # fmt: skip
+    request_retry_wait_duration_s: float = seconds(
+        "control", "request_retry_wait_duration", "5",
+        "How long to wait between two tries to reach the master.",
+    )  # fmt: skip
+    max_num_request_retries: int = whole(
+        "control", "max_num_request_retries", "3",
+        "How often to try again to reach a master that does not answer. Then the controller ends with an "
+        "error as soon as what it runs has ended, and keeps the results for its next start.",
+        unit="tries",
+    )  # fmt: skip
+    given_state_dir: Path | None = path(
+        "control", "state_dir", "",
+        "Directory for results that the master has not taken yet. Empty: next to the PID file, with "
+        "the ending .state.",
+        "a path, or nothing",
+    )  # fmt: skip
+    target: str = text(
+        "comm", "target", "127.0.0.1", "Address of the master.", "an IP address or a host name"
+    )
+    port: int = whole("comm", "port", "5555", "TCP port of the master.", minimum=1024, maximum=65535)
+    poll_timeout_s: float = seconds(
+        "comm", "poll_timeout", "2",
+        "The longest sleep of the main loop while nothing happens. Nothing that comes in waits for it.",
+        minimum=0.001,
+    )  # fmt: skip
+    log_file: Path | None = path("log", "filename", "", _LOG, "a path, or nothing")
+    worker_count: int = special(
+        "processing", "worker_count", "8",
+        "How many tasks may run at the same time, each in a process of its own. cores: one for each core "
+        "that this controller may use.",
+        "a whole number from 1 to 1000, or cores", _workers, "processes",
+    )  # fmt: skip
+    stop_grace_s: float = seconds(
+        "processing", "stop_grace", "10",
+        "How long a task that must stop may take after SIGTERM before it gets SIGKILL.",
+    )  # fmt: skip
+    hung_after_s: float = seconds(
+        "processing", "hung_after", "60",
+        "How long a worker may survive SIGKILL (stuck in the kernel, say) before it is declared hung and "
+        "its place is lost.",
+    )  # fmt: skip
+    resources: Shape = special(
+        "resources", ANY_KEY, "",
+        "Amounts that tasks can ask for: any name = an amount. Without cpus there are as many cpus as "
+        "workers.",
+        "amounts such as 2, 0.5 or 64GiB", _amounts,
+    )  # fmt: skip
+    key_dir: Path = path(
+        "security", "key_dir", "/var/lib/cyclone/keys",
+        "Directory of the keys: the public one of the master and the secret one of this controller.",
+    )  # fmt: skip
+    key: str = special(
+        "security", "key", "controller",
+        "Which secret in key_dir to use, by the name of its file without the ending.",
+        _NAME_EXPECTED, _name,
+    )  # fmt: skip
+    curve: bool = switch(
+        "security", "curve", "on",
+        "Encryption, and proof of identity by keys; as the master has it. off is refused unless target is a "
+        "loopback address.",
+    )  # fmt: skip
+
+    @property
+    def state_dir(self) -> Path:
+        """Where results wait that the master has not taken yet."""
+        return self.given_state_dir or self.pid_file.with_suffix(".state")
+
+    @property
+    def room(self) -> Shape:
+        """What the attempts here may use together, `workers` among it."""
+        amounts = dict(self.resources)
+        workers = dict(shape({"workers": self.worker_count}))["workers"]
+        return tuple(sorted({"cpus": workers, **amounts, "workers": workers}.items()))
+
+    def check(self, ini: Ini) -> None:
+        if not self.key:
+            raise ini.wrong("security", "key", f"is empty, expected {_NAME_EXPECTED}")
+        if not self.curve and not is_loopback(self.target):
+            problem = f"is off while [comm] target is {self.target}; expected on, or a loopback address"
+            raise ini.wrong("security", "curve", problem)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientSettings:
+    """How a client reaches the master, as the ini file of that master or of one of its controllers tells it."""
+
+    target: str
+    port: int
+    key_dir: Path
+    curve: bool
+
+    @classmethod
+    def read(cls, file: str | Path) -> Self:
+        """Raises ConfigError; also when the port is any free one and the master has not written which."""
+        ini = Ini.read(file)
+        # The two kinds of file differ in sections that the other one must not have.
+        kind = ControllerSettings if "processing" in ini else MasterSettings
+        known = {setting.section for setting in kind.schema()} & {"comm", "security"}
+        part = kind._with_defaults(Ini({s: k for s, k in ini.sections().items() if s in known}, ini.file))
+        target = part.text("comm", "target")
+        return cls(
+            target="127.0.0.1" if target in ("*", "0.0.0.0", "::", "[::]") else target,  # noqa: S104
+            port=_port(part, "comm", "port") or _written_port(part),
+            key_dir=Path(part.text("security", "key_dir")),
+            curve=part.boolean("security", "curve"),
+        )
+
+
+def _written_port(ini: Ini) -> int:
+    file = ini.text("comm", "port_file", "")
+    try:
+        return int(Path(file).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        problem = "found 0, expected the number of a port, or a port_file that a running master has written"
+        raise ini.wrong("comm", "port", problem) from None

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cyclone.base_task import BaseTask
+from cyclone.errors import PluginError
+from cyclone.plugins import load_class, make_importable
+from cyclone.task_generator import TaskGenerator
+
+GENERATOR = "from cyclone import TaskGenerator\nclass Mine(TaskGenerator):\n    pass\n"
+
+
+@pytest.fixture(autouse=True)
+def imports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.chdir(tmp_path)
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def refused(module: str, name: str = "Mine") -> PluginError:
+    with pytest.raises(PluginError) as caught:
+        load_class(module, name, TaskGenerator, file="master.conf", section="task_generator")
+    return caught.value
+
+
+def test_a_class_in_the_working_directory_is_found(tmp_path: Path) -> None:
+    (tmp_path / "in_working_directory.py").write_text(GENERATOR)
+
+    found = load_class("in_working_directory", "Mine", TaskGenerator)
+
+    assert issubclass(found, TaskGenerator)
+
+
+def test_a_class_on_the_search_path_is_found(tmp_path: Path) -> None:
+    place = tmp_path / "plugins"
+    place.mkdir()
+    (place / "on_search_path.py").write_text(GENERATOR)
+
+    found = load_class("on_search_path", "Mine", TaskGenerator, [place])
+
+    assert found.__name__ == "Mine"
+
+
+def test_a_file_of_the_user_does_not_hide_a_module_of_the_standard_library(tmp_path: Path) -> None:
+    (tmp_path / "wave.py").write_text(GENERATOR)
+
+    assert "has no class 'Mine'" in refused("wave").problem
+
+
+def test_directories_are_added_once(tmp_path: Path) -> None:
+    make_importable([tmp_path])
+    make_importable([tmp_path])
+
+    assert sys.path.count(str(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("task.generator.benchmark_task_generator", "BenchmarkTaskGenerator"),
+        ("cyclone.generators.benchmark", "BenchmarkTaskGenerator"),
+    ],
+)
+def test_modules_are_found_by_their_old_names_too(module: str, name: str) -> None:
+    assert load_class(module, name, TaskGenerator).__module__ == "cyclone.generators.benchmark"
+
+
+def test_a_missing_module_is_refused_with_the_places_that_were_looked_in(tmp_path: Path) -> None:
+    error = refused("nowhere.to.be.found")
+
+    assert (error.file, error.section, error.key) == ("master.conf", "task_generator", "module")
+    assert "no module 'nowhere'" in error.problem
+    assert str(tmp_path) in error.problem
+
+
+def test_a_module_that_misses_another_one_is_not_called_missing(tmp_path: Path) -> None:
+    (tmp_path / "misses_another.py").write_text("import surely_not_installed\n")
+
+    problem = refused("misses_another").problem
+
+    assert "raised while it was imported: ModuleNotFoundError" in problem
+    assert "surely_not_installed" in problem
+
+
+@pytest.mark.parametrize("statement", ["1 / 0", "raise SystemExit(3)", "def broken("])
+def test_a_module_that_raises_is_refused_and_its_traceback_logged(
+    tmp_path: Path, statement: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "raises.py").write_text(f"{statement}\n")
+
+    with caplog.at_level(logging.ERROR):
+        problem = refused("raises").problem
+
+    assert "'raises' raised while it was imported" in problem
+    assert caplog.records[0].exc_info is not None
+
+
+@pytest.mark.parametrize("module", ["", "a b", ".relative", "a..b", "a/b", "1a"])
+def test_what_is_no_dotted_name_is_refused(module: str) -> None:
+    assert "expected the dotted name" in refused(module).problem
+
+
+def test_a_misspelt_class_is_refused_and_the_right_one_suggested(tmp_path: Path) -> None:
+    (tmp_path / "misspelt.py").write_text(GENERATOR)
+
+    error = refused("misspelt", "Mien")
+
+    assert error.key == "class"
+    assert error.problem == "module 'misspelt' has no class 'Mien'; it has: Mine"
+
+
+def test_a_module_without_any_fitting_class_is_told_of() -> None:
+    assert "it has no subclass of TaskGenerator either" in refused("json").problem
+
+
+@pytest.mark.parametrize("name", ["TaskGenerator", "dumps", "JSONDecoder"])
+def test_what_is_no_subclass_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "no_subclass.py").write_text(GENERATOR + "from json import dumps, JSONDecoder\n")
+
+    assert "is not a subclass of TaskGenerator" in refused("no_subclass", name).problem
+
+
+def test_a_class_with_methods_missing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "unfinished.py").write_text("from cyclone import BaseTask\nclass Mine(BaseTask):\n    pass\n")
+
+    with pytest.raises(PluginError, match=r"does not define execute\(\)"):
+        load_class("unfinished", "Mine", BaseTask)  # type: ignore[type-abstract]
