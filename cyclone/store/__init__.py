@@ -1,0 +1,1 @@
+"""Where the master's facts are kept: what both stores promise, one on disk, one in memory."""

@@ -1,0 +1,132 @@
+"""The place of a store: a file on a local disk that its owner alone may read, and one process at a time."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from cyclone.errors import AlreadyRunning, ConfigError, StoreFull
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+#: `f_type` of statfs(2), from linux/magic.h and the sources of the file systems. "WAL does not work over a
+#: network filesystem" (sqlite.org/wal.html): its readers and writers share memory.
+_NETWORK = {
+    0x00006969: "NFS",
+    0x0000517B: "SMB",
+    0xFF534D42: "CIFS",
+    0xFE534D42: "SMB2",
+    0x0BD00BD0: "Lustre",
+    0x00C36400: "Ceph",
+    0x47504653: "GPFS",
+    0x19830326: "BeeGFS",
+    0x20030528: "OrangeFS",
+    0x5346414F: "AFS",
+    0x01021997: "9P",
+}
+
+
+def network_name(kind: int) -> str | None:
+    """The name of a network file system by its `f_type`; None for any other."""
+    return _NETWORK.get(kind & 0xFFFFFFFF)
+
+
+def filesystem_kind(directory: Path) -> int:
+    """`f_type` of the file system that holds the directory. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    # `struct statfs` begins with f_type, one word long, and is 120 bytes on the largest platform.
+    answer = (ctypes.c_long * 64)()
+    if libc.statfs(os.fsencode(directory), ctypes.byref(answer)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(directory))
+    return int(answer[0])
+
+
+def claim(path: Path) -> BinaryIO:
+    """Make sure that the file may be a store and belongs to this process; create it if there is none.
+
+    Returns a file that has to stay open for as long as the store is used: it holds the lock.
+
+    Raises ConfigError for a directory that is missing, unwritable or on a network file system; AlreadyRunning
+    when another process has the store open; StoreFull when there is no room for even an empty file.
+    """
+    directory = path.parent
+    try:
+        network = network_name(filesystem_kind(directory))
+        if network is not None:
+            raise ConfigError(f"found a store on {network}, expected one on a local disk", file=path)
+        lock = _lock(path)
+    except OSError as error:
+        raise _explained(path, error) from error
+    try:
+        _create(path)
+    except OSError as error:
+        lock.close()
+        raise _explained(path, error) from error
+    return lock
+
+
+def has_room(directory: Path) -> bool:
+    """Can a little more be written here? Raises OSError when that fails for any reason but a lack of room."""
+    probe = os.open(directory, os.O_TMPFILE | os.O_WRONLY, 0o600)
+    try:
+        os.write(probe, bytes(64 * 1024))
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            return False
+        raise
+    finally:
+        os.close(probe)
+    return True
+
+
+def _lock(path: Path) -> BinaryIO:
+    # The lock is on a file beside the store: SQLite keeps POSIX locks on the store itself, and the closing of
+    # any descriptor of a file drops all POSIX locks that the process holds on it (fcntl(2)). The file is
+    # never removed, or two processes could hold locks on two files of the same name.
+    lock = os.fdopen(
+        os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb+", 0
+    )
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.truncate()
+        lock.write(f"{os.getpid()};{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}\n".encode())
+    except BlockingIOError:
+        owner = lock.read(100).decode("utf-8", "replace").strip()
+        lock.close()
+        raise AlreadyRunning(path, owner) from None
+    except OSError:
+        lock.close()
+        raise
+    return lock
+
+
+def _create(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        # A directory or an unreadable file is told as such here; SQLite would only say that it cannot open.
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        return
+    try:
+        # The mode that open(2) was given is cut down by the umask. SQLite gives its side files the same mode.
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _explained(path: Path, error: OSError) -> ConfigError | StoreFull:
+    reason = os.strerror(error.errno or 0)
+    if error.errno in NO_ROOM:
+        return StoreFull(f"{path}: {reason}")
+    return ConfigError(f"cannot be used: {reason}; expected a writable file on a local disk", file=path)

@@ -1,0 +1,276 @@
+"""The store of a simulation: keeps every promise of `promise.py` but the one about the disk."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import msgspec
+
+from cyclone.errors import RuleBroken, StoreFull
+from cyclone.messages import JobView, TaskEnd, TaskView
+from cyclone.model.changes import (
+    AttemptEnded,
+    Change,
+    JobClosed,
+    JobOpened,
+    LiveTask,
+    PlacementOver,
+    Remembered,
+    TaskAccepted,
+    TaskEnded,
+    TasksPlaced,
+)
+from cyclone.model.lifecycle import State
+from cyclone.model.task import JobNumber, TaskNumber, Token
+from cyclone.store.promise import StoredTask
+
+#: Facts of several kinds are written in this order, whatever order they came in: each after what it is about.
+_ORDER: dict[type[Change], int] = {
+    kind: place
+    for place, kind in enumerate(
+        (JobOpened, TaskAccepted, TasksPlaced, AttemptEnded, TaskEnded, PlacementOver, JobClosed)
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    name: str
+    opened_at: float
+    state: str = "open"
+    closed_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    fact: TaskAccepted
+    accepted_at: float
+    payload: bytes
+
+
+@dataclass(slots=True)
+class _Facts:
+    """All that was remembered."""
+
+    jobs: dict[JobNumber, _Job] = field(default_factory=dict)
+    tasks: dict[TaskNumber, _Task] = field(default_factory=dict)
+    numbers: dict[tuple[JobNumber, str], TaskNumber] = field(default_factory=dict)
+    live: dict[TaskNumber, None] = field(default_factory=dict)
+    placements: dict[Token, TasksPlaced] = field(default_factory=dict)
+    attempts: dict[tuple[TaskNumber, Token], AttemptEnded] = field(default_factory=dict)
+    ended: dict[TaskNumber, tuple[TaskEnded, bytes]] = field(default_factory=dict)
+
+    def copied(self) -> _Facts:
+        return _Facts(*(dict(getattr(self, each.name)) for each in fields(self)))
+
+
+class MemoryStore:
+    """The `Store` in memory. It outlives the crash of its master: `crashed` is what the next life finds.
+
+    full: set by a simulation to let `remember` and `wake` find no room.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self.full = False
+        self._clock = clock
+        self._epoch = 0
+        self._facts = _Facts()
+        self._waking = False
+        self._awake = False
+        # What `remember` has changed so far: `(table, key, what stood there, was anything there?)`.
+        self._changed: list[tuple[dict[Any, Any], Any, Any, bool]] = []
+
+    def copied(self) -> MemoryStore:
+        """A store that knows the same and sleeps; what becomes of one does not touch the other."""
+        other = MemoryStore(clock=self._clock)
+        other._epoch, other._facts = self._epoch, self._facts.copied()
+        return other
+
+    def crashed(self) -> MemoryStore:
+        """The same store as the next life of the master finds it: all that was remembered, and asleep.
+
+        Costs nothing. The store that it is called on is not to be used any more.
+        """
+        other = MemoryStore(clock=self._clock)
+        other._epoch, other._facts = self._epoch, self._facts
+        self.close()
+        return other
+
+    def close(self) -> None:
+        self._awake = False
+
+    def wake(self) -> Remembered:
+        if self._waking:
+            raise RuleBroken("a store wakes up once")
+        self._find_room()
+        self._waking = True
+        self._epoch += 1
+        facts = self._facts
+        return Remembered(
+            epoch=self._epoch,
+            last_job=max(facts.jobs, default=0),
+            last_number=next(reversed(facts.tasks), 0),
+            jobs={number: job.name for number, job in sorted(facts.jobs.items()) if job.state == "open"},
+            live=self._live(),
+            placements=[placed for _, placed in sorted(facts.placements.items())],
+            attempts=[facts.attempts[key] for key in sorted(facts.attempts) if key[0] in facts.live],
+        )
+
+    def _live(self) -> Iterator[LiveTask]:
+        now = self._clock()
+        for number in sorted(self._facts.live):
+            task = self._facts.tasks[number]
+            yield LiveTask(*task.fact, max(0.0, now - task.accepted_at))
+        self._awake = True
+
+    # Remembering.
+
+    def remember(
+        self,
+        changes: Sequence[Change],
+        payloads: Mapping[tuple[JobNumber, str], bytes],
+        values: Mapping[Token, bytes],
+    ) -> None:
+        if not self._awake:
+            raise RuleBroken(
+                "the store has to wake up, and its live tasks to be read, before it can remember"
+            )
+        self._find_room()
+        try:
+            msgspec.msgpack.encode(changes)
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise RuleBroken(f"cannot be stored: {error}") from error
+        try:
+            for change in sorted(changes, key=lambda change: _ORDER[type(change)]):
+                self._write(change, payloads, values)
+        except RuleBroken:
+            for table, key, old, stood in reversed(self._changed):
+                if stood:
+                    table[key] = old
+                else:
+                    del table[key]
+            raise
+        finally:
+            self._changed.clear()
+
+    def _write(
+        self, change: Change, payloads: Mapping[tuple[JobNumber, str], bytes], values: Mapping[Token, bytes]
+    ) -> None:
+        facts, now = self._facts, self._clock()
+        match change:
+            case JobOpened(number, name):
+                self._add(facts.jobs, number, _Job(name, now))
+            case TaskAccepted(number, job, tid):
+                payload = payloads.get((job, tid))
+                _demand(payload is not None, f"task {number} ({tid}) is accepted without a payload")
+                _demand(number > next(reversed(facts.tasks), 0), "task numbers have to ascend")
+                _demand(self._is_open(job), "a task is to be accepted into a job that is not open")
+                self._add(facts.numbers, (job, tid), number)
+                self._add(facts.tasks, number, _Task(change, now, payload or b""))
+                self._add(facts.live, number, None)
+            case TasksPlaced(first):
+                self._add(facts.placements, first, change)
+            case AttemptEnded(number):
+                self._add(facts.attempts, (number, change.end.token), change)
+            case TaskEnded(number, _, _, end):
+                value = None if end.end is None else values.get(end.end.token)
+                _demand(number in facts.tasks, "a task is to end that was never accepted")
+                _demand(
+                    value is not None or end.state is not State.SUCCEEDED,
+                    f"task {number} ({end.tid}) succeeded without a value",
+                )
+                self._add(facts.ended, number, (change, value or b""))
+                self._take(facts.live, number)
+            case PlacementOver(first):
+                _demand(first in facts.placements, "a placement is to be over and is not there")
+                self._take(facts.placements, first)
+            case JobClosed(number, state):
+                _demand(self._is_open(number), f"job {number} is to be closed and is not open")
+                job_open = self._take(facts.jobs, number)
+                self._add(facts.jobs, number, _Job(job_open.name, job_open.opened_at, str(state), now))
+
+    def _add(self, table: dict[Any, Any], key: Any, value: Any) -> None:
+        _demand(key not in table, f"{key} is there already: a fact was to be written twice")
+        self._changed.append((table, key, None, False))
+        table[key] = value
+
+    def _take(self, table: dict[Any, Any], key: Any) -> Any:
+        self._changed.append((table, key, table[key], True))
+        return table.pop(key)
+
+    def _is_open(self, job: JobNumber) -> bool:
+        return job in self._facts.jobs and self._facts.jobs[job].state == "open"
+
+    def _find_room(self) -> None:
+        if self.full:
+            raise StoreFull("the memory of the simulation is full")
+
+    # Being asked.
+
+    def payloads(self, numbers: Sequence[TaskNumber]) -> list[bytes]:
+        for number in numbers:
+            _demand(number in self._facts.tasks, f"task {number} was never accepted")
+        return [self._facts.tasks[number].payload for number in numbers]
+
+    def recall(self, job: JobNumber, tids: Collection[str]) -> dict[str, tuple[TaskEnd, bytes]]:
+        found = {}
+        for tid in tids:
+            ended = self._facts.ended.get(self._facts.numbers.get((job, tid), 0))
+            if ended is not None:
+                found[tid] = ended[0].end, ended[1]
+        return found
+
+    def tasks(
+        self, job: str = "", states: Collection[State] = (), kind: str = "", limit: int = 1000
+    ) -> tuple[list[TaskView], bool]:
+        found = [
+            view
+            for number in self._facts.ended
+            if job in ("", (view := self._view(number)).job)
+            and (not states or view.state in states)
+            and kind in ("", view.kind)
+        ]
+        found.sort(key=lambda view: (self._facts.tasks[view.number].fact.job, view.number), reverse=True)
+        return found[:limit], len(found) > limit
+
+    def _view(self, number: TaskNumber) -> TaskView:
+        (_, job, peer, how), _ = self._facts.ended[number]
+        kind = self._facts.tasks[number].fact.policy.kind
+        name = self._facts.jobs[job].name
+        return TaskView(number, name, how.tid, kind, how.state, how.attempts, peer, how.end, how.reason)
+
+    def task(self, tid: str, job: str = "") -> StoredTask | None:
+        for number in sorted(self._facts.jobs, reverse=True):
+            name = self._facts.jobs[number].name
+            found = self._facts.numbers.get((number, tid))
+            if found is None or job not in ("", name):
+                continue
+            task = self._facts.tasks[found]
+            keys = sorted(key for key in self._facts.attempts if key[0] == found)
+            ended = self._facts.ended.get(found)
+            return StoredTask(
+                found, name, tid, task.fact.policy, task.fact.after, task.accepted_at,
+                [self._facts.attempts[key] for key in keys],
+                None if ended is None else ended[0].end, "" if ended is None else ended[0].peer,
+            )  # fmt: skip
+        return None
+
+    def jobs(self, limit: int = 1000) -> list[JobView]:
+        counts = Counter((ended.job, ended.end.state.value) for ended, _ in self._facts.ended.values())
+        newest = sorted(self._facts.jobs.items(), reverse=True, key=lambda job: job[0])[:limit]
+        return [
+            JobView(
+                number, job.name, job.state, job.opened_at, job.closed_at,
+                {state: count for (of, state), count in counts.items() if of == number},
+            )
+            for number, job in newest
+        ]  # fmt: skip
+
+
+def _demand(kept: bool, problem: str) -> None:
+    if not kept:
+        raise RuleBroken(problem)

@@ -1,0 +1,587 @@
+"""The store on disk: one SQLite file with a write-ahead log.
+
+How it is fast: the facts of many decisions go into one transaction, grouped by kind. What an accepted task
+consists of travels in parcels of some dozens; a task has rows of its own only for what must be unique, its
+tid and its end, and these are narrow and go in by the hundred a statement.
+How it is safe: with `synchronous=FULL` a transaction is synced to the log before its COMMIT returns
+(sqlite.org/pragma.html#pragma_synchronous), and what happens at most once is a key of a table.
+
+Tids and names are kept as text: the alphabet cannot carry anything but valid Unicode. What is not searched
+for is kept as msgpack, as on the wire.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+
+from cyclone.errors import RuleBroken, StoreCorrupt, StoreFull
+from cyclone.messages import JobView, TaskEnd, TaskView
+from cyclone.model.changes import (
+    AttemptEnded,
+    Change,
+    JobClosed,
+    JobOpened,
+    LiveTask,
+    PlacementOver,
+    Remembered,
+    TaskAccepted,
+    TaskEnded,
+    TasksPlaced,
+)
+from cyclone.model.lifecycle import State
+from cyclone.model.peer import Peer
+from cyclone.model.task import Cause, End, JobNumber, Policy, TaskNumber, Token
+from cyclone.store.blocks import LiveBlocks, ranges
+from cyclone.store.database import Database
+from cyclone.store.promise import StoredTask
+
+#: Rows of one statement: their values stay below 999, the bound of SQLite before 3.32
+#: (sqlite.org/limits.html), and more rows gain nothing.
+_ROWS = 100
+_INSERT_TASK = "INSERT INTO task VALUES ", "(?,?,?)"
+_INSERT_ENDED = "INSERT INTO ended VALUES ", "(?,?)"
+
+#: A parcel is as large as it may be for one payload in it to be read without much regret for the others.
+_PARCEL_TASKS = 64
+_PARCEL_BYTES = 64 * 1024
+_NEARBY_BYTES = 4 * 2**20
+
+#: How many tids one question lists. Spare places stay NULL, which is equal to nothing: two forms to compile.
+_LIST = 100
+_ONE, _MANY = "(?)", "(" + ",".join("?" * _LIST) + ")"
+
+#: The order of the join is given, or SQLite might begin with what has ended, which is most of it.
+_RECALL = """SELECT tid, story FROM task CROSS JOIN ended ON ended.task = task.number
+    WHERE job = ? AND tid IN """
+
+#: The question for ended tasks, newest first: any, or only those that did not succeed.
+_LISTING = (
+    "SELECT task, story FROM ended WHERE task BETWEEN ? AND ? ORDER BY task DESC",
+    """SELECT ended.task, story FROM ended_badly CROSS JOIN ended ON ended.task = ended_badly.task
+    WHERE ended_badly.task BETWEEN ? AND ? ORDER BY ended_badly.task DESC""",
+)
+
+#: What follows the last row: a number above every task's.
+_NONE = (2**63 - 1,)
+
+_LOOK_S = 1.0
+_POLICIES_KEPT = 10_000
+
+#: What a cached payload costs beside its bytes: the head of the object, its number, its place in the dict.
+_ENTRY_BYTES = 160
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def _decoder(kind: Any) -> Callable[[bytes], Any]:
+    """Reads what was written in msgpack. Raises StoreCorrupt: what went in whole came out damaged."""
+    decode = msgspec.msgpack.Decoder(kind).decode
+
+    def checked(body: bytes) -> Any:
+        try:
+            return decode(body)
+        except msgspec.DecodeError as error:
+            raise StoreCorrupt(f"the store is damaged: {error}") from error
+
+    return checked
+
+
+_end_of: Callable[[bytes], End] = _decoder(End)
+_policy_of: Callable[[bytes], Policy] = _decoder(Policy)
+_numbers_of: Callable[[bytes], tuple[TaskNumber, ...]] = _decoder(tuple[TaskNumber, ...])
+
+#: `(number, job, tid, policy, after)`
+_Row: TypeAlias = tuple[TaskNumber, JobNumber, str, int, tuple[str, ...]]
+_rows_of: Callable[[bytes], list[_Row]] = _decoder(list[_Row])
+_payloads_of: Callable[[bytes], list[bytes]] = _decoder(list[bytes])
+
+#: `(state, attempts, peer, end, reason, value)`
+_Story: TypeAlias = tuple[State, int, str, End | None, str, bytes]
+_story_of: Callable[[bytes], _Story] = _decoder(_Story)
+
+
+class SqliteStore:
+    """The `Store` on disk. It owns its file for as long as it is open; others may read the file meanwhile.
+
+    Besides the connection it keeps what spares questions: payloads not placed yet, policies and their
+    numbers, how many tasks of each open job have ended, and where live tasks are. All of it changes after COMMIT only,
+    so that a transaction that failed leaves no trace.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        durability: str = "full",
+        *,
+        max_bytes: int = 0,
+        payload_cache_bytes: int = 64 * 2**20,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Open the store, or create an empty one.
+
+        durability: `full` loses nothing when the power fails; `normal` may lose the last transactions then,
+        but nothing when the process is killed, and nothing before the last checkpoint.
+        max_bytes: bound of the file, 0 for none; the log beside it may take 32 MiB more. A full store cannot
+        remember ends either, so the bound has to be raised, or the disk, before anything goes on.
+        clock: Unix time, for what people read and for how long a task has waited.
+
+        Raises ConfigError (place), AlreadyRunning, StoreVersionError, StoreCorrupt, StoreFull, StoreError.
+        """
+        assert durability in ("full", "normal"), durability
+        self._db = Database(path, durability, max_bytes)
+        self.path = self._db.path
+        self._clock = clock
+        self._waking = False
+        self._awake = False
+        self._last_number: TaskNumber = 0
+        self._blocks = LiveBlocks()
+        self._ended: dict[JobNumber, int] = {}
+        self._policy_numbers: dict[Policy, int] = {}
+        self._payloads: dict[TaskNumber, bytes] = {}
+        self._payload_bytes = 0
+        self._payload_bytes_max = payload_cache_bytes
+        self._nearby: dict[TaskNumber, bytes] = {}  # payloads from parcels that were opened for another
+        self._nearby_bytes = 0
+        self._policies: dict[int, Policy] = {}
+
+    def close(self) -> None:
+        """Let go of the file. The last one who closes it copies the log into it and removes the log."""
+        try:
+            if self._awake and self._blocks.stale:
+                # Without it only the next start is slower: a full disk must not keep anybody from ending.
+                with contextlib.suppress(StoreFull), self._db.transaction():
+                    self._list_blocks()
+                    self._blocks.written()
+        finally:
+            self._db.close()
+
+    # Waking up.
+
+    def wake(self) -> Remembered:
+        if self._waking:
+            raise RuleBroken("a store wakes up once")
+        # An epoch that a power cut takes back would be given out twice, and its tokens with it.
+        with self._db.durable_transaction():
+            self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'epoch'")
+        self._waking = True
+        meta = dict(self._db.read("SELECT key, value FROM meta"))
+        self._last_number = self._last()
+        [(last_job,)] = self._db.read("SELECT coalesce(max(number), 0) FROM job")
+        jobs = dict(self._db.read("SELECT number, name FROM job WHERE state = 'open' ORDER BY number"))
+        ended = dict(self._db.read("SELECT job, sum(tasks) FROM job_count GROUP BY job"))
+        self._ended = {number: ended.get(number, 0) for number in jobs}
+        where = ranges(meta.get("live_blocks"))
+        return Remembered(
+            epoch=meta["epoch"],
+            last_job=last_job,
+            last_number=self._last_number,
+            jobs=jobs,
+            live=self._live(where),
+            placements=[
+                TasksPlaced(first, Peer(name, life), _numbers_of(numbers))
+                for first, name, life, numbers in self._db.read("SELECT * FROM placement ORDER BY first")
+            ],
+            attempts=[attempt for span in where for attempt in self._attempts(*span, live_only=True)],
+        )
+
+    def _live(self, where: list[tuple[TaskNumber, TaskNumber]]) -> Iterator[LiveTask]:
+        now = self._clock()
+        for first, last in where:
+            ended = self._db.rows(
+                "SELECT task FROM ended WHERE task BETWEEN ? AND ? ORDER BY task", (first, last)
+            )
+            [gone] = next(ended, _NONE)
+            for parcel in self._parcels(first, last):
+                live: list[LiveTask] = []
+                waited_s = max(0.0, now - parcel.accepted_at)
+                for number, job, tid, policy, after in parcel.tasks:
+                    # Both come in the order of their numbers.
+                    while gone < number:
+                        [gone] = next(ended, _NONE)
+                    if first <= number <= last and number != gone:
+                        live.append(LiveTask(number, job, tid, self._policy(policy), after, waited_s))
+                self._blocks.accepted([task.number for task in live])
+                yield from live
+        self._awake = True
+
+    # Remembering.
+
+    def remember(
+        self,
+        changes: Sequence[Change],
+        payloads: Mapping[tuple[JobNumber, str], bytes],
+        values: Mapping[Token, bytes],
+    ) -> None:
+        if not self._awake:
+            raise RuleBroken(
+                "the store has to wake up, and its live tasks to be read, before it can remember"
+            )
+        if not changes:
+            return
+        kinds: defaultdict[type[Change], list[Any]] = defaultdict(list)
+        for change in changes:
+            kinds[type(change)].append(change)
+        accepted: list[TaskAccepted] = kinds[TaskAccepted]
+        ended: list[TaskEnded] = kinds[TaskEnded]
+        # In ascending order, or a block that was given up as empty could hold a live task again.
+        numbers = [task.number for task in accepted]
+        if any(later <= earlier for earlier, later in itertools.pairwise([self._last_number, *numbers])):
+            raise RuleBroken("task numbers have to ascend")
+        if ended and max(end.number for end in ended) > (numbers[-1] if numbers else self._last_number):
+            raise RuleBroken("a task is to end that was never accepted")
+        if not {task.job for task in accepted} <= {*self._ended, *(job.number for job in kinds[JobOpened])}:
+            raise RuleBroken("a task is to be accepted into a job that is not open")
+        counts = Counter([(end.job, end.end.state) for end in ended])
+        with self._db.transaction():
+            # Whatever order facts of several kinds came in, each is written after what it is about.
+            self._open_jobs(kinds[JobOpened])
+            interned = self._intern(accepted)
+            self._accept(accepted, interned, payloads)
+            self._place(kinds[TasksPlaced])
+            self._end_attempts(kinds[AttemptEnded])
+            self._end(ended, values)
+            self._end_placements(kinds[PlacementOver])
+            self._count(counts)
+            self._close_jobs(kinds[JobClosed], numbers[-1] if numbers else self._last_number)
+            listing = self._blocks.stale
+            if listing:
+                self._list_blocks()
+        self._keep(kinds, numbers, interned, payloads, counts, listed=listing)
+
+    def _open_jobs(self, jobs: list[JobOpened]) -> None:
+        now, first = self._clock(), self._last_number + 1
+        self._db.executemany(
+            "INSERT INTO job (number, name, state, opened_at, first_task) VALUES (?,?,'open',?,?)",
+            [(job.number, job.name, now, first) for job in jobs],
+        )
+
+    def _close_jobs(self, jobs: list[JobClosed], last: TaskNumber) -> None:
+        now = self._clock()
+        for job in jobs:
+            found = self._db.execute(
+                "UPDATE job SET state = ?, closed_at = ?, last_task = ? WHERE number = ? AND state = 'open'",
+                (str(job.state), now, last, job.number),
+            )
+            if found.rowcount != 1:
+                raise RuleBroken(f"job {job.number} is to be closed and is not open")
+
+    def _intern(self, accepted: list[TaskAccepted]) -> dict[Policy, int]:
+        """The number of each policy of these tasks, in the store from now on."""
+        interned: dict[Policy, int] = {}
+        for policy in (task.policy for task in _distinct(accepted)):
+            number = self._policy_numbers.get(policy)
+            if number is None:
+                body = _encode(policy)
+                self._db.execute(
+                    "INSERT OR IGNORE INTO policy (kind, body) VALUES (?,?)", (policy.kind, body)
+                )
+                [(number,)] = self._db.execute("SELECT number FROM policy WHERE body = ?", (body,))
+            interned[policy] = number
+        return interned
+
+    def _accept(
+        self,
+        accepted: list[TaskAccepted],
+        interned: dict[Policy, int],
+        payloads: Mapping[tuple[JobNumber, str], bytes],
+    ) -> None:
+        if not accepted:
+            return
+        now = self._clock()
+        policies = {id(task.policy): interned[task.policy] for task in _distinct(accepted)}
+        known: list[object] = []
+        parcels: list[tuple[object, ...]] = []
+        tasks: list[_Row] = []
+        bodies: list[bytes] = []
+        size = 0
+
+        def wrap() -> None:
+            parcels.append((tasks[0][0], tasks[-1][0], now, _encode(tasks), _encode(bodies)))
+
+        for number, job, tid, policy, after in accepted:
+            payload = payloads.get((job, tid))
+            if payload is None:
+                raise RuleBroken(f"task {number} ({tid}) is accepted without a payload")
+            size += len(payload)
+            if tasks and (size > _PARCEL_BYTES or len(tasks) == _PARCEL_TASKS):
+                wrap()
+                tasks, bodies, size = [], [], len(payload)
+            tasks.append((number, job, tid, policies[id(policy)], after))
+            bodies.append(payload)
+            known += (job, tid, number)
+        wrap()
+        self._insert(*_INSERT_TASK, known)
+        self._db.executemany("INSERT INTO parcel VALUES (?,?,?,?,?)", parcels)
+
+    def _end(self, ended: list[TaskEnded], values: Mapping[Token, bytes]) -> None:
+        found: list[object] = []
+        badly: list[tuple[TaskNumber, str]] = []
+        for number, _, peer, how in ended:
+            end, state = how.end, how.state
+            value = None if end is None else values.get(end.token)
+            if state is not State.SUCCEEDED:
+                badly.append((number, state.value))
+            elif value is None:
+                raise RuleBroken(f"task {number} ({how.tid}) succeeded without a value")
+            found += number, _encode((state, how.attempts, peer, end, how.reason, value or b""))
+        self._insert(*_INSERT_ENDED, found)
+        self._db.executemany("INSERT INTO ended_badly VALUES (?,?)", badly)
+
+    def _insert(self, statement: str, row: str, values: list[object]) -> None:
+        """Insert rows whose values are given one after the other."""
+        width = row.count("?")
+        size = _ROWS * width
+        cut = len(values) - len(values) % size
+        if cut:
+            many = statement + ",".join([row] * _ROWS)
+            for start in range(0, cut, size):
+                self._db.execute(many, values[start : start + size])
+        if cut < len(values):
+            rest = iter(values[cut:])
+            self._db.executemany(statement + row, zip(*[rest] * width, strict=True))
+
+    def _place(self, placements: list[TasksPlaced]) -> None:
+        self._db.executemany(
+            "INSERT INTO placement VALUES (?,?,?,?)",
+            [(first, peer.name, peer.life, _encode(numbers)) for first, peer, numbers in placements],
+        )
+
+    def _end_placements(self, over: list[PlacementOver]) -> None:
+        if not over:
+            return
+        found = self._db.executemany("DELETE FROM placement WHERE first = ?", over)
+        if found.rowcount != len(over):
+            raise RuleBroken("a placement is to be over and is not there")
+
+    def _end_attempts(self, attempts: list[AttemptEnded]) -> None:
+        self._db.executemany(
+            "INSERT INTO attempt VALUES (?,?,?,?,?,?)",
+            [
+                (number, end.token, attempt, peer, cause.value, _encode(end))
+                for number, attempt, peer, cause, end in attempts
+            ],
+        )
+
+    def _count(self, counts: Counter[tuple[JobNumber, State]]) -> None:
+        self._db.executemany(
+            """INSERT INTO job_count VALUES (?,?,?)
+            ON CONFLICT (job, state) DO UPDATE SET tasks = tasks + excluded.tasks""",
+            [(job, state.value, tasks) for (job, state), tasks in counts.items()],
+        )
+
+    def _list_blocks(self) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO meta VALUES ('live_blocks', ?)", (self._blocks.listed(self._last_number),)
+        )
+
+    def _keep(
+        self,
+        kinds: Mapping[type[Change], list[Any]],
+        numbers: list[TaskNumber],
+        interned: dict[Policy, int],
+        payloads: Mapping[tuple[JobNumber, str], bytes],
+        counts: Counter[tuple[JobNumber, State]],
+        *,
+        listed: bool,
+    ) -> None:
+        """Bring up to date what is kept in memory: the facts are on disk now."""
+        if listed:
+            self._blocks.written()
+        if numbers:
+            self._last_number = numbers[-1]
+            self._blocks.accepted(numbers)
+        if len(self._policy_numbers) + len(interned) > _POLICIES_KEPT:
+            self._policy_numbers.clear()
+        self._policy_numbers.update(interned)
+        self._ended.update((job.number, 0) for job in kinds[JobOpened])
+        for (job, _), tasks in counts.items():
+            if job in self._ended:
+                self._ended[job] += tasks
+        for closed in kinds[JobClosed]:
+            self._ended.pop(closed.number, None)
+        # Who is in stays in until it is placed: the oldest are placed first, so to make room for the newest
+        # would be to throw out the ones that are asked for next.
+        room = self._payload_bytes_max - self._payload_bytes
+        for number, job, tid, _, _ in kinds[TaskAccepted]:
+            payload = payloads[job, tid]
+            size = len(payload) + _ENTRY_BYTES
+            if size > room:
+                break
+            self._payloads[number] = payload
+            room -= size
+        self._payload_bytes = self._payload_bytes_max - room
+        over = [end.number for end in kinds[TaskEnded]]
+        self._blocks.ended(over)
+        if self._payloads:
+            for number in over:
+                self._forget_payload(number)
+
+    # Being asked.
+
+    def payloads(self, numbers: Sequence[TaskNumber]) -> list[bytes]:
+        found = []
+        for number in numbers:
+            payload = self._forget_payload(number)
+            if payload is None and (payload := self._nearby.get(number)) is None:
+                self._open_parcel(number)
+                payload = self._nearby.get(number)
+                if payload is None:
+                    raise RuleBroken(f"task {number} was never accepted")
+            found.append(payload)
+        return found
+
+    def _open_parcel(self, number: TaskNumber) -> None:
+        """Put the payload of a task, and of those that travelled with it, where it is looked for."""
+        if self._nearby_bytes > _NEARBY_BYTES:
+            self._nearby.clear()
+            self._nearby_bytes = 0
+        for parcel in self._parcels(number, number):
+            [(payloads,)] = self._db.read("SELECT payloads FROM parcel WHERE first = ?", (parcel.first,))
+            self._nearby.update(zip((row[0] for row in parcel.tasks), _payloads_of(payloads), strict=True))
+            self._nearby_bytes += len(payloads) + _ENTRY_BYTES * len(parcel.tasks)
+
+    def _forget_payload(self, number: TaskNumber) -> bytes | None:
+        payload = self._payloads.pop(number, None)
+        if payload is not None:
+            self._payload_bytes -= len(payload) + _ENTRY_BYTES
+        return payload
+
+    def recall(self, job: JobNumber, tids: Collection[str]) -> dict[str, tuple[TaskEnd, bytes]]:
+        if self._ended.get(job) == 0:
+            return {}
+        found = {}
+        wanted = list(tids)
+        for start in range(0, len(wanted), _LIST):
+            some = wanted[start : start + _LIST]
+            spare = _LIST - len(some) if len(some) > 1 else 0
+            rows = self._db.rows(_RECALL + (_MANY if len(some) > 1 else _ONE), (job, *some, *[None] * spare))
+            for tid, story in rows:
+                state, attempts, _, end, reason, value = _story_of(story)
+                found[tid] = TaskEnd(tid, state, attempts, end, reason), value
+        return found
+
+    def tasks(
+        self, job: str = "", states: Collection[State] = (), kind: str = "", limit: int = 1000
+    ) -> tuple[list[TaskView], bool]:
+        # A kind that is rare among a hundred million would be looked for until every lease has run out. What
+        # was found by then is told, and that there may be more.
+        deadline = time.monotonic() + _LOOK_S
+        found: list[TaskView] = []
+        parcel = _Parcel(0, 0, 0.0, [])
+        for number, name, first, last in self._spans(job):
+            for ended, story in self._db.rows(
+                _LISTING[bool(states) and State.SUCCEEDED not in states], (first, last)
+            ):
+                if len(found) == limit or time.monotonic() > deadline:
+                    return found, True
+                if not parcel.first <= ended <= parcel.last:
+                    parcel = next(self._parcels(ended, ended))
+                _, of, tid, policy_number, _ = parcel.row(ended)
+                state, attempts, peer, end, reason, _ = _story_of(story)
+                policy = self._policy(policy_number)
+                if of == number and (not states or state in states) and kind in ("", policy.kind):
+                    found.append(TaskView(ended, name, tid, policy.kind, state, attempts, peer, end, reason))
+        return found, False
+
+    def _spans(self, job: str) -> list[tuple[JobNumber, str, TaskNumber, TaskNumber]]:
+        """Where the tasks of the jobs of this name are: `[(job, name, first, last), …]`, newest first."""
+        return self._db.read(
+            """SELECT number, name, first_task, coalesce(last_task, ?) FROM job WHERE name = ? OR ?
+            ORDER BY number DESC""",
+            (self._last(), job, not job),
+        )
+
+    def task(self, tid: str, job: str = "") -> StoredTask | None:
+        rows = self._db.read(
+            """SELECT task.number, job.name, story FROM job
+            CROSS JOIN task ON task.job = job.number AND tid = ?
+            LEFT JOIN ended ON ended.task = task.number
+            WHERE job.name = ? OR ? ORDER BY job.number DESC LIMIT 1""",
+            (tid, job, not job),
+        )
+        for number, name, story in rows:
+            parcel = next(self._parcels(number, number))
+            _, _, _, policy, after = parcel.row(number)
+            attempts = self._attempts(number, number, live_only=False)
+            end, peer = None, ""
+            if story is not None:
+                state, made, peer, last, reason, _ = _story_of(story)
+                end = TaskEnd(tid, state, made, last, reason)
+            return StoredTask(
+                number, name, tid, self._policy(policy), after, parcel.accepted_at, attempts, end, peer
+            )
+        return None
+
+    def _parcels(self, first: TaskNumber, last: TaskNumber) -> Iterator[_Parcel]:
+        """The parcels that these tasks are in, in their order."""
+        rows = self._db.rows(
+            """SELECT first, last, accepted_at, tasks FROM parcel
+            WHERE first >= coalesce((SELECT max(first) FROM parcel WHERE first <= :first), :first)
+            AND first <= :last AND last >= :first ORDER BY first""",
+            {"first": first, "last": last},
+        )
+        return (_Parcel(start, end, accepted_at, _rows_of(tasks)) for start, end, accepted_at, tasks in rows)
+
+    def _policy(self, number: int) -> Policy:
+        policy = self._policies.get(number)
+        if policy is None:
+            [(body,)] = self._db.read("SELECT body FROM policy WHERE number = ?", (number,))
+            if len(self._policies) >= _POLICIES_KEPT:
+                self._policies.clear()
+            policy = self._policies[number] = _policy_of(body)
+        return policy
+
+    def _last(self) -> TaskNumber:
+        [(last,)] = self._db.read(
+            "SELECT coalesce(max(last), 0) FROM (SELECT last FROM parcel ORDER BY first DESC LIMIT 1)"
+        )
+        return int(last)
+
+    def _attempts(self, first: TaskNumber, last: TaskNumber, *, live_only: bool) -> list[AttemptEnded]:
+        rows = self._db.read(
+            """SELECT task, attempt, peer, cause, "end" FROM attempt WHERE task BETWEEN ? AND ?
+            AND NOT (? AND EXISTS (SELECT 1 FROM ended WHERE ended.task = attempt.task))
+            ORDER BY task, token""",
+            (first, last, live_only),
+        )
+        return [
+            AttemptEnded(number, attempt, peer, Cause(cause), _end_of(end))
+            for number, attempt, peer, cause, end in rows
+        ]
+
+    def jobs(self, limit: int = 1000) -> list[JobView]:
+        rows = self._db.read(
+            "SELECT number, name, state, opened_at, closed_at FROM job ORDER BY number DESC LIMIT ?", (limit,)
+        )
+        return [
+            JobView(number, name, state, opened_at, closed_at, self._counts(number))
+            for number, name, state, opened_at, closed_at in rows
+        ]
+
+    def _counts(self, job: JobNumber) -> dict[str, int]:
+        return dict(self._db.read("SELECT state, tasks FROM job_count WHERE job = ?", (job,)))
+
+
+class _Parcel(NamedTuple):
+    """What travels together, without the payloads."""
+
+    first: TaskNumber
+    last: TaskNumber
+    accepted_at: float
+    tasks: list[_Row]
+
+    def row(self, number: TaskNumber) -> _Row:
+        return next(row for row in self.tasks if row[0] == number)
+
+
+def _distinct(accepted: list[TaskAccepted]) -> Iterable[TaskAccepted]:
+    """One task for each policy object: those of one submission share theirs, so this spares hashing them."""
+    return {id(task.policy): task for task in accepted}.values()
