@@ -266,11 +266,15 @@ class TaskEnd(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Results(Message, frozen=True):
-    """These tasks have ended. Enclosure: a value for each. serial: counts these messages to one peer from 1."""
+    """These tasks have ended. Enclosure: a value for each.
+
+    serial: counts these messages to one peer from 1. parts: a large one comes in so many, with one serial.
+    """
 
     job: JobNumber
     serial: int
     ends: list[TaskEnd]
+    parts: int = 1
 
 
 class ControllerView(msgspec.Struct, frozen=True):

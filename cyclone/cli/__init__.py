@@ -1,0 +1,1 @@
+"""The `cyclone` command: one module for each of its commands."""

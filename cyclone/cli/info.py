@@ -1,0 +1,139 @@
+"""Show the master, its controllers with their room and life, and its jobs with their tasks by state.
+
+States of a controller: `up`; `awaited`, known from before the master was started and not heard of since;
+`silent`, so its tasks are or will be given to others; `leaving`, so it takes nothing more.
+
+FREE is what tasks may still take of what the controller has. PLACED are attempts that it holds and that are
+not known to run: short ones are never announced before they end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from cyclone.cli.connection import add_config_file, connect, read_settings
+from cyclone.cli.page import Table, as_json, local_time, visible
+from cyclone.client import Client
+from cyclone.core.explain import amount_text, duration_text
+from cyclone.errors import EXIT_OK, MasterUnreachable, RuleBroken
+from cyclone.messages import AskCluster, Cluster, ControllerView, JobView
+from cyclone.model.lifecycle import State
+
+_CLEAR = "\x1b[H\x1b[2J"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_file(parser)
+    parser.add_argument("--json", action="store_true", help="one object, for programs")
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=_seconds,
+        const=2.0,
+        metavar="SECONDS",
+        help="show it again and again, every 2 seconds if none are given, until ^C",
+    )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"found {text}, expected seconds from 0.1 to 86400")
+    return seconds
+
+
+def run(options: argparse.Namespace) -> int:
+    with connect(read_settings(options)) as client:
+        if options.watch is None:
+            _show(_ask(client), json=options.json)
+        else:
+            _watch(client, options.watch, json=options.json)
+    return EXIT_OK
+
+
+def _ask(client: Client) -> Cluster:
+    reply = client.ask(AskCluster(request=0))
+    if not isinstance(reply, Cluster):
+        raise RuleBroken(f"the master answered with {type(reply).__name__}")
+    return reply
+
+
+def _watch(client: Client, every_s: float, *, json: bool) -> None:
+    """Show it until somebody interrupts; a master that is being started again is waited for."""
+    try:
+        while True:
+            try:
+                cluster = _ask(client)
+            except MasterUnreachable as error:
+                print(f"cyclone: {visible(str(error))}", file=sys.stderr, flush=True)
+            else:
+                if sys.stdout.isatty() and not json:
+                    print(_CLEAR, end="")
+                _show(cluster, json=json)
+                sys.stdout.flush()
+            time.sleep(every_s)
+    except KeyboardInterrupt:
+        return
+
+
+def _show(cluster: Cluster, *, json: bool) -> None:
+    if json:
+        print(as_json(cluster))
+        return
+    print(
+        f"Master {visible(cluster.version)} at {visible(cluster.address)}: {visible(cluster.state)}, "
+        f"up for {duration_text(cluster.up_s)}, PID {cluster.pid}, epoch {cluster.epoch}"
+    )
+    print(f"Store {visible(cluster.store)}")
+    print(f"\nControllers: {len(cluster.controllers)}")
+    if cluster.controllers:
+        _controllers(cluster.controllers).print()
+    print(f"\nJobs: {len(cluster.jobs)}")
+    if cluster.jobs:
+        _jobs(cluster.jobs).print()
+
+
+def _controllers(views: list[ControllerView]) -> Table:
+    table = Table(
+        ("NAME", "STATE", "HEARD", "HOST", "PID", "WORKERS", "BUSY", "HUNG", "RUNNING", "PLACED", "FREE"),
+        right=("HEARD", "PID", "WORKERS", "BUSY", "HUNG", "RUNNING", "PLACED"),
+    )
+    for view in views:
+        table.add(
+            view.name,
+            view.state,
+            f"{duration_text(view.silent_s)} ago",
+            view.host or "-",
+            view.pid or "-",
+            view.workers,
+            view.workers_busy,
+            view.workers_hung,
+            view.running,
+            view.placed,
+            _free_text(view),
+        )
+    return table
+
+
+def _free_text(view: ControllerView) -> str:
+    free = dict(view.free)
+    return ", ".join(
+        f"{name} {amount_text(free.get(name, 0))} of {amount_text(units)}"
+        for name, units in view.room
+        if name != "workers"
+    )
+
+
+def _jobs(jobs: list[JobView]) -> Table:
+    """Only the states that some task is in have a column."""
+    states = [state for state in State if any(job.counts.get(state) for job in jobs)]
+    titles = [state.upper() for state in states]
+    table = Table(("JOB", "NUMBER", "STATE", "OPENED", "CLOSED", *titles), right=("NUMBER", *titles))
+    for job in jobs:
+        counts = [job.counts.get(state, 0) for state in states]
+        table.add(
+            job.name, job.number, job.state, local_time(job.opened_at), local_time(job.closed_at), *counts
+        )
+    return table

@@ -1,0 +1,1 @@
+"""The processes: each one a page of plumbing around a mind."""

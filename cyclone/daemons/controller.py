@@ -1,0 +1,385 @@
+"""`cyclone-controller`: runs the tasks of one node.
+
+The mind is `core/crew.py`. This daemon hears for it (the master, its workers, the reaper, signals), carries
+payloads and values past it, and says what it decides.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import signal
+import socket
+import sys
+from pathlib import Path
+from time import monotonic
+
+import msgspec
+
+from cyclone.core.crew import LINE, MASTER, REAPER, Crew
+from cyclone.core.decision import Decision, Letter
+from cyclone.daemons.enclosures import split
+from cyclone.daemons.entry import run_daemon
+from cyclone.errors import EXIT_INTERNAL, EXIT_OK, EXIT_UNREACHABLE, ConfigError, Undecodable
+from cyclone.loop import Loop
+from cyclone.messages import VALUE_BYTES_MAX, Drop, Ended, Hire, Kill, Message, Place
+from cyclone.model.lifecycle import Outcome
+from cyclone.model.task import End, Token
+from cyclone.process.former_lives import forget_lives, sweep_former_lives
+from cyclone.process.nursery import Hired, Nursery, ReaperDied
+from cyclone.process.reaper import Born, Died, Unborn
+from cyclone.settings import ControllerSettings
+from cyclone.wire.keys import load_pair, load_public
+from cyclone.wire.line import Line
+
+log = logging.getLogger("controller")
+
+#: The reaper may be killed by an administrator's mistake now and then; more often than this within a minute it
+#: cannot live here.
+REAPER_DEATHS_MOST = 5
+
+
+class Controller:
+    """Owns the ports of one controller, and what the mind must not see: payloads and values, by token."""
+
+    def __init__(self, settings: ControllerSettings, life: str) -> None:
+        self._settings = settings
+        self._life = life
+        self._kept = KeptResults(settings.state_dir)
+        self._payloads: dict[Token, bytes] = {}
+        self._values: dict[Token, bytes] = self._kept.values()
+        self._loop = Loop()
+        self._nursery = Nursery("cyclone.daemons.worker")
+        self._hired: dict[int, Hired] = {}
+        self._places: dict[int, int] = {}  # slot -> how many `Place` its worker was sent
+        self._reaper_deaths: list[float] = []
+        self._told_to_stop = 0
+        self._broken = ""
+        self._line = self._connect()
+        self._crew = Crew(
+            monotonic(),
+            workers=settings.worker_count,
+            resources=settings.room,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            stop_grace_s=settings.stop_grace_s,
+            hung_after_s=settings.hung_after_s,
+            retry_wait_s=settings.request_retry_wait_duration_s,
+            retries_max=settings.max_num_request_retries,
+            # Reports of controllers that were started together drift apart.
+            jitter=0.8 + 0.2 * int(life[:4], 16) / 0xFFFF,
+            kept=self._kept.ends(),
+        )
+
+    def run(self) -> int:
+        """Hear, decide, say, until there is nothing more to say. Returns the exit code."""
+        log.info("Controller PID: %d", os.getpid())
+        log.info("Started name=%s life=%s workers=%d", self._name, self._life, self._settings.worker_count)
+        self._nursery.start(self._life)
+        self._loop.register(self._nursery, self._on_reaper)
+        self._register_line()
+        self._loop.on_signal(signal.SIGTERM, self._on_term)
+        self._loop.on_signal(signal.SIGHUP, self._on_hangup)
+        # Ctrl-C in the terminal in which it was started must not stop it (but its workers are in sessions of
+        # their own, and a controller that should end gets SIGTERM).
+        self._loop.on_signal(signal.SIGINT, self._on_interrupt)
+        try:
+            while not (self._crew.is_done or self._crew.broken or self._broken):
+                self._wait()
+                self._observe()
+                self._obey(self._crew.tick(monotonic()))
+        finally:
+            self._nursery.close()
+        return self._end()
+
+    def _wait(self) -> None:
+        now = monotonic()
+        pause_s = min(self._crew.next_moment(now) - now, self._settings.poll_timeout_s)
+        self._loop.wait(max(0.0, pause_s))
+
+    # Hear.
+
+    def _on_master(self) -> None:
+        for message, enclosure in self._line.receive():
+            log.debug("heard %s", type(message).__name__)
+            self._obey(self._crew.receive(message, monotonic()))
+            if isinstance(message, Place):
+                for assignment, payload in zip(message.assignments, enclosure, strict=True):
+                    if assignment.token in self._crew.held:
+                        self._payloads[assignment.token] = payload
+            elif isinstance(message, Drop) and not message.unless_started:
+                for token in message.tokens:
+                    self._payloads.pop(token, None)
+                    self._values.pop(token, None)
+
+    def _on_worker(self, slot: int) -> None:
+        """Its channel is readable. That it is closed is no news: the reaper tells of a death."""
+        hired = self._hired.get(slot)
+        if hired is None:
+            return
+        try:
+            for message, values in hired.channel.receive():
+                self._finished(slot, message, values)
+        except Undecodable as error:
+            log.warning("worker said nonsense slot=%d: %s", slot, error)
+            self._nursery.kill(slot, signal.SIGKILL)
+            self._loop.unregister(hired.channel)
+            hired.channel.close()
+            return
+        if hired.channel.closed:
+            self._loop.unregister(hired.channel)
+
+    def _finished(self, slot: int, message: Ended, values: list[bytes]) -> None:
+        ends = message.ends
+        for place, (end, value) in enumerate(zip(ends, values, strict=True)):
+            self._payloads.pop(end.token, None)
+            if len(value) > VALUE_BYTES_MAX:
+                error = (
+                    f"the result has {len(value)} bytes, {VALUE_BYTES_MAX} may be sent; write it to a file"
+                )
+                ends[place] = msgspec.structs.replace(end, outcome=Outcome.RAISED, error=error)
+            elif value:
+                self._values[end.token] = value
+        self._obey(self._crew.finished(slot, ends, monotonic()))
+
+    def _on_reaper(self) -> None:
+        for event in self._nursery.receive():
+            log.debug("reaper said %s", event)
+            match event:
+                case Born(slot, pid):
+                    self._obey(self._crew.born(slot, pid, monotonic()))
+                case Unborn(slot, reason):
+                    log.error("no worker slot=%d reason=%s", slot, reason)
+                    self._bury(slot, -signal.SIGKILL)
+                case Died(slot, _, status):
+                    self._bury(slot, status)
+                case ReaperDied(status, left):
+                    self._restart_reaper(status, left)
+
+    def _bury(self, slot: int, status: int) -> None:
+        """Hear the last words of a worker, then tell the mind of its death."""
+        hired = self._hired.pop(slot, None)
+        if hired is None:
+            return
+        self._loop.unregister(hired.channel)
+        try:
+            for message, values in hired.channel.drain():
+                self._finished(slot, message, values)
+        except Undecodable as error:
+            log.warning("worker died while it spoke slot=%d: %s", slot, error)
+        running = self._place_of(slot, hired)
+        hired.channel.close()
+        hired.progress.close()
+        log.debug("worker died slot=%d status=%d running=%s", slot, status, running)
+        self._obey(self._crew.died(slot, status, running, monotonic()))
+
+    def _place_of(self, slot: int, hired: Hired) -> int | None:
+        """Which place of its chunk a dead worker was executing; see `Crew.died`."""
+        standing = hired.progress.read()
+        through = len(self._crew.workers[slot].chunk)
+        if standing is None:
+            return through
+        if standing.place < self._places[slot]:
+            return None
+        return through if standing.assignment is None else standing.assignment
+
+    def _restart_reaper(self, status: int, left: frozenset[int]) -> None:
+        log.error("reaper died status=%d; its workers died with it, unkillable=%s", status, sorted(left))
+        now = monotonic()
+        self._reaper_deaths = [*(moment for moment in self._reaper_deaths if now - moment < 60), now]
+        for slot in list(self._hired):
+            self._bury(slot, -signal.SIGKILL)
+        self._loop.unregister(self._nursery)
+        if len(self._reaper_deaths) > REAPER_DEATHS_MOST:
+            self._broken = f"the reaper died {len(self._reaper_deaths)} times within a minute"
+            return
+        self._nursery.start(self._life)
+        self._loop.register(self._nursery, self._on_reaper)
+
+    def _observe(self) -> None:
+        """Look at the progress pages of those who work."""
+        for slot, worker in self._crew.workers.items():
+            if worker.chunk and (hired := self._hired.get(slot)) is not None:
+                standing = hired.progress.read()
+                if (
+                    standing is not None
+                    and standing.assignment is not None
+                    and standing.place == self._places[slot]
+                ):
+                    self._crew.observed(slot, standing.assignment, standing.started_ns * 1e-9)
+
+    def _on_term(self) -> None:
+        self._told_to_stop += 1
+        at_once = self._told_to_stop > 1
+        log.info("told to stop now=%s", at_once)
+        self._obey(self._crew.leave("it was told to stop", monotonic(), at_once=at_once))
+
+    def _on_interrupt(self) -> None:
+        log.info("interrupt ignored: stop me with kill %d", os.getpid())
+
+    def _on_hangup(self) -> None:
+        log.info("hang-up: connecting anew")
+        self._reconnect()
+
+    # Say.
+
+    def _obey(self, decision: Decision) -> None:
+        for note in decision.notes:
+            log.info("%s", note)
+        for letter in decision.letters:
+            if letter.to == MASTER:
+                self._say_to_master(letter)
+            elif letter.to == REAPER:
+                self._order(letter.message)
+            elif letter.to == LINE:
+                log.info("no answer from the master: connecting anew%s", self._why_refused())
+                self._reconnect()
+            else:
+                self._give(int(letter.to.life), letter)
+
+    def _say_to_master(self, letter: Letter) -> None:
+        values = [self._values.get(token, b"") for token in letter.enclose]
+        for message, enclosure in split(letter.message, values):
+            log.debug("said %s", type(message).__name__)
+            # One that cannot be sent is lost, like one that was lost on the way: the mind repeats what matters.
+            self._line.say(message, enclosure)
+
+    def _order(self, message: Message) -> None:
+        if isinstance(message, Hire):
+            hired = self._hired[message.slot] = self._nursery.hire(message.slot)
+            self._places[message.slot] = 0
+            self._loop.register(hired.channel, lambda: self._on_worker(message.slot))
+        elif isinstance(message, Kill):
+            self._nursery.kill(message.slot, message.signal)
+
+    def _give(self, slot: int, letter: Letter) -> None:
+        """Hand work to a worker; what it does not take at once is sent when it does."""
+        hired = self._hired[slot]
+        self._places[slot] += 1
+        hired.channel.send(letter.message, [self._payloads[token] for token in letter.enclose])
+        self._mind_unsent(slot, hired)
+
+    def _mind_unsent(self, slot: int, hired: Hired) -> None:
+        def flush() -> None:
+            hired.channel.flush()
+            if not hired.channel.has_unsent:
+                self._loop.register(hired.channel, readable)
+
+        def readable() -> None:
+            self._on_worker(slot)
+
+        if hired.channel.has_unsent:
+            self._loop.register(hired.channel, readable, flush)
+
+    # The line.
+
+    @property
+    def _name(self) -> str:
+        """Tells this controller from others with the same key: by default those on other hosts and PID files."""
+        name = self._settings.name or f"{socket.gethostname()}:{self._settings.pid_file.stem}"
+        return re.sub(r"[^A-Za-z0-9._:-]", "-", name)[:128]
+
+    def _connect(self) -> Line:
+        settings = self._settings
+        own = master = None
+        if settings.curve:
+            own = load_pair(settings.key_dir, settings.key)
+            master = load_public(settings.key_dir, "master")
+        address = f"tcp://{settings.target}:{settings.port}"
+        return Line(address, own, master, instance=self._name, life=self._life)
+
+    def _register_line(self) -> None:
+        for end in self._line.sockets:
+            self._loop.register(end, self._on_master)
+
+    def _reconnect(self) -> None:
+        for end in self._line.sockets:
+            self._loop.unregister(end)
+        self._line.reconnect()
+        self._register_line()
+
+    def _why_refused(self) -> str:
+        return f" ({self._line.refused_reason})" if self._line.refused_reason else ""
+
+    # The end.
+
+    def _end(self) -> int:
+        undelivered = self._crew.undelivered
+        self._kept.keep(undelivered, self._values)
+        self._line.close()
+        self._loop.close()
+        if undelivered:
+            log.warning("results kept for the next start count=%d file=%s", len(undelivered), self._kept.file)
+        if broken := self._crew.broken or self._broken:
+            log.error("giving up: %s", broken)
+            return EXIT_INTERNAL
+        if self._crew.unreachable and not self._told_to_stop:
+            log.error("retry limit reached: no answer from the master%s", self._why_refused())
+            return EXIT_UNREACHABLE
+        log.info("Finished")
+        return EXIT_OK
+
+
+class KeptResults:
+    """Ends that could not be delivered, with their values, from one life of a controller to the next."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises ConfigError when the directory cannot be made or what is in it cannot be read."""
+        self.file = directory / "undelivered"
+        self._read: list[tuple[End, bytes]] = []
+        try:
+            directory.mkdir(mode=0o700, exist_ok=True)
+            content = self.file.read_bytes()
+            self._read = msgspec.msgpack.decode(content, type=list[tuple[End, bytes]])
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise ConfigError(f"cannot be used: {error.strerror}", file=directory) from None
+        except msgspec.DecodeError as error:
+            # Nothing is lost: the tasks are given out again. It is set aside for whoever wants to know.
+            aside = self.file.with_suffix(".damaged")
+            self.file.replace(aside)
+            log.error("results of a former life cannot be read, set aside file=%s: %s", aside, error)
+
+    def ends(self) -> list[End]:
+        return [end for end, _ in self._read]
+
+    def values(self) -> dict[Token, bytes]:
+        return {end.token: value for end, value in self._read if value}
+
+    def keep(self, ends: list[End], values: dict[Token, bytes]) -> None:
+        """Write them down, durably, in the place of what was there."""
+        if not ends:
+            self.file.unlink(missing_ok=True)
+            return
+        content = msgspec.msgpack.encode([(end, values.get(end.token, b"")) for end in ends])
+        new = self.file.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with open(fd, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(fd)
+        new.replace(self.file)
+
+
+def serve(settings: ControllerSettings) -> int:
+    life = secrets.token_hex(8)
+    lives = settings.pid_file.with_suffix(".lives")
+    if left := sweep_former_lives(lives, life):
+        log.warning("processes of a former life cannot be killed pids=%s", sorted(left))
+    code = Controller(settings, life).run()
+    forget_lives(lives)
+    return code
+
+
+def main() -> int:
+    """Entry point of `cyclone-controller`."""
+    what = "Run the tasks of this node: hold what the master places here, keep its workers busy, tell it the ends."
+    return run_daemon("controller", what, ControllerSettings, serve)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

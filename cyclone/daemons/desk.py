@@ -1,0 +1,359 @@
+"""Where a generator hands tasks in and takes results out: the client's end of the protocol.
+
+Two threads. The caller's makes tasks and may block for as long as it likes. The other one owns the line: it
+sends what was handed in, hears the ends, and tells the master that we are here. Between them stands one lock
+around the tasks that are open.
+
+Nothing is lost on the way: a task is kept here until its end was heard, and handed in again when the master
+has started anew, has not accepted it in time, or has said more than was heard.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import secrets
+import threading
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from time import monotonic
+from typing import NamedTuple
+
+from cyclone.base_task import BaseTask
+from cyclone.errors import CycloneError, MasterUnreachable, Refusal, RuleBroken
+from cyclone.messages import (
+    VALUE_BYTES_MAX,
+    Accepted,
+    Close,
+    Leave,
+    Message,
+    Open,
+    Opened,
+    Refused,
+    Results,
+    Submission,
+    Submit,
+    TaskEnd,
+)
+from cyclone.model.resources import shape
+from cyclone.model.task import JobNumber, Policy
+from cyclone.task_generator import Result
+from cyclone.wire.line import Line
+
+log = logging.getLogger("generator")
+
+SUBMIT_MOST = 2000
+SUBMIT_BYTES = 8 << 20
+#: The pause in which the line lets tasks gather before it sends them.
+GATHER_S = 0.002
+BEAT_S = 2.0
+OVERDUE_S = 10.0
+_PROTOCOL = 5
+
+
+class _Open(NamedTuple):
+    """A task that was handed in and whose end was not heard."""
+
+    policy: Policy
+    after: tuple[str, ...]
+    payload: bytes
+
+
+class Desk:
+    """Owns the line and the open tasks of one job."""
+
+    def __init__(self, line: Line, job: str) -> None:
+        self._line = line
+        self._job_name = job
+        self._lock = threading.Condition()
+        # Under the lock.
+        self._open: dict[str, _Open] = {}  # by tid, in the order in which they were handed in
+        self._unsent: deque[str] = deque()
+        self._ended: deque[tuple[TaskEnd, bytes]] = deque()
+        self._stopping = False
+        self._trouble: CycloneError | None = None
+        self._closing = False
+        self._closed = False
+        # Of the line's thread alone.
+        self._job: JobNumber = 0
+        self._epoch = self._serial = 0
+        self._parts = 0
+        self._request = 0
+        self._asked: dict[int, tuple[float, list[str]]] = {}  # requests without an answer, oldest first
+        self._close_request = 0
+        self._beat_at = 0.0
+        self._refused_since: float | None = None
+        self._thread = threading.Thread(target=self._run_line, name="line", daemon=True)
+        # Of the caller's thread alone.
+        self._policies: dict[type[BaseTask], Policy] = {}
+        self._unique = secrets.token_hex(6)
+        self._count = 0
+        self.window = 0  # known when the job is open
+
+    # What a generator uses.
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
+    def submit(self, task: BaseTask) -> str:
+        """See `TaskGenerator.submit`. Raises Refusal when the master refused what was handed in before."""
+        if not isinstance(task, BaseTask):
+            raise TypeError(f"a {type(task).__name__} was handed in, which is not a BaseTask")
+        tid = task.tid
+        if tid is None:
+            self._count += 1
+            tid = task.tid = f"{self._unique}-{self._count}"
+        payload = pickle.dumps(task, _PROTOCOL)
+        if len(payload) > VALUE_BYTES_MAX:
+            raise RuleBroken(f"task {tid!r} has {len(payload)} bytes, {VALUE_BYTES_MAX} are allowed")
+        entry = _Open(self._policy_of(task), tuple(task.after), payload)
+        with self._lock:
+            while len(self._open) >= self.window and not self._stopping:
+                self._raise_trouble()
+                self._lock.wait(1.0)
+            self._raise_trouble()
+            if tid not in self._open:
+                self._open[tid] = entry
+                self._unsent.append(tid)
+        return tid
+
+    def results(self, timeout_s: float | None) -> Iterator[Result]:
+        """See `TaskGenerator.results`."""
+        while True:
+            while self._ended:
+                yield _result(*self._ended.popleft())
+            if timeout_s == 0:
+                return
+            with self._lock:
+                self._raise_trouble()
+                if self._ended:
+                    continue
+                if self._stopping or (timeout_s is None and not self._open):
+                    return
+                if not self._lock.wait(timeout_s) and timeout_s is not None:
+                    return
+
+    def sleep(self, seconds: float) -> None:
+        """See `TaskGenerator.sleep`."""
+        until = monotonic() + seconds
+        with self._lock:
+            while not self._stopping and (left := until - monotonic()) > 0:
+                self._raise_trouble()
+                self._lock.wait(left)
+
+    # What the host uses.
+
+    def open(self) -> None:
+        """Begin to speak, and return when the job is open. Raises MasterUnreachable, Refusal."""
+        self._thread.start()
+        with self._lock:
+            while self.window == 0 and not self._stopping:
+                self._raise_trouble()
+                self._lock.wait(1.0)
+
+    def stop(self) -> None:
+        """From a signal handler: have `stopping` become true."""
+        # No lock: the thread that is interrupted may hold it. The line's thread wakes the others.
+        self._stopping = True
+
+    def close(self) -> None:
+        """No more tasks will come. Returns when the master knows; if it is stopping, at once."""
+        with self._lock:
+            self._closing = True
+            while not (self._closed or self._stopping):
+                self._raise_trouble()
+                self._lock.wait(1.0)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Stop speaking. The job stays open unless it was closed."""
+        with self._lock:
+            self._closed = True
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _raise_trouble(self) -> None:
+        if self._trouble is not None:
+            raise self._trouble
+
+    def _policy_of(self, task: BaseTask) -> Policy:
+        """Almost all tasks of a class are to be treated alike, and say so by not overriding anything."""
+        kind = type(task)
+        if not BaseTask.POLICY.isdisjoint(vars(task)):
+            return _policy(task)
+        policy = self._policies.get(kind)
+        if policy is None:
+            policy = self._policies[kind] = _policy(task)
+        return policy
+
+    # The line's thread.
+
+    def _run_line(self) -> None:
+        try:
+            while not self._closed:
+                self._beat()
+                self._send()
+                self._line.wait(GATHER_S if self._unsent else 0.05)
+                for message, enclosure in self._line.receive():
+                    self._hear(message, enclosure)
+                if self._stopping:
+                    with self._lock:
+                        self._lock.notify_all()
+        except CycloneError as error:
+            self._fail(error)
+        except Exception as error:  # nobody else would hear of it
+            log.exception("internal error: please report this")
+            self._fail(CycloneError(f"internal error: {error}"))
+        finally:
+            self._line.close()
+
+    def _fail(self, error: CycloneError) -> None:
+        with self._lock:
+            self._trouble = error
+            self._lock.notify_all()
+
+    def _beat(self) -> None:
+        now = monotonic()
+        if now < self._beat_at or not self._line.connected:
+            if self._line.refused_reason:
+                raise MasterUnreachable(self._line.refused_reason)
+            return
+        self._beat_at = now + BEAT_S
+        self._line.say(Open(self._job_name, self._job))
+        if self._asked:
+            moment, _ = next(iter(self._asked.values()))
+            if now - moment > OVERDUE_S:
+                self._send_all_again()
+        if self._closing and self._job and not self._unsent:
+            self._request += 1
+            self._close_request = self._request
+            self._line.say(Close(self._request, self._job))
+
+    def _send(self) -> None:
+        while self._job and self._unsent and self._line.connected:
+            with self._lock:
+                tids, entries = self._next_batch()
+            if not self._say_submit(tids, entries):
+                with self._lock:
+                    self._unsent.extendleft(reversed(tids))
+                return
+        if self._closing and self._job and not self._unsent and not self._close_request:
+            self._beat_at = 0.0
+
+    def _next_batch(self) -> tuple[list[str], list[_Open]]:
+        tids: list[str] = []
+        entries: list[_Open] = []
+        size = 0
+        while self._unsent and len(tids) < SUBMIT_MOST and size < SUBMIT_BYTES:
+            tid = self._unsent.popleft()
+            entry = self._open.get(tid)
+            if entry is not None:
+                tids.append(tid)
+                entries.append(entry)
+                size += len(entry.payload)
+        return tids, entries
+
+    def _say_submit(self, tids: list[str], entries: list[_Open]) -> bool:
+        indexes: dict[Policy, int] = {}
+        last: Policy | None = None
+        index = 0
+        tasks = []
+        for tid, entry in zip(tids, entries, strict=True):
+            if entry.policy is not last:
+                last = entry.policy
+                index = indexes.setdefault(last, len(indexes))
+            tasks.append(Submission(tid, index, entry.after))
+        self._request += 1
+        message = Submit(self._request, self._job, list(indexes), tasks)
+        if not self._line.say(message, [entry.payload for entry in entries]):
+            return False
+        self._asked[self._request] = (monotonic(), tids)
+        return True
+
+    def _send_all_again(self) -> None:
+        with self._lock:
+            self._asked.clear()
+            self._unsent = deque(self._open)
+
+    def _hear(self, message: Message, enclosure: list[bytes]) -> None:
+        if isinstance(message, Results):
+            self._on_results(message, enclosure)
+        elif isinstance(message, Accepted):
+            self._asked.pop(message.request, None)
+            if message.request == self._close_request:
+                with self._lock:
+                    self._closed = True
+                    self._lock.notify_all()
+        elif isinstance(message, Opened):
+            self._on_opened(message)
+        elif isinstance(message, Refused):
+            self._on_refused(message)
+        elif isinstance(message, Leave):
+            log.info("told to stop reason=%r", message.reason)
+            with self._lock:
+                self._stopping = True
+                self._lock.notify_all()
+
+    def _on_opened(self, message: Opened) -> None:
+        with self._lock:
+            self._job, self.window = message.job, message.window
+            self._lock.notify_all()
+        if (message.epoch, message.serial) != (self._epoch, self._serial):
+            if self._epoch:
+                log.info("handing in again epoch=%d open=%d", message.epoch, len(self._open))
+            self._epoch, self._serial, self._parts = message.epoch, message.serial, 0
+            self._send_all_again()
+
+    def _on_results(self, message: Results, enclosure: list[bytes]) -> None:
+        if message.serial == self._serial + 1:
+            self._parts += 1
+            if self._parts == message.parts:
+                self._serial, self._parts = message.serial, 0
+        tasks, ended = self._open, self._ended
+        with self._lock:
+            for end, value in zip(message.ends, enclosure, strict=True):
+                if tasks.pop(end.tid, None) is not None:
+                    ended.append((end, value))
+            self._lock.notify_all()
+
+    def _on_refused(self, message: Refused) -> None:
+        _, tids = self._asked.pop(message.request, (0.0, []))
+        earlier = [request for request in self._asked if request < message.request]
+        if message.request and earlier:
+            # It may refer to tasks of a submission that got lost on the way: hand in all, in order.
+            self._send_all_again()
+            return
+        first = next(islice(tids, 1), None)
+        where = f" (task {first!r} and {len(tids) - 1} more)" if first else ""
+        raise Refusal(f"{message.reason}{where}")
+
+
+def _policy(task: BaseTask) -> Policy:
+    kind = type(task)
+    return Policy(
+        kind=f"{kind.__module__}.{kind.__qualname__}",
+        priority=task.priority,
+        resources=shape(task.resources),
+        timeout_s=task.timeout,
+        retry=task.retry,
+        expires_s=task.expires,
+        exclusive=task.exclusive,
+    )
+
+
+def _result(end: TaskEnd, value: bytes) -> Result:
+    last = end.end
+    outcome = end.state.value if last is None else last.outcome.value
+    error = (last.error if last is not None else "") or end.reason
+    return Result(
+        tid=end.tid,
+        state=end.state.value,
+        outcome=outcome,
+        code=0 if last is None else last.code,
+        value=pickle.loads(value) if value else None,  # noqa: S301 - it comes from our own tasks
+        error=error,
+        attempts=end.attempts,
+        duration_s=0.0 if last is None else last.duration_s,
+    )

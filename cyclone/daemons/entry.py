@@ -1,0 +1,115 @@
+"""How every daemon starts: arguments, ini file, log, PID file; and how every error becomes an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import logging.handlers
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import cyclone
+from cyclone.errors import EXIT_INTERNAL, EXIT_OK, ConfigError, CycloneError
+from cyclone.ini import Ini
+from cyclone.process.pid_file import PidFile
+from cyclone.settings import ControllerSettings, MasterSettings
+
+log = logging.getLogger(__name__)
+
+
+_Settings = TypeVar("_Settings", MasterSettings, ControllerSettings)
+
+
+def run_daemon(
+    name: str,
+    what: str,
+    settings_type: type[_Settings],
+    serve: Callable[[_Settings], int],
+    check: Callable[[_Settings], None] | None = None,
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Run one daemon in the foreground and return its exit code.
+
+    name: of the daemon without `cyclone-`; what: one sentence for `--help`.
+    serve: does the work while the PID file is held. check: more that `--check` looks at.
+    """
+    program = f"cyclone-{name}"
+    options = _parser(program, name, what).parse_args(arguments)
+    try:
+        ini = Ini.read(options.config_file)
+        settings = settings_type.of(ini)
+        if options.check:
+            print(settings_type.explain(ini))  # noqa: T201 - this is what was asked for
+            if check is not None:
+                check(settings)
+            return EXIT_OK
+        return _serve(settings, serve, options.debug)
+    except CycloneError as error:
+        return _tell(program, error)
+    except Exception:  # the outermost border of the process: a traceback for us, a line for the operator
+        log.exception("internal error: please report this")
+        return EXIT_INTERNAL
+    finally:
+        logging.shutdown()
+
+
+def _serve(settings: _Settings, serve: Callable[[_Settings], int], debug: bool) -> int:
+    start_log(settings.log_file, debug=debug)
+    pid_file = PidFile(settings.pid_file)
+    pid_file.acquire()
+    try:
+        return serve(settings)
+    finally:
+        pid_file.release()
+
+
+def start_log(file: Path | None, *, debug: bool) -> None:
+    """`time - LEVEL: text` to a file that may be moved away at any time, or to standard error."""
+    handler: logging.Handler
+    try:
+        handler = (
+            logging.StreamHandler()
+            if file is None
+            else logging.handlers.WatchedFileHandler(file, encoding="utf-8", errors="backslashreplace")
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be written: {error.strerror}", file=file, section="log", key="filename"
+        ) from None
+    handler.setFormatter(_OneLine("%(asctime)s - %(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
+    logging.raiseExceptions = False  # a full disk under the log must not end a daemon
+
+
+class _OneLine(logging.Formatter):
+    """Text from peers and tasks may hold control characters; only a traceback may begin a new line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if not text.isprintable():
+            text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        record = logging.makeLogRecord({**record.__dict__, "msg": text, "args": None})
+        return super().format(record)
+
+
+def _parser(program: str, name: str, what: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=program, description=what)
+    parser.add_argument(
+        "-f", "--config-file", type=Path, default=Path(f"/etc/cyclone/{name}.conf"), metavar="INI",
+        help="ini file to read (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("-D", "--debug", action="store_true", help="log every message as well")
+    parser.add_argument("-v", "--version", action="version", version=f"{program} {cyclone.__version__}")
+    parser.add_argument("--check", action="store_true", help="check the ini file, say what it means, and end")
+    return parser
+
+
+def _tell(program: str, error: CycloneError) -> int:
+    line = " ".join(str(error).split())
+    print(f"{program}: {line}", file=sys.stderr)  # noqa: T201 - the operator who started it looks here first
+    # Where the log is the terminal, one line is enough.
+    if any(isinstance(handler, logging.FileHandler) for handler in logging.getLogger().handlers):
+        log.error("%s", line)
+    return error.exit_code

@@ -1,0 +1,139 @@
+"""The master's side of the process in which a task generator lives."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import msgspec
+
+from cyclone.errors import EXIT_CONFIG, CycloneError
+from cyclone.settings import MasterSettings
+
+log = logging.getLogger(__name__)
+
+_LETTER_BYTES_MAX = 1 << 16
+
+
+class Errand(msgspec.Struct, frozen=True):
+    """What a generator host is started for; all paths as the ini file has them."""
+
+    module: str
+    class_name: str
+    config_file: str | None
+    path: list[str]
+    job: str
+    master_file: str
+    log_file: str | None
+    debug: bool
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Whether the generator can be used; problem: why not, "" if it can."""
+
+    problem: str = ""
+    exit_code: int = EXIT_CONFIG
+
+
+class Go(msgspec.Struct, frozen=True):
+    """The master listens: begin. key_dir: None if connections are not encrypted."""
+
+    address: str
+    key_dir: str | None
+
+
+class GeneratorUnusable(CycloneError):
+    """The task generator cannot be loaded or refuses its configuration."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.problem)
+        self.exit_code = verdict.exit_code
+
+
+class GeneratorProcess:
+    """Owns the process, one at a time. It ends with the master, whatever happens to either."""
+
+    def __init__(self, settings: MasterSettings) -> None:
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self._link: socket.socket | None = None
+        self._pidfd = -1
+
+    def start(self) -> None:
+        """Start the process and return when the generator in it has accepted its configuration.
+
+        Raises GeneratorUnusable when it has not; the process has ended then.
+        """
+        self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            # -P: a file of the user's in the working directory must not replace a module of the library.
+            command = [sys.executable, "-P", "-m", "cyclone.daemons.generator_host", str(theirs.fileno())]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
+            )
+        self._pidfd = os.pidfd_open(self._process.pid)
+        self._link.send(msgspec.json.encode(self._errand()))
+        answer = self._link.recv(_LETTER_BYTES_MAX)
+        if answer:
+            verdict = msgspec.json.decode(answer, type=Verdict)
+        else:
+            verdict = Verdict("the process of the task generator died before it was checked")
+        if verdict.problem:
+            self.collect()
+            raise GeneratorUnusable(verdict)
+
+    def _errand(self) -> Errand:
+        settings = self._settings
+        return Errand(
+            settings.generator_module,
+            settings.generator_class,
+            None if settings.generator_config_file is None else str(settings.generator_config_file),
+            [str(directory) for directory in settings.plugin_path],
+            settings.job_name,
+            str(settings.pid_file),
+            None if settings.log_file is None else str(settings.log_file),
+            logging.getLogger().isEnabledFor(logging.DEBUG),
+        )
+
+    def go(self, address: str) -> None:
+        """The master listens here."""
+        assert self._link is not None
+        key_dir = str(self._settings.key_dir) if self._settings.curve else None
+        try:
+            self._link.send(msgspec.json.encode(Go(address, key_dir)))
+        except BrokenPipeError:
+            log.debug("the generator ended before it began")  # its end is about to be noticed
+
+    def fileno(self) -> int:
+        """Readable when the process has ended; `collect` it then."""
+        return self._pidfd
+
+    def collect(self) -> int:
+        """Its exit code, or minus the number of the signal that killed it. What it left behind is killed."""
+        assert self._process is not None
+        status = self._process.wait()
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            log.debug("the generator left nobody behind")
+        self._process = None
+        os.close(self._pidfd)
+        self._pidfd = -1
+        if self._link is not None:
+            self._link.close()
+        return status
+
+    def ask_to_stop(self) -> None:
+        """Have `stopping` become true there."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End it now. Nothing happens if there is none."""
+        if self._process is not None:
+            self._process.kill()
+            self.collect()

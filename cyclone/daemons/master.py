@@ -1,0 +1,328 @@
+"""`cyclone-master`: takes tasks, places them on controllers, remembers what became of them.
+
+The mind is `core/scheduler.py`. The loop below hears for it, remembers what it decides, and then says what
+it decides, in this order and never in another.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from itertools import chain
+from time import monotonic
+
+import cyclone
+from cyclone.core.decision import Decision, Letter
+from cyclone.core.scheduler import Scheduler
+from cyclone.daemons.answers import MasterFacts, answer
+from cyclone.daemons.enclosures import split
+from cyclone.daemons.entry import run_daemon
+from cyclone.daemons.generator_process import GeneratorProcess
+from cyclone.errors import EXIT_INTERNAL, EXIT_OK, EXIT_TASK_FAILED, ConfigError, StoreFull
+from cyclone.loop import Loop
+from cyclone.messages import AskCluster, AskTask, AskTasks, Ended, Place, Results, Submit, TaskEnd
+from cyclone.model.task import JobNumber, Token
+from cyclone.settings import MasterSettings
+from cyclone.store.sqlite import SqliteStore
+from cyclone.wire import keys
+from cyclone.wire.door import Door, Heard
+
+log = logging.getLogger("master")
+
+#: Messages that are decided about together and remembered in one transaction.
+BATCH_MOST = 200
+#: A generator that is killed is started again, but not more often than this within a minute.
+GENERATOR_DEATHS_MOST = 5
+GENERATOR_GRACE_S = 10.0
+
+
+class Master:
+    """Owns the ports of the master, and for one turn of the loop what the mind must not see."""
+
+    def __init__(self, settings: MasterSettings, generator: GeneratorProcess | None) -> None:
+        """Opens the store and the door. Raises StoreError or ConfigError; nothing stays open then."""
+        self._settings = settings
+        self._generator = generator
+        self._started_at = monotonic()
+        self._stopping = 0  # how often it was told to
+        self._exit_code = EXIT_OK
+        self._generator_deaths: list[float] = []
+        self._generator_must_end_by: float | None = None
+        self._payloads: dict[tuple[JobNumber, str], bytes] = {}
+        self._values: dict[Token, bytes] = {}
+        self._loop = Loop()
+        self._store = SqliteStore(
+            settings.store_path, durability=settings.durability, max_bytes=settings.store_max_bytes or 0
+        )
+        try:
+            self._door, self._ring, self.address = _open_door(settings)
+        except ConfigError:
+            self._store.close()
+            raise
+        now = monotonic()
+        remembered = self._store.wake()
+        self._mind = Scheduler(remembered, now, lease_s=settings.lease_s, window=settings.window)
+
+    def run(self) -> int:
+        """Serve until everything has ended or somebody says stop. Returns the exit code."""
+        self._begin()
+        while not self._is_over():
+            self._wait()
+            decisions = [self._decide(heard) for heard in self._door.receive(BATCH_MOST)]
+            decisions.append(self._mind.tick(monotonic()))
+            self._obey(decisions)
+            self._mind_the_end()
+        return self._end()
+
+    # Hear.
+
+    def _wait(self) -> None:
+        now = monotonic()
+        pause_s = min(self._mind.next_moment(now) - now, self._settings.poll_timeout_s or 1.0)
+        if self._generator_must_end_by is not None:
+            pause_s = min(pause_s, self._generator_must_end_by - now)
+        self._loop.wait(max(0.0, pause_s))
+
+    def _decide(self, heard: Heard) -> Decision:
+        """Let the mind decide about one message, and keep what it encloses for the rest of this turn."""
+        sender, message = heard.peer, heard.message
+        log.debug("heard %s from %s", type(message).__name__, sender)
+        if isinstance(message, AskCluster | AskTasks | AskTask):
+            decision = Decision()
+            decision.say(sender, answer(message, self._mind, self._store, monotonic(), self._facts()))
+            return decision
+        recalled: dict[str, TaskEnd] | None = None
+        if isinstance(message, Submit):
+            recalled = self._recall(message)
+            job = message.job
+            for task, payload in zip(message.tasks, heard.enclosure, strict=True):
+                self._payloads[job, task.tid] = payload
+        elif isinstance(message, Ended):
+            for end, value in zip(message.ends, heard.enclosure, strict=True):
+                self._values[end.token] = value
+        return self._mind.receive(sender, message, monotonic(), recalled)
+
+    def _recall(self, message: Submit) -> dict[str, TaskEnd]:
+        """What has ended already of the tasks that are submitted and of those that they come after."""
+        tids = [task.tid for task in message.tasks]
+        for task in message.tasks:
+            tids += task.after
+        recalled = self._store.recall(message.job, tids)
+        for end, value in recalled.values():
+            if end.end is not None and value:
+                self._values[end.end.token] = value
+        return {tid: end for tid, (end, _) in recalled.items()}
+
+    # Remember, then say.
+
+    def _obey(self, decisions: Sequence[Decision]) -> None:
+        changes = list(chain.from_iterable(decision.changes for decision in decisions))
+        if changes:
+            self._remember(changes)
+        for decision in decisions:
+            for note in decision.notes:
+                log.info("%s", note)
+            for letter in decision.letters:
+                self._say(letter)
+        self._payloads.clear()
+        self._values.clear()
+
+    def _remember(self, changes: list) -> None:  # type: ignore[type-arg]
+        """Return when it is on disk. On a full disk nothing is said, and so nothing promised, until there is room."""
+        told_at = -60.0
+        while True:
+            try:
+                self._store.remember(changes, self._payloads, self._values)
+            except StoreFull as error:
+                if monotonic() - told_at >= 60:
+                    told_at = monotonic()
+                    log.error("%s: trying again every second until there is room", error)
+                time.sleep(1.0)
+            else:
+                return
+
+    def _say(self, letter: Letter) -> None:
+        to, message = letter.to, letter.message
+        enclosure: list[bytes] | None = None
+        if isinstance(message, Place):
+            enclosure = self._store.payloads(letter.enclose)
+        elif isinstance(message, Results):
+            values = self._values
+            enclosure = [values.get(token, b"") for token in letter.enclose]
+        for part, enclosed in split(message, enclosure or []):
+            log.debug("say %s to %s", type(part).__name__, to)
+            # What cannot be sent is lost, like what gets lost on the way: reports and serials bring it to light.
+            self._door.say(to, part, enclosed if enclosure is not None else None)
+
+    # The beginning.
+
+    def _begin(self) -> None:
+        log.info("Master PID: %d", os.getpid())
+        log.info(
+            "Started address=%s store=%s epoch=%d", self.address, self._settings.store_path, self._mind.epoch
+        )
+        if self._settings.port_file is not None:
+            _write_port(self._settings, self.address)
+        for socket in self._door.sockets:
+            self._loop.register(socket, _nothing)
+        self._loop.on_signal(signal.SIGTERM, self._on_term)
+        self._loop.on_signal(signal.SIGINT, self._on_term)
+        self._loop.on_signal(signal.SIGHUP, self._on_hangup)
+        if self._generator is not None:
+            self._let_generator_go()
+
+    def _let_generator_go(self) -> None:
+        assert self._generator is not None
+        self._generator.go(self.address)
+        self._loop.register(self._generator, self._on_generator_end)
+
+    # The end.
+
+    def _on_term(self) -> None:
+        self._stopping += 1
+        log.info("told to stop now=%s", self._stopping > 1)
+        self._stop("the master was told to stop", at_once=self._stopping > 1)
+
+    def _stop(self, reason: str, *, at_once: bool = False) -> None:
+        self._obey([self._mind.stop(reason, at_once=at_once)])
+        if self._generator is not None and self._generator_must_end_by is None:
+            # It was told with the letter to its client; this is for one that does not listen.
+            self._generator_must_end_by = monotonic() + GENERATOR_GRACE_S
+            self._generator.ask_to_stop()
+
+    def _on_hangup(self) -> None:
+        try:
+            if self._ring is not None:
+                self._ring.reload()
+            log.info("keys read anew")
+        except ConfigError as error:
+            log.error("keys not read anew, the former ones stay in force: %s", error)
+
+    def _on_generator_end(self) -> None:
+        """Its process has ended: in order, broken, or killed."""
+        assert self._generator is not None
+        self._loop.unregister(self._generator)
+        status = self._generator.collect()
+        if status == 0 or self._mind.draining:
+            log.info("generator ended status=%d", status)
+            self._generator = None
+            return
+        if status < 0 and self._may_restart_generator():
+            log.warning("generator was killed by signal %d: starting it again", -status)
+            self._generator.start()
+            self._let_generator_go()
+            return
+        log.error("generator broke down status=%d: stopping when what runs has ended", status)
+        self._generator = None
+        self._exit_code = EXIT_INTERNAL
+        self._stop("the task generator broke down")
+
+    def _may_restart_generator(self) -> bool:
+        now = monotonic()
+        self._generator_deaths = [*(moment for moment in self._generator_deaths if now - moment < 60), now]
+        return len(self._generator_deaths) <= GENERATOR_DEATHS_MOST
+
+    def _mind_the_end(self) -> None:
+        finished = self._settings.stops_when_finished and self._generator is None and self._mind.is_idle
+        if finished and not self._mind.draining:
+            log.info("finished: the generator and all tasks have ended failures=%d", self._mind.failures)
+            self._exit_code = EXIT_TASK_FAILED if self._mind.failures else EXIT_OK
+            self._stop("all tasks have ended")
+        must_end_by = self._generator_must_end_by
+        if self._generator is not None and must_end_by is not None and monotonic() >= must_end_by:
+            log.warning("generator did not stop within %g s: killing it", GENERATOR_GRACE_S)
+            self._generator.kill()
+            self._generator_must_end_by = None
+
+    def _is_over(self) -> bool:
+        return self._mind.draining and self._mind.is_deserted and self._generator is None
+
+    def _end(self) -> int:
+        self._door.close()
+        self._store.close()
+        self._loop.close()
+        log.info("Finished")
+        return self._exit_code
+
+    def _facts(self) -> MasterFacts:
+        return MasterFacts(
+            version=cyclone.__version__,
+            pid=os.getpid(),
+            epoch=self._mind.epoch,
+            state="stopping" if self._mind.draining else "running",
+            up_s=monotonic() - self._started_at,
+            store=str(self._settings.store_path),
+            address=self.address,
+        )
+
+
+def _open_door(settings: MasterSettings) -> tuple[Door, keys.KeyRing | None, str]:
+    """The bound door, who may come in, and the address under which this host reaches it."""
+    own = ring = None
+    if settings.curve:
+        for made in keys.ensure(settings.key_dir):
+            log.info("key made file=%s", made)
+        own, ring = keys.load_pair(settings.key_dir, "master"), keys.KeyRing(settings.key_dir)
+    door = Door(own, ring, max_message_bytes=settings.max_message_bytes)
+    try:
+        port = door.bind(f"tcp://{settings.target}:{settings.port}")
+    except ConfigError:
+        door.close()
+        raise
+    host = "127.0.0.1" if settings.target in ("*", "0.0.0.0", "localhost") else settings.target  # noqa: S104
+    return door, ring, f"tcp://{host}:{port}"
+
+
+def _write_port(settings: MasterSettings, address: str) -> None:
+    """For clients of a master that took any free port. Whole or not at all."""
+    file = settings.port_file
+    assert file is not None
+    new = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
+    try:
+        new.write_text(address.rpartition(":")[2] + "\n", encoding="ascii")
+        new.replace(file)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be written: {error.strerror}", file=file, section="comm", key="port_file"
+        ) from None
+
+
+def _nothing() -> None:
+    """The loop wakes up; the door is read once a turn, however many messages there are."""
+
+
+def serve(settings: MasterSettings) -> int:
+    """Check the plug-in first: if it cannot be used, nothing else was started."""
+    generator = GeneratorProcess(settings) if settings.has_generator else None
+    try:
+        if generator is not None:
+            generator.start()
+        return Master(settings, generator).run()
+    finally:
+        if generator is not None:
+            generator.kill()
+
+
+def check(settings: MasterSettings) -> None:
+    """For `--check`: load the generator and let it check its own ini file, in a process of its own."""
+    if settings.has_generator:
+        generator = GeneratorProcess(settings)
+        try:
+            generator.start()
+        finally:
+            generator.kill()
+
+
+def main() -> int:
+    """Entry point of `cyclone-master`."""
+    what = "Take tasks from a task generator and from clients, place them on controllers, lose none."
+    return run_daemon("master", what, MasterSettings, serve, check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""What an earlier life of this daemon left behind, when it and its reaper were killed in the same instant.
+
+Everything below a controller carries the controller's life in its environment, and the lives stand in a file next to
+the PID file. The next life reads the file, kills what still carries one of them, and writes itself down.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from cyclone.errors import ConfigError
+from cyclone.process.lineage import has_variable, slay_and_wait
+
+#: The environment variable that everything below a controller carries.
+LIFE_VARIABLE = "CYCLONE_LIFE"
+
+_LIFE = re.compile(r"[A-Za-z0-9_.-]{1,128}\Z")
+
+
+def sweep_former_lives(file: str | Path, life: str, within_s: float = 5.0) -> set[int]:
+    """Kill all processes of ours that carry a life written in the file; then write `life` there.
+
+    Call it while the PID file is held: then nobody who carries such a life has a controller any more.
+    Returns the pids of who could not be killed; their lives stay in the file for the next time.
+    Raises ConfigError when the file cannot be read or written.
+    """
+    file = Path(file)
+    kept, left = [], set()
+    for former in _read(file):
+        survivors = slay_and_wait(lambda former=former: carriers(former), within_s)  # type: ignore[misc]
+        if survivors:
+            kept.append(former)
+            left |= survivors
+    _write(file, [*kept, life])
+    return left
+
+
+def forget_lives(file: str | Path) -> None:
+    """Remove the file: this life ends in order and leaves nobody behind."""
+    Path(file).unlink(missing_ok=True)
+
+
+def carriers(life: str) -> set[int]:
+    """Every process of our own user, but us, that was started with this life in its environment."""
+    variable = f"{LIFE_VARIABLE}={life}".encode()
+    us, user = os.getpid(), os.getuid()
+    return {
+        pid
+        for pid in map(int, filter(str.isdecimal, os.listdir("/proc")))
+        if pid != us and _belongs_to(pid, user) and has_variable(pid, variable)
+    }
+
+
+def _belongs_to(pid: int, user: int) -> bool:
+    try:
+        return os.stat(f"/proc/{pid}").st_uid == user
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _read(file: Path) -> list[str]:
+    try:
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=file) from None
+    with open(fd, encoding="ascii", errors="replace") as lines:
+        # A line that was cut short by a crash names nobody, and must not be taken for a life.
+        return [line.strip() for line in lines if _LIFE.match(line.strip())]
+
+
+def _write(file: Path, lives: list[str]) -> None:
+    new = file.with_name(file.name + ".new")
+    try:
+        new.unlink(missing_ok=True)
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="ascii") as lines:
+            lines.write("".join(f"{life}\n" for life in lives))
+        # Renamed, so that a crash leaves the old lives or the new ones, never none.
+        new.replace(file)
+    except OSError as error:
+        raise ConfigError(f"cannot be written: {error.strerror}", file=file) from None

@@ -1,0 +1,131 @@
+"""Messages and frames: `[envelope, body]` or `[envelope, body, enclosure]`.
+
+The envelope is one byte, the version of the protocol, and then the msgpack array `[instance, life]`: towards the
+master it says who speaks, from the master for which life the message is meant. The body is one message of
+`cyclone.messages`, the enclosure an array of byte strings as long as one list of the message.
+
+Whatever the bytes, only `Undecodable` and `WrongVersion` leave this file when frames are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence, Sized
+from operator import attrgetter
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+
+from cyclone.errors import RuleBroken, Undecodable, WrongVersion
+from cyclone.messages import (
+    PROTOCOL,
+    Ended,
+    FromClient,
+    FromController,
+    Message,
+    Place,
+    Results,
+    Submit,
+    ToClient,
+    ToController,
+)
+
+#: One part of a message as it came from a socket.
+Frame: TypeAlias = bytes | memoryview
+
+#: The most frames that one message has.
+FRAMES_MAX = 3
+
+#: The list of the message that the enclosure runs parallel to. Other messages have no enclosure.
+_PARALLEL: dict[type[Message], Callable[[Any], Sized]] = {
+    Place: attrgetter("assignments"),
+    Ended: attrgetter("ends"),
+    Submit: attrgetter("tasks"),
+    Results: attrgetter("ends"),
+}
+
+# What msgspec raises for bytes that it cannot make sense of: its own errors and those of text in wrong encoding
+# are ValueErrors; deep nesting, and lengths beyond reason, are told in their own ways.
+_SENSELESS = (ValueError, RecursionError, OverflowError, MemoryError)
+
+_encoder = msgspec.msgpack.Encoder()
+_enclosures = msgspec.msgpack.Decoder(list[bytes])
+
+
+class Envelope(msgspec.Struct, frozen=True, array_like=True):
+    """Who speaks (towards the master), or which life is spoken to (from it).
+
+    instance: tells daemons apart that use the same key; "" if there is only one.
+    """
+
+    instance: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:-]{0,128}\Z")]
+    life: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}\Z")]
+
+
+_envelopes = msgspec.msgpack.Decoder(Envelope)
+
+
+def seal(instance: str, life: str) -> bytes:
+    """The first frame of a message."""
+    return bytes((PROTOCOL,)) + _encoder.encode(Envelope(instance, life))
+
+
+def unseal(frame: Frame) -> Envelope:
+    """Raises WrongVersion, or Undecodable for anything else that is no envelope."""
+    if not frame:
+        raise Undecodable("the envelope is empty")
+    if frame[0] != PROTOCOL:
+        raise WrongVersion(frame[0], PROTOCOL)
+    try:
+        return _envelopes.decode(memoryview(frame)[1:])
+    except _SENSELESS as error:
+        raise Undecodable(f"envelope: {error}") from None
+
+
+def encode(message: Message) -> bytes:
+    """The body. Raises RuleBroken for text or numbers that cannot travel (lone surrogates, more than 64 bits)."""
+    try:
+        return _encoder.encode(message)
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise RuleBroken(f"a {type(message).__name__} cannot be sent: {error}") from error
+
+
+def frames(envelope: bytes, message: Message, enclosure: Sequence[bytes] | None = None) -> list[bytes]:
+    """Everything that is to be sent. Raises RuleBroken as `encode`, or if the enclosure is of another length."""
+    expected = _expected(message)
+    if len(enclosure or ()) != expected:
+        found = len(enclosure or ())
+        raise RuleBroken(f"a {type(message).__name__} with {found} enclosed instead of {expected}")
+    body = encode(message)
+    return [envelope, body, _encoder.encode(enclosure)] if enclosure else [envelope, body]
+
+
+class Decoder:
+    """Reads what follows the envelope: messages of the given kinds and nothing else."""
+
+    def __init__(self, kinds: Any) -> None:
+        self._bodies: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(kinds)
+
+    def decode(self, frames: Sequence[Frame]) -> tuple[Message, list[bytes]]:
+        """The message of `[body]` or `[body, enclosure]`, and what is enclosed. Raises Undecodable."""
+        if not 1 <= len(frames) < FRAMES_MAX:
+            raise Undecodable(f"{len(frames) + 1} frames, expected 2 or {FRAMES_MAX}")
+        try:
+            message = self._bodies.decode(frames[0])
+            enclosure = _enclosures.decode(frames[1]) if len(frames) > 1 else []
+        except _SENSELESS as error:
+            raise Undecodable(f"{type(error).__name__}: {error}") from None
+        expected = _expected(message)
+        if len(enclosure) != expected:
+            raise Undecodable(
+                f"a {type(message).__name__} with {len(enclosure)} enclosed instead of {expected}"
+            )
+        return message, enclosure
+
+
+TO_MASTER = Decoder(FromController | FromClient)
+FROM_MASTER = Decoder(ToController | ToClient)
+
+
+def _expected(message: Message) -> int:
+    parallel = _PARALLEL.get(type(message))
+    return 0 if parallel is None else len(parallel(message))

@@ -1,0 +1,37 @@
+"""What was refused or dropped: always counted, but told of only now and then, so that nobody can fill the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+
+_log = logging.getLogger("cyclone.wire")
+
+_QUIET_S = 60.0
+_KNOWN_MAX = 1000
+_TEXT_MAX = 300
+
+
+class Complaints:
+    """Counts by reason. Owns when it last wrote to the log about whom, for the latest thousand of them."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.counts: Counter[str] = Counter()
+        self._clock = clock
+        self._told: OrderedDict[str, float] = OrderedDict()
+
+    def add(self, reason: str, who: str, detail: str = "") -> None:
+        """Count it, and log a warning unless there was one about them within the last minute."""
+        self.counts[reason] += 1
+        now = self._clock()
+        if now - self._told.get(who, -_QUIET_S) < _QUIET_S:
+            return
+        self._told[who] = now
+        self._told.move_to_end(who)
+        if len(self._told) > _KNOWN_MAX:
+            self._told.popitem(last=False)
+        # The detail may quote what a peer has sent: no line breaks, no end of it.
+        quoted = detail[:_TEXT_MAX].encode("unicode_escape").decode("ascii")
+        _log.warning("%s: %s peer=%s count=%d", reason, quoted, who, self.counts[reason])

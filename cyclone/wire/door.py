@@ -1,0 +1,314 @@
+"""The master's end of every connection.
+
+Nothing here blocks. A peer that is gone, clogged or hostile is an answer (False, or a count), never an exception.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import NamedTuple, Self, get_args
+
+import zmq
+
+from cyclone.errors import AddressError, KeyFileError, RuleBroken, Undecodable, WrongVersion
+from cyclone.messages import FromClient, FromController, Message, Refused
+from cyclone.model.peer import Peer
+from cyclone.wire import codec
+from cyclone.wire.complaints import Complaints
+from cyclone.wire.keys import KeyPair, KeyRing, Role
+from cyclone.wire.sockets import (
+    LINGER_MS,
+    MAX_MESSAGE_BYTES,
+    Connection,
+    Context,
+    Inbox,
+    Socket,
+    check_libzmq,
+    parse,
+    set_limits,
+)
+from cyclone.wire.zap import DOMAIN, Zap
+
+_ROUTES_MAX = 10_000
+_PROBE_S = 1.0
+
+#: The name of whoever speaks where keys are switched off.
+_KEYLESS = "keyless"
+
+_FROM_CONTROLLER = frozenset(get_args(FromController))
+_FROM_CLIENT = frozenset(get_args(FromClient))
+
+_MAY_SAY: dict[Role | None, frozenset[type[Message]]] = {
+    Role.CONTROLLER: _FROM_CONTROLLER,
+    Role.CLIENT: _FROM_CLIENT,
+    None: _FROM_CONTROLLER | _FROM_CLIENT,
+}
+
+#: For somebody whose envelope could not be read.
+_ANY_LIFE = codec.seal("", "-")
+
+
+class Heard(NamedTuple):
+    """A message, who said it, and in which role their key was authorized."""
+
+    peer: Peer
+    role: Role
+    message: Message
+    enclosure: list[bytes]
+
+
+class _Route(NamedTuple):
+    """Where a peer is reached, and whom ZAP vouched for there ("" without keys).
+
+    former: its connection before this one, whose last words may still come in.
+    """
+
+    user_id: str
+    current: bytes
+    former: bytes = b""
+
+
+class _Speaker(NamedTuple):
+    """Whose key it is. Without keys everybody has the same name and may say anything."""
+
+    name: str = _KEYLESS
+    role: Role | None = None
+    user_id: str = ""
+
+
+class Door:
+    """Where the master hears everybody. Owns who was heard over which connection, and what was dropped.
+
+    own, ring: the master's key pair and the keys that it admits; both None where keys are switched off.
+    `sockets` belong in the poller of one loop: whichever of them is readable, `receive` is to be called, for
+    that also lets people in.
+    """
+
+    def __init__(
+        self, own: KeyPair | None, ring: KeyRing | None, *,
+        max_message_bytes: int = MAX_MESSAGE_BYTES, ipv6: bool = False, clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        """Raises KeyFileError when the key is not that of a master."""
+        if (own is None) != (ring is None):
+            raise RuleBroken("a door has both a key and a list of keys, or neither")
+        if own is not None and own.role is not Role.MASTER:
+            raise KeyFileError(f"the key {own.name} has the role {own.role}, expected {Role.MASTER}")
+        check_libzmq()
+        self._own, self._ring = own, ring
+        self._max_message_bytes, self._ipv6 = max_message_bytes, ipv6
+        self._complaints = Complaints(clock)
+        self._routes: OrderedDict[Peer, _Route] = OrderedDict()
+        # A context of its own: ZAP is asked for within one context only, and whoever is in another one is let in.
+        self._context: Context = zmq.Context()
+        self._zap = None if ring is None else Zap(self._context, ring, self._complaints)
+        self._socket = self._context.socket(zmq.ROUTER)
+        set_limits(self._socket, max_message_bytes, ipv6)
+        # Else letters to peers that are gone, or do not read, vanish without a word.
+        self._socket.router_mandatory = True
+        self._socket.setsockopt(zmq.ROUTER_HANDOVER, 0)
+        self._socket.backlog = 1024
+        if own is not None:
+            self._socket.curve_server = True
+            self._socket.curve_publickey, self._socket.curve_secretkey = own.public, own.secret
+            # Without both of these a server with keys admits everybody as soon as nobody answers its questions.
+            self._socket.zap_domain = DOMAIN
+            self._socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+        self._inbox = Inbox(self._socket, 1 + codec.FRAMES_MAX)
+
+    def bind(self, address: str) -> int:
+        """Listen on `tcp://HOST:PORT` and return the port, the real one if 0 was asked for.
+
+        Raises AddressError: not an address of this host, in use, open to the network without keys, or (with keys)
+        open to somebody with a key of no list.
+        """
+        host, port = parse(address)
+        bound = _resolved(address, host, self._ipv6)
+        if self._own is None and not _is_loopback(bound):
+            raise AddressError(
+                f"{address} can be reached over the network while keys are switched off; "
+                "switch [security] curve on, or listen on 127.0.0.1"
+            )
+        try:
+            self._socket.bind(f"tcp://{bound}:{port}")
+        except zmq.ZMQError as error:
+            raise AddressError(f"{address} cannot be listened on: {error.strerror}") from error
+        endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+        if self._own is not None:
+            self._try_with_a_strange_key(endpoint, self._own)
+        return int(endpoint.rpartition(":")[2])
+
+    @property
+    def sockets(self) -> tuple[Socket, ...]:
+        return (self._socket,) if self._zap is None else (self._socket, self._zap.socket)
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """How often what was not heard or said, by reason."""
+        return self._complaints.counts
+
+    def receive(self, limit: int = 1000) -> list[Heard]:
+        """What has come in, oldest first, at most so many messages; lets people in meanwhile. Never blocks."""
+        if self._zap is not None:
+            self._zap.serve()
+        said = (self._admit(frames) for frames in self._inbox.take(limit))
+        return [heard for heard in said if heard is not None]
+
+    def say(self, peer: Peer, message: Message, enclosure: Sequence[bytes] | None = None) -> bool:
+        """Whether it could be sent off: False when the peer is gone, revoked or does not read, or it is too large.
+
+        True promises nothing: the connection may break before it arrives. Never blocks.
+        Raises RuleBroken when it is no message that can be sent at all.
+        """
+        frames = codec.frames(codec.seal("", peer.life), message, enclosure)
+        route = self._routes.get(peer)
+        if route is None:
+            self._complaints.add("nobody there", peer.name, type(message).__name__)
+            return False
+        if self._ring is not None and self._ring.still_admitted(route.user_id) is None:
+            self._complaints.add("revoked", peer.name, f"is not told {type(message).__name__} any more")
+            return False
+        largest = max(map(len, frames))
+        if largest > self._max_message_bytes:
+            # They would disconnect at the sight of it, come back, and be sent it again.
+            detail = f"{type(message).__name__}, {largest} bytes"
+            self._complaints.add("too large", peer.name, detail)
+            return False
+        return self._send(peer.name, [route.current, *frames])
+
+    def close(self) -> None:
+        """Give what was said last up to a second to leave, then close."""
+        self._socket.close(LINGER_MS)
+        if self._zap is not None:
+            self._zap.close()
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Who said it, and may they?
+
+    def _admit(self, frames: list[zmq.Frame]) -> Heard | None:
+        try:
+            return self._hear(frames)
+        except _Unwelcome as unwelcome:
+            self._complaints.add(unwelcome.reason, unwelcome.who, unwelcome.detail)
+            return None
+
+    def _hear(self, frames: list[zmq.Frame]) -> Heard:
+        name, role, user_id = self._vouched(frames[0])
+        route, *rest = frames
+        if not 1 <= len(rest) <= codec.FRAMES_MAX:
+            raise _Unwelcome("too many parts", name)
+        try:
+            envelope = codec.unseal(rest[0].buffer)
+            message, enclosure = codec.TO_MASTER.decode([frame.buffer for frame in rest[1:]])
+        except WrongVersion as error:
+            self._send(name, [route.bytes, *codec.frames(_ANY_LIFE, Refused(str(error)))])
+            raise _Unwelcome("wrong version", name, str(error)) from None
+        except Undecodable as error:
+            raise _Unwelcome("undecodable", name, str(error)) from None
+        if type(message) not in _MAY_SAY[role]:
+            raise _Unwelcome("wrong role", name, f"a {role} said {type(message).__name__}")
+        if role is None:
+            role = Role.CONTROLLER if type(message) in _FROM_CONTROLLER else Role.CLIENT
+        peer = Peer(f"{name}/{envelope.instance}" if envelope.instance else name, envelope.life)
+        self._learn(peer, user_id, route.bytes)
+        return Heard(peer, role, message, enclosure)
+
+    def _vouched(self, frame: zmq.Frame) -> _Speaker:
+        if self._ring is None:
+            return _Speaker()
+        user_id = _user_id(frame)
+        # Asked of each message, not of each connection, for libzmq never asks again about one that is open.
+        key = self._ring.still_admitted(user_id)
+        if key is None:
+            raise _Unwelcome("revoked", user_id, "their key is not on the list any more")
+        return _Speaker(key.name, key.role, user_id)
+
+    def _learn(self, peer: Peer, user_id: str, connection: bytes) -> None:
+        known = self._routes.get(peer)
+        if known is None:
+            self._routes[peer] = _Route(user_id, connection)
+            if len(self._routes) > _ROUTES_MAX:
+                self._routes.popitem(last=False)
+        elif connection not in (known.current, known.former):
+            self._routes[peer] = _Route(user_id, connection, known.current)
+        self._routes.move_to_end(peer)
+
+    def _send(self, who: str, frames: list[bytes]) -> bool:
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            self._complaints.add("clogged", who, "does not read what it is sent")
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self._complaints.add("gone", who, "is not connected any more")
+        else:
+            return True
+        return False
+
+    def _try_with_a_strange_key(self, endpoint: str, own: KeyPair) -> None:
+        """Knock as a stranger. Raises AddressError, after closing the address, when that is let in."""
+        public, secret = zmq.curve_keypair()
+        stranger = KeyPair("stranger", Role.CLIENT, public, secret)
+        knocked = endpoint.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+        end = time.monotonic() + _PROBE_S
+        with Connection(
+            self._context, knocked, stranger, own.public_key, self._max_message_bytes, self._ipv6
+        ) as probe:
+            events: list[zmq.Event] = []
+            while not events and time.monotonic() < end:
+                zmq.select([probe.monitor, *self.sockets[1:]], [], [], 0.05)
+                if self._zap is not None:
+                    self._zap.serve(expected=stranger.public_key.raw)
+                events = [event for event in probe.events() if event != zmq.EVENT_DISCONNECTED]
+        if zmq.EVENT_HANDSHAKE_SUCCEEDED in events:
+            self._socket.unbind(endpoint)
+            raise AddressError(f"{endpoint} lets in keys that are on no list; not serving anybody")
+
+
+class _Unwelcome(Exception):
+    """A message is not for the master's ears."""
+
+    def __init__(self, reason: str, who: str, detail: str = "") -> None:
+        self.reason, self.who, self.detail = reason, who, detail
+        super().__init__(reason, who, detail)
+
+
+def _user_id(frame: zmq.Frame) -> str:
+    """Whom ZAP let in; "" if there is no telling, which is on nobody's list."""
+    try:
+        return str(frame.get("User-Id"))
+    except zmq.ZMQError:
+        return ""
+
+
+def _resolved(address: str, host: str, ipv6: bool) -> str:
+    """The host as libzmq binds it: it knows addresses and interfaces but no names."""
+    interfaces = [name for _, name in socket.if_nameindex()]
+    if host == "*" or host.startswith("[") or host in interfaces:
+        return host
+    family = socket.AF_UNSPEC if ipv6 else socket.AF_INET
+    try:
+        found = socket.getaddrinfo(host, None, family, socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise AddressError(f"{address} cannot be listened on: {error}") from error
+    return f"[{found[4][0]}]" if found[0] == socket.AF_INET6 else str(found[4][0])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,184 @@
+"""The end of a connection that controllers and clients hold."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+import zmq
+
+from cyclone.errors import AddressError, KeyFileError, RuleBroken, Undecodable, WrongVersion
+from cyclone.messages import Message
+from cyclone.wire import codec
+from cyclone.wire.complaints import Complaints
+from cyclone.wire.keys import KeyPair, PublicKey, Role
+from cyclone.wire.sockets import (
+    LINGER_MS,
+    MAX_MESSAGE_BYTES,
+    Connection,
+    Context,
+    Inbox,
+    Socket,
+    check_libzmq,
+    parse,
+)
+
+_CLOSED_HANDSHAKES_MAX = 3
+
+
+class Line:
+    """A controller's or client's connection to the master. It comes back by itself when the network or the master
+    was away, but not after a refusal: that takes `reconnect`.
+
+    own, master: both None where keys are switched off. instance: tells those apart who use the same key.
+    What is said while there is no connection is not kept.
+    """
+
+    def __init__(
+        self, address: str, own: KeyPair | None, master: PublicKey | None, *, instance: str = "", life: str,
+        max_message_bytes: int = MAX_MESSAGE_BYTES, ipv6: bool = False, clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        """Raises AddressError, KeyFileError (a key in a wrong role), RuleBroken (instance or life no such name)."""
+        if (own is None) != (master is None):
+            raise RuleBroken("a line has both a key and the key of the master, or neither")
+        if master is not None and master.role is not Role.MASTER:
+            raise KeyFileError(f"the key {master.name} has the role {master.role}, expected {Role.MASTER}")
+        check_libzmq()
+        parse(address)
+        self.address, self.life = address, life
+        self._own, self._master = own, master
+        self._max_message_bytes, self._ipv6 = max_message_bytes, ipv6
+        self._envelope = codec.seal(instance, life)
+        try:
+            codec.unseal(self._envelope)
+        except Undecodable as error:
+            raise RuleBroken(f"instance {instance!r} or life {life!r}: {error}") from error
+        self._complaints = Complaints(clock)
+        self._context: Context = zmq.Context()
+        self._refused_reason: str | None = None
+        self._closed_handshakes = 0
+        self.connected = False
+        self.connections = 0
+        try:
+            self._open()
+        except AddressError:
+            self._context.term()
+            raise
+
+    @property
+    def sockets(self) -> tuple[Socket, ...]:
+        """For the poller: whichever is readable, `receive` is to be called. `reconnect` exchanges them."""
+        return (self._connection.socket, self._connection.monitor)
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """How often something was not heard, by reason."""
+        return self._complaints.counts
+
+    @property
+    def refused_reason(self) -> str | None:
+        """Why the master does not want us, if it is there and that is so; None again once it has let us in."""
+        return self._refused_reason
+
+    def receive(self, limit: int = 1000) -> list[tuple[Message, list[bytes]]]:
+        """What the master has said to this life, with what was enclosed. Never blocks."""
+        self._watch()
+        said = (self._read(frames) for frames in self._inbox.take(limit))
+        return [heard for heard in said if heard is not None]
+
+    def say(self, message: Message, enclosure: Sequence[bytes] | None = None) -> bool:
+        """Whether it could be sent off: False while there is no connection or too much is on its way already.
+
+        Raises RuleBroken when it is too large for one frame: the caller has to bound what it says at once.
+        """
+        frames = codec.frames(self._envelope, message, enclosure)
+        largest = max(map(len, frames))
+        if largest > self._max_message_bytes:
+            raise RuleBroken(
+                f"a {type(message).__name__} of {largest} bytes is to be sent, at most "
+                f"{self._max_message_bytes} are allowed"
+            )
+        try:
+            self._connection.socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until something has come in, or the connection has changed, but no longer than this."""
+        ready, _, _ = zmq.select(list(self.sockets), [], [], timeout_s)
+        self._watch()
+        return bool(ready)
+
+    def reconnect(self) -> None:
+        """Begin anew over another connection, in the same life. What was on its way is given up.
+
+        The sockets are new ones: take the old ones out of the poller before, and put the new ones in after.
+        """
+        self._connection.close(0)
+        self._open()
+
+    def close(self) -> None:
+        """Give what was said last up to a second to leave, then close."""
+        self._connection.close(LINGER_MS)
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        self._refused_reason, self._closed_handshakes, self.connected = None, 0, False
+        self._connection = Connection(
+            self._context, self.address, self._own, self._master, self._max_message_bytes, self._ipv6
+        )
+        self._inbox = Inbox(self._connection.socket, codec.FRAMES_MAX)
+
+    def _read(self, frames: list[zmq.Frame]) -> tuple[Message, list[bytes]] | None:
+        try:
+            if len(frames) > codec.FRAMES_MAX:
+                raise Undecodable("too many parts")
+            envelope = codec.unseal(frames[0].buffer)
+            if envelope.life != self.life:
+                self._complaints.add("former life", self.address, f"for {envelope.life}")
+                return None
+            return codec.FROM_MASTER.decode([frame.buffer for frame in frames[1:]])
+        except WrongVersion as error:
+            self._refused_reason = f"the master at {self.address} has another version: {error}"
+            self._complaints.add("wrong version", self.address, str(error))
+        except Undecodable as error:
+            self._complaints.add("undecodable", self.address, str(error))
+        return None
+
+    def _watch(self) -> None:
+        for event in self._connection.events():
+            self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            if self.connected:
+                self.connections += 1
+                self._closed_handshakes, self._refused_reason = 0, None
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH and self._own is not None:
+                self._refused_reason = (
+                    f"the master at {self.address} does not admit the key {self._own.name} "
+                    f"({self._own.public_key.fingerprint})"
+                )
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+                ours = "without" if self._own is None else "with"
+                self._refused_reason = (
+                    f"what listens at {self.address} does not speak as this side does, {ours} keys; "
+                    "[security] curve must be the same on both"
+                )
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+                # Once may be a master that is busy or has just died; libzmq itself tries again.
+                self._closed_handshakes += 1
+                if self._closed_handshakes >= _CLOSED_HANDSHAKES_MAX and self._master is not None:
+                    self._refused_reason = (
+                        f"what listens at {self.address} hangs up: its key is probably not "
+                        f"{self._master.fingerprint}, which this side expects of the master"
+                    )

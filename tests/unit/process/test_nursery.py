@@ -1,0 +1,338 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+import task_zoo
+from kindergarten import Kindergarten, is_alive, pid_in, until
+from task_zoo import Call
+
+from cyclone.errors import RuleBroken
+from cyclone.process.former_lives import carriers, sweep_former_lives
+from cyclone.process.nursery import Nursery, ReaperDied
+from cyclone.process.reaper import Born, Died, Unborn
+
+HERE = Path(__file__).parent
+
+#: Each leaves more behind than its worker.
+MULTIPLYING = [
+    task_zoo.fork_a_sleeper,
+    task_zoo.fork_a_stubborn_daemon,
+    task_zoo.start_a_daemon,
+]
+
+STUBBORN = [task_zoo.mark_and_nap, task_zoo.ignore_sigterm, *MULTIPLYING]
+
+
+def name(function):
+    return function.__name__
+
+
+# Coming and going.
+
+
+def test_a_worker_is_born_and_works(garden):
+    pid = garden.employ(1)
+
+    _, value = garden.result(Call(task_zoo.echo, 5))
+
+    assert value == 5
+    assert is_alive(pid)
+
+
+def test_many_workers_work_side_by_side(garden):
+    slots = range(20)
+    for slot in slots:
+        garden.hired[slot] = garden.nursery.hire(slot)
+        garden.ends[slot], garden.values[slot] = [], []
+        garden.place(slot, Call(task_zoo.echo, slot))
+
+    garden.until(lambda: all(garden.values[slot] for slot in slots), "all values")
+
+    assert [garden.values[slot] for slot in slots] == [[slot] for slot in slots]
+
+
+@pytest.mark.parametrize(
+    ("task", "status"),
+    [
+        (Call(task_zoo.vanish, 7), 7),
+        (Call(task_zoo.die, signal.SIGKILL), -signal.SIGKILL),
+        (Call(task_zoo.die, signal.SIGSEGV), -signal.SIGSEGV),
+    ],
+    ids=["exit", "kill", "segfault"],
+)
+def test_the_death_of_a_worker_is_told_with_its_cause(garden, task, status):
+    pid = garden.employ(1)
+
+    garden.place(1, task)
+
+    assert garden.expect(Died) == Died(1, pid, status)
+
+
+def test_a_slot_may_be_filled_again(garden):
+    first = garden.employ(1)
+    garden.nursery.kill(1, signal.SIGKILL)
+    garden.expect(Died, 1)
+
+    second = garden.employ(1)
+
+    assert second != first
+    assert garden.result(Call(task_zoo.echo, 5))[1] == 5
+
+
+def test_a_slot_has_one_worker_at_a_time(garden):
+    garden.employ(1)
+
+    with pytest.raises(RuleBroken):
+        garden.nursery.hire(1)
+
+
+def test_killing_nobody_is_no_error(garden):
+    garden.nursery.kill(1, signal.SIGKILL)
+    garden.employ(1)
+
+    assert garden.result(Call(task_zoo.echo, 5))[1] == 5
+
+
+def test_a_worker_that_cannot_be_made_is_not_born(garden, monkeypatch):
+    """The program of this test forks once and then has used up what it may."""
+    nursery = Nursery("barren_reaper")
+    nursery.start(uuid.uuid4().hex)
+    hired = nursery.hire(1)
+
+    events = []
+    until(lambda: events.extend(nursery.receive()) or events)
+
+    assert events == [Unborn(1, "fork: Resource temporarily unavailable")]
+    hired.channel.close()
+    hired.progress.close()
+    assert nursery.close() == frozenset()
+
+
+# Who did it, and how far it was.
+
+
+def test_the_page_names_the_attempt_that_killed_its_worker(garden):
+    garden.employ(1)
+    garden.place(1, *(Call(task_zoo.nothing) for _ in range(3)))
+    garden.place(1, Call(task_zoo.nothing), Call(task_zoo.die, signal.SIGKILL), Call(task_zoo.nothing))
+
+    garden.expect(Died, 1)
+
+    standing = garden.hired[1].progress.read()
+    assert (standing.place, standing.assignment) == (2, 1)
+
+
+def test_the_page_tells_since_when(garden, tmp_path):
+    before = time.monotonic_ns()
+    garden.employ(1)
+    garden.place(1, Call(task_zoo.mark_and_nap, str(tmp_path / "note")))
+    pid_in(tmp_path / "note")
+
+    standing = garden.hired[1].progress.read()
+
+    assert before < standing.started_ns < time.monotonic_ns()
+
+
+def test_the_page_of_an_idle_worker_names_no_attempt(garden):
+    garden.employ(1)
+    garden.result(Call(task_zoo.nothing))
+
+    garden.until(lambda: garden.hired[1].progress.read().assignment is None, "rest")
+
+    assert garden.hired[1].progress.read().place == 1
+
+
+def test_what_ended_before_the_death_is_heard(garden):
+    garden.employ(1)
+    garden.place(1, Call(task_zoo.nap, 0.01), Call(task_zoo.vanish, 1))
+
+    garden.expect(Died, 1)
+
+    assert [end.token for end in garden.ends[1]] == [1]
+
+
+def test_a_stopped_worker_blocks_nobody(garden):
+    stopped = garden.employ(1)
+    garden.employ(2)
+    os.kill(stopped, signal.SIGSTOP)
+
+    garden.place(1, *(Call(task_zoo.echo, bytes(1 << 20)) for _ in range(40)))
+    _, value = garden.result(Call(task_zoo.echo, "on time"), slot=2)
+
+    assert value == "on time"
+    assert garden.hired[1].channel.has_unsent
+    os.kill(stopped, signal.SIGCONT)
+    garden.until(lambda: len(garden.ends[1]) == 40, "the late ones")
+
+
+# Nobody is left.
+
+
+@pytest.mark.parametrize("function", STUBBORN[:3] + STUBBORN[4:], ids=name)
+def test_sigkill_takes_all_that_a_task_has_started(garden, tmp_path, function):
+    worker = garden.employ(1)
+    garden.employ(2)
+    garden.place(1, Call(function, str(tmp_path / "note")))
+    started = pid_in(tmp_path / "note")
+
+    garden.nursery.kill(1, signal.SIGKILL)
+
+    assert garden.expect(Died, 1) == Died(1, worker, -signal.SIGKILL)
+    until(lambda: not is_alive(started), "its end")
+    assert garden.result(Call(task_zoo.echo, 5), slot=2)[1] == 5
+
+
+@pytest.mark.parametrize("function", [task_zoo.fork_a_sleeper, task_zoo.start_a_daemon], ids=name)
+def test_the_death_of_a_worker_takes_all_that_it_has_started(garden, tmp_path, function):
+    worker = garden.employ(1)
+    garden.place(1, Call(function, str(tmp_path / "note")))
+    started = pid_in(tmp_path / "note")
+
+    os.kill(worker, signal.SIGKILL)
+
+    garden.expect(Died, 1)
+    until(lambda: not is_alive(started), "its end")
+
+
+def test_a_worker_does_not_take_what_another_has_started(garden, tmp_path):
+    garden.employ(1)
+    garden.employ(2)
+    garden.place(2, Call(task_zoo.start_a_daemon, str(tmp_path / "note")))
+    started = pid_in(tmp_path / "note")
+
+    garden.nursery.kill(1, signal.SIGKILL)
+    garden.expect(Died, 1)
+
+    assert is_alive(started)
+
+
+def test_sigterm_takes_nobody_who_ignores_it(garden, tmp_path):
+    worker = garden.employ(1)
+    garden.place(1, Call(task_zoo.ignore_sigterm, str(tmp_path / "note")))
+    pid_in(tmp_path / "note")
+
+    garden.nursery.kill(1, signal.SIGTERM)
+    garden.employ(2)
+
+    assert is_alive(worker)
+
+
+@pytest.mark.parametrize("function", STUBBORN, ids=name)
+def test_closing_leaves_nobody(tmp_path, function):
+    garden = Kindergarten()
+    garden.employ(1)
+    garden.place(1, Call(function, str(tmp_path / "note")))
+    pid_in(tmp_path / "note")
+
+    garden.close()
+
+    assert carriers(garden.life) == set()
+
+
+@pytest.mark.parametrize("function", STUBBORN, ids=name)
+def test_a_killed_reaper_leaves_nobody(garden, tmp_path, function):
+    garden.employ(1)
+    garden.employ(2)
+    garden.place(1, Call(function, str(tmp_path / "note")))
+    pid_in(tmp_path / "note")
+
+    os.kill(garden.nursery._reaper.pid, signal.SIGKILL)
+
+    assert garden.expect(ReaperDied) == ReaperDied(-signal.SIGKILL, frozenset())
+    assert carriers(garden.life) == set()
+
+
+def test_after_a_killed_reaper_there_may_be_another(garden):
+    garden.employ(1)
+    garden.place(1, Call(task_zoo.kill_the_reaper))
+    garden.expect(ReaperDied)
+
+    garden.nursery.start(garden.life)
+    garden.employ(1)
+
+    assert garden.result(Call(task_zoo.echo, 5))[1] == 5
+
+
+def test_a_reaper_that_is_stopped_is_ended_in_the_end(garden):
+    garden.employ(1)
+    os.kill(garden.nursery._reaper.pid, signal.SIGSTOP)
+
+    def killed():
+        for _ in range(100):
+            garden.nursery.kill(1, signal.SIGURG)
+        return any(isinstance(event, ReaperDied) for event in garden.events)
+
+    garden.until(killed, "the end of the reaper")
+
+    assert carriers(garden.life) == set()
+
+
+def test_a_program_that_is_no_reaper_is_a_dead_reaper(capfd):
+    nursery = Nursery("cyclone.nowhere")
+    nursery.start(uuid.uuid4().hex)
+
+    events = []
+    until(lambda: events.extend(nursery.receive()) or events)
+
+    assert events == [ReaperDied(1, frozenset())]
+    nursery.close()
+
+
+def stand_in(tmp_path, functions):
+    """A controller with a worker for each function, all of them at work; its life with it."""
+    life = uuid.uuid4().hex
+    command = [sys.executable, str(HERE / "stand_in_controller.py"), life, str(tmp_path / "note")]
+    controller = subprocess.Popen([*command, *map(name, functions)])
+    for function in functions:
+        pid_in(tmp_path / f"note.{name(function)}")
+    return controller, life
+
+
+def test_a_killed_controller_leaves_nobody(tmp_path):
+    controller, life = stand_in(tmp_path, STUBBORN)
+    assert len(carriers(life)) > 2 * len(STUBBORN)
+
+    controller.kill()
+    controller.wait()
+
+    until(lambda: not carriers(life), "the end of all")
+
+
+def test_what_a_controller_and_its_reaper_leave_is_swept_by_the_next_life(tmp_path):
+    controller, life = stand_in(tmp_path, STUBBORN)
+    (reaper,) = (pid for pid in carriers(life) if is_child(pid, controller.pid))
+    sweep_former_lives(tmp_path / "lives", life)
+    os.kill(controller.pid, signal.SIGSTOP)
+    os.kill(reaper, signal.SIGKILL)
+    controller.kill()
+    controller.wait()
+    # The daemon that had its own session and was started by a program has nobody above it any more.
+    assert carriers(life)
+
+    left = sweep_former_lives(tmp_path / "lives", "next")
+
+    assert left == set()
+    assert carriers(life) == set()
+
+
+def is_child(pid, parent):
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rsplit(b")", 1)[1].split()[1]) == parent
+
+
+def test_events_come_in_their_order(garden):
+    garden.employ(1)
+    garden.nursery.kill(1, signal.SIGKILL)
+    garden.until(lambda: any(isinstance(event, Died) for event in garden.events))
+    garden.employ(1)
+
+    garden.nursery.kill(1, signal.SIGKILL)
+    garden.until(lambda: sum(isinstance(event, Died) for event in garden.events) == 2)
+
+    assert [type(event) for event in garden.events] == [Died, Died]
+    assert not any(isinstance(event, Born) for event in garden.events)
