@@ -400,7 +400,10 @@ class MasterSettings(Settings):
     @property
     def lease_s(self) -> float:
         """How long a silent controller's attempts stay its own."""
-        return max(1.0, self.controller_timeout_s)
+        bounds = [self.controller_timeout_s]
+        if self.task_resend_timeout_s:
+            bounds.append(self.task_resend_timeout_s)
+        return max(1.0, min(bounds))
 
     @property
     def max_message_bytes(self) -> int:

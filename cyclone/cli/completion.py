@@ -1,8 +1,8 @@
 """Print the completion of this command for a shell, to be put where that shell looks for it.
 
-    bash  cyclone completion bash > ~/.local/share/bash-completion/completions/cyclone
-    zsh   cyclone completion zsh > DIRECTORY/_cyclone      with DIRECTORY in $fpath
-    tcsh  cyclone completion tcsh > ~/.cyclone.csh         and `source` that in ~/.tcshrc
+bash  cyclone completion bash > ~/.local/share/bash-completion/completions/cyclone
+zsh   cyclone completion zsh > DIRECTORY/_cyclone      with DIRECTORY in $fpath
+tcsh  cyclone completion tcsh > ~/.cyclone.csh         and `source` that in ~/.tcshrc
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ def run(options: argparse.Namespace) -> int:
     try:
         import shtab
     except ImportError:
-        raise ConfigError("the Python package shtab is missing; expected: pip install 'cyclone[cli]'") from None
+        raise ConfigError(
+            "the Python package shtab is missing; expected: pip install 'cyclone[cli]'"
+        ) from None
     parser = make_parser(COMMANDS)
     _complete_files(parser, {"INI": shtab.FILE, "FILE": shtab.FILE, "DIRECTORY": shtab.DIRECTORY})
     print(shtab.complete(parser, shell=options.shell))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import secrets
 from pathlib import Path
 
+from cyclone.client import Client
 from cyclone.errors import ConfigError
 from cyclone.settings import ClientSettings
+from cyclone.wire import keys
 
 DEFAULT_FILES = (Path("/etc/cyclone/master.conf"), Path("/etc/cyclone/controller.conf"))
 
@@ -33,3 +36,16 @@ def read_settings(options: argparse.Namespace) -> ClientSettings:
             return ClientSettings.read(file)
     found = " nor ".join(map(str, DEFAULT_FILES))
     raise ConfigError(f"there is neither {found}; expected -f INI")
+
+
+def connect(settings: ClientSettings) -> Client:
+    """A client of this master, to be closed by the caller, with the key that the first start of a master made.
+
+    Raises KeyFileError when that key or the public one of the master is not there or not as it must be.
+    """
+    is_ipv6 = ":" in settings.target
+    host = f"[{settings.target.strip('[]')}]" if is_ipv6 else settings.target
+    own = keys.load_pair(settings.key_dir, keys.Role.CLIENT) if settings.curve else None
+    master = keys.load_public(settings.key_dir, keys.Role.MASTER) if settings.curve else None
+    # A life of its own for each command, or the answers to two of them at the same time might be mixed up.
+    return Client(f"tcp://{host}:{settings.port}", own, master, life=secrets.token_hex(8), ipv6=is_ipv6)

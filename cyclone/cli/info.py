@@ -15,11 +15,11 @@ import time
 
 from cyclone.cli.connection import add_config_file, connect, read_settings
 from cyclone.cli.page import Table, as_json, local_time, visible
-from cyclone.client import Client
 from cyclone.core.explain import amount_text, duration_text
 from cyclone.errors import EXIT_OK, MasterUnreachable, RuleBroken
 from cyclone.messages import AskCluster, Cluster, ControllerView, JobView
 from cyclone.model.lifecycle import State
+from cyclone.settings import ClientSettings
 
 _CLEAR = "\x1b[H\x1b[2J"
 
@@ -45,27 +45,29 @@ def _seconds(text: str) -> float:
 
 
 def run(options: argparse.Namespace) -> int:
-    with connect(read_settings(options)) as client:
-        if options.watch is None:
-            _show(_ask(client), json=options.json)
-        else:
-            _watch(client, options.watch, json=options.json)
+    settings = read_settings(options)
+    if options.watch is None:
+        _show(_ask(settings), json=options.json)
+    else:
+        _watch(settings, options.watch, json=options.json)
     return EXIT_OK
 
 
-def _ask(client: Client) -> Cluster:
-    reply = client.ask(AskCluster(request=0))
+def _ask(settings: ClientSettings) -> Cluster:
+    with connect(settings) as client:
+        reply = client.ask(AskCluster(request=0))
     if not isinstance(reply, Cluster):
         raise RuleBroken(f"the master answered with {type(reply).__name__}")
     return reply
 
 
-def _watch(client: Client, every_s: float, *, json: bool) -> None:
+def _watch(settings: ClientSettings, every_s: float, *, json: bool) -> None:
     """Show it until somebody interrupts; a master that is being started again is waited for."""
     try:
         while True:
             try:
-                cluster = _ask(client)
+                # Connected anew each time, so that a master with another key or list is noticed as well.
+                cluster = _ask(settings)
             except MasterUnreachable as error:
                 print(f"cyclone: {visible(str(error))}", file=sys.stderr, flush=True)
             else:

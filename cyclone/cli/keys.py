@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cyclone.cli.connection import add_config_file, read_settings
 from cyclone.cli.page import Table
-from cyclone.errors import EXIT_OK
+from cyclone.errors import EXIT_OK, KeyFileError
 from cyclone.wire import keys
 
 _RELOAD = "A master that runs notices at its next reload; at once with: kill -HUP PID"
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action("list", "list the keys of the directory", _list)
     make = action("make", "make a key pair", _make)
     make.add_argument("name", metavar="NAME", help="of the key: letters, digits, dots, dashes, underscores")
-    make.add_argument("--role", required=True, type=keys.Role, choices=list(keys.Role), metavar="ROLE",
+    make.add_argument("--role", required=True, choices=[role.value for role in keys.Role], metavar="ROLE",
                       help=f"what its owner is: {', '.join(keys.Role)}")  # fmt: skip
     authorize = action("authorize", "let the owner of this public key in", _authorize)
     authorize.add_argument("file", metavar="FILE", type=Path, help="NAME.public, as it was made")
@@ -66,8 +66,11 @@ def _key_dir(options: argparse.Namespace) -> Path:
 
 
 def _list(options: argparse.Namespace) -> None:
+    key_dir = _key_dir(options)
+    if not key_dir.is_dir():
+        raise KeyFileError("no such directory; the first start of a master makes it", file=key_dir)
     table = Table(("NAME", "ROLE", "STANDING", "SECRET", "FINGERPRINT"))
-    for listed in keys.listing(_key_dir(options)):
+    for listed in keys.listing(key_dir):
         secret = "here" if listed.has_secret else "elsewhere"
         table.add(listed.name, listed.role, _standing(listed), secret, listed.fingerprint)
     table.print()
@@ -83,7 +86,7 @@ def _standing(listed: keys.Listed) -> str:
 
 def _make(options: argparse.Namespace) -> None:
     key_dir = _key_dir(options)
-    pair = keys.make(key_dir, options.name, options.role)
+    pair = keys.make(key_dir, options.name, keys.Role(options.role))
     print(f"{pair.public_key.fingerprint}  {pair.name} ({pair.role}) in {key_dir}")
     if pair.role in keys.ADMISSIBLE:
         print(f"To let it in, at its master: cyclone keys authorize {pair.name}.public")

@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    options = make_parser(COMMANDS.keys() & set(words)).parse_args(words)
+    command = next((word for word in words if word in COMMANDS), None)
+    options = make_parser([command] if command is not None else []).parse_args(words)
     try:
         code = int(options.run(options))
         # Here and not at the exit of the interpreter, or a reader that has gone would be told of in a traceback.

@@ -26,8 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--state",
         action="append",
         default=[],
-        type=State,
-        choices=list(State),
+        choices=[state.value for state in State],
         metavar="STATE",
         help="only those in this state; may be given several times",
     )
@@ -44,9 +43,8 @@ def _limit(text: str) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    question = AskTasks(
-        request=0, job=options.job, states=options.state, kind=options.kind, limit=options.limit
-    )
+    states = [State(state) for state in options.state]
+    question = AskTasks(request=0, job=options.job, states=states, kind=options.kind, limit=options.limit)
     with connect(read_settings(options)) as client:
         reply = client.ask(question)
     if not isinstance(reply, Tasks):

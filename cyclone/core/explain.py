@@ -225,20 +225,20 @@ def _too_big(shape: Shape, takers: Sequence[Controller]) -> str:
 
 def _no_room(scheduler: Scheduler, lane: Lane, able: Sequence[Controller], now: float) -> str:
     """Why none of the controllers that are big enough takes it now."""
-    reservation = scheduler._reservation
+    reservation = scheduler.placement.reservation
     if reservation is not None and reservation[0] is lane:
         return f"It found no room for long, so room is being kept free for it on {reservation[1].peer.name}."
     with_room = [controller for controller in able if controller.room.fits(lane.shape)]
-    if any(not scheduler._is_kept_from(lane, controller) for controller in with_room):
+    if any(not scheduler.placement.is_kept_from(lane, controller) for controller in with_room):
         return "There is room for it: it is placed next when its turn comes."
     if with_room and reservation is not None:
         other, keeper = reservation
         return f"Room on {keeper.peer.name} is kept for tasks that need {shape_text(other.shape)}."
     since = lane.passed_over_since
-    for_long = "" if since is None else f" for {duration_text(now - since)}"
+    so_far = "" if since is None else f", for {duration_text(now - since)} so far"
     if len(able) == 1:
-        return f"{able[0].peer.name}, the only controller that is big enough for it, has been busy{for_long}."
-    return f"All {len(able)} controllers that are big enough for it have been busy{for_long}."
+        return f"{able[0].peer.name}, the only controller that is big enough for it, is busy{so_far}."
+    return f"All {len(able)} controllers that are big enough for it are busy{so_far}."
 
 
 def _why_resting(task: Task, now: float) -> str:
@@ -272,7 +272,7 @@ def _why_held(scheduler: Scheduler, task: Task, now: float) -> str:
     elif controller.silent:
         sentences.append(f"That controller has been silent for {duration_text(now - controller.heard_at)}.")
     if controller.silent and task.policy.exclusive:
-        left = duration_text(max(0.0, scheduler._lease_end(bundle) - now))
+        left = duration_text(max(0.0, scheduler.lease_end(bundle) - now))
         sentences.append(f"It is exclusive, so others get it only when its lease has run out, in {left}.")
     return " ".join(sentences)
 
@@ -296,11 +296,10 @@ def why_ended(end: TaskEnd) -> str:
     if last is None:
         sentences.append("No attempt was made." if end.attempts == 0 else _made(end.attempts))
     else:
+        # An attempt that was lost has no duration: nobody is left who could tell.
+        took = f" after {duration_text(last.duration_s)}" if last.started_at else ""
         line = headline(last.error)
-        sentences.append(
-            f"Attempt {end.attempts} {outcome_text(last)} after {duration_text(last.duration_s)}"
-            f"{f': {line}' if line else '.'}"
-        )
+        sentences.append(f"Attempt {end.attempts} {outcome_text(last)}{took}{f': {line}' if line else '.'}")
     return " ".join(sentences)
 
 
@@ -349,6 +348,8 @@ def headline(error: str) -> str:
 
 def duration_text(seconds: float) -> str:
     """Two units at most: `12 ms`, `3.2 s`, `5 min 3 s`, `2 h 5 min`, `3 d 4 h`."""
+    if seconds < 0.00005:
+        return "0 s"
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms" if seconds >= 0.00995 else f"{seconds * 1000:.1f} ms"
     if seconds < 59.95:

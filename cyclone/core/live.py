@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from cyclone.model.lifecycle import State
+from cyclone.model.lifecycle import ENDED, LIFECYCLE, Event, State
 from cyclone.model.peer import Peer
 from cyclone.model.resources import UNIT, Room, Shape
 from cyclone.model.task import Cause, JobNumber, Policy, TaskNumber, Token
@@ -104,24 +104,45 @@ class Controller:
     def takes_tasks(self) -> bool:
         return self.report_at is not None and not (self.silent or self.leaving or self.told_to_leave)
 
-    def resize(self, room: Shape) -> None:
+    @property
+    def has_spare_worker(self) -> bool:
+        return self.room.free.get(WORKER, 0) > 0 or self.ahead.free.get(WORKER, 0) > 0
+
+    def room_for(self, ahead: bool) -> Room:
+        return self.ahead if ahead else self.room
+
+    def resize(self, room: Shape) -> bool:
+        """Take note of how large it is. Returns whether that was news."""
+        if self.room.capacity == dict(room):
+            return False
         self.room.resize(room)
         self.ahead.resize(room)
+        return True
 
     def take(self, bundle: Bundle) -> None:
-        (self.ahead if bundle.ahead else self.room).take(bundle.shape)
+        self.room_for(bundle.ahead).take(bundle.shape)
         if bundle.ahead:
             self.waiting.append(bundle)
 
     def give_back(self, bundle: Bundle) -> None:
         """The bundle is over: its room is free, and those that waited for it move up."""
-        (self.ahead if bundle.ahead else self.room).give_back(bundle.shape)
+        self.room_for(bundle.ahead).give_back(bundle.shape)
         while self.waiting and (self.waiting[0].open == 0 or self.room.fits(self.waiting[0].shape)):
             next_one = self.waiting.popleft()
             if next_one.open:
                 self.ahead.give_back(next_one.shape)
                 self.room.take(next_one.shape)
                 next_one.ahead = False
+
+
+def move(task: Task, event: Event) -> None:
+    """Let the event happen to the task. The only place where the state of a task changes."""
+    before = task.state
+    task.state = after = LIFECYCLE[before][event]
+    counts = task.job.counts
+    counts[before] -= 1
+    if after not in ENDED:
+        counts[after] += 1
 
 
 def with_worker(shape: Shape) -> Shape:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
+from itertools import groupby
+from operator import attrgetter
 
 from cyclone.core.live import Task, with_worker
 from cyclone.model.lifecycle import State
@@ -28,15 +30,23 @@ class Lane:
         self._priorities: list[int] = []  # negated, so that the highest comes first
 
     def push(self, task: Task, *, returned: bool) -> None:
-        level = self._levels.get(task.policy.priority)
-        if level is None:
-            level = self._levels[task.policy.priority] = deque()
-            insort(self._priorities, -task.policy.priority)
+        level = self._level(task.policy.priority)
         if returned:
-            level.appendleft(task)  # it is older than those that were never placed
+            level.appendleft(task)
         else:
             level.append(task)
         self.size += 1
+
+    def extend(self, priority: int, tasks: list[Task]) -> None:
+        self._level(priority).extend(tasks)
+        self.size += len(tasks)
+
+    def _level(self, priority: int) -> deque[Task]:
+        level = self._levels.get(priority)
+        if level is None:
+            level = self._levels[priority] = deque()
+            insort(self._priorities, -priority)
+        return level
 
     def head(self) -> Task | None:
         """The next task, left in its place. Tasks that ended while they were queued are swept out here."""
@@ -49,10 +59,27 @@ class Lane:
             del self._levels[-self._priorities.pop(0)]
         return None
 
-    def pop(self) -> Task:
-        """Take out the task that `head` has just shown."""
-        self.size -= 1
-        return self._levels[-self._priorities[0]].popleft()
+    def take(self, most: int, *, alone: bool) -> list[Task]:
+        """Take out the head and up to so many in all that follow it and share its policy.
+
+        alone: whether the head is suspect; those behind it must not differ in that.
+        """
+        head = self.head()
+        if head is None:
+            return []
+        level = self._levels[-self._priorities[0]]
+        policy = head.policy
+        tasks = [level.popleft()]
+        while level and len(tasks) < most:
+            task = level[0]
+            if task.state is not State.READY:
+                level.popleft()
+                continue
+            if task.policy is not policy or (task.history is not None and task.is_suspect is not alone):
+                break
+            tasks.append(level.popleft())
+        self.size -= len(tasks)
+        return tasks
 
 
 class ReadyQueue:
@@ -65,11 +92,19 @@ class ReadyQueue:
         return sum(lane.size for lane in self._lanes.values())
 
     def push(self, task: Task, *, returned: bool = False) -> None:
-        shape = task.policy.resources
+        """returned: it was placed before, so it is older than those that were not."""
+        self._lane(task.policy.resources).push(task, returned=returned)
+
+    def extend(self, tasks: list[Task]) -> None:
+        """Push many that were never placed."""
+        for policy, alike in groupby(tasks, key=attrgetter("policy")):
+            self._lane(policy.resources).extend(policy.priority, list(alike))
+
+    def _lane(self, shape: Shape) -> Lane:
         lane = self._lanes.get(shape)
         if lane is None:
             lane = self._lanes[shape] = Lane(with_worker(shape))
-        lane.push(task, returned=returned)
+        return lane
 
     def forget(self, task: Task) -> None:
         """It was queued and has ended."""

@@ -20,18 +20,17 @@ before the controller, by its own clock, must have killed it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from math import ceil
 
 from cyclone.core.alarms import Alarms
 from cyclone.core.decision import Decision
-from cyclone.core.graph import Graph, find_cycle
-from cyclone.core.live import WORKER, Bundle, Controller, History, Job, Task, with_worker
-from cyclone.core.pace import Pace
-from cyclone.core.ready_queue import Lane, ReadyQueue
+from cyclone.core.graph import find_cycle
+from cyclone.core.live import Bundle, Controller, History, Job, Task, move
+from cyclone.core.placement import CALL_BACK_S, Placement
+from cyclone.core.ready_queue import ReadyQueue
+from cyclone.core.waking import wake
 from cyclone.messages import (
     Accepted,
     Agreed,
-    Assignment,
     Cancel,
     Close,
     Drop,
@@ -41,7 +40,6 @@ from cyclone.messages import (
     Message,
     Open,
     Opened,
-    Place,
     Refused,
     Report,
     Results,
@@ -57,31 +55,16 @@ from cyclone.model.changes import (
     Remembered,
     TaskAccepted,
     TaskEnded,
-    TasksPlaced,
 )
-from cyclone.model.lifecycle import ENDED, HELD, LIFECYCLE, Event, Outcome, State
+from cyclone.model.lifecycle import ENDED, HELD, Event, Outcome, State
 from cyclone.model.peer import Peer
-from cyclone.model.resources import UNIT
 from cyclone.model.task import (
     Cause,
     End,
-    JobNumber,
-    Policy,
-    TaskNumber,
     Token,
     cause,
-    first_token,
 )
 
-#: A bundle is as much work as keeps a worker busy for so long, so that the cost of a message is small.
-BUNDLE_S = 0.05
-BUNDLE_MOST = 2000
-#: Tasks of kinds that take longer than this on average are not sent ahead of free room.
-AHEAD_S = 1.0
-#: So long may other shapes overtake a task that fits nowhere; then room is kept for it.
-PATIENCE_S = 1.0
-#: Work that waits at one controller while another has nothing to do is called back after so long.
-CALL_BACK_S = 0.05
 #: The master waits this much longer than the lease before it gives an exclusive attempt to somebody else:
 #: clocks may run at rates that differ by 1 %, and the killing takes a moment.
 LEASE_MARGIN = 0.1
@@ -110,24 +93,21 @@ class Scheduler:
         self.window = window
         self.epoch = remembered.epoch
         self.draining = False
-        self.jobs: dict[JobNumber, Job] = {}
-        self.controllers: dict[str, Controller] = {}
-        self.ready = ReadyQueue()
-        self.pace = Pace()
         self.failures = 0  # tasks that ended without success, as far as this life was told of
+        self.placement = Placement(remembered.epoch)
+        woken = wake(remembered, now)
+        self.jobs = woken.jobs
+        self.controllers = woken.controllers
 
-        self._graph = Graph()
+        self._graph = woken.graph
+        self._policies = woken.policies
         self._alarms: Alarms[tuple[Task, Token]] = Alarms()
-        self._policies: dict[Policy, Policy] = {}
         self._former_lives: dict[str, list[str]] = {}
         self._serials: dict[Peer, int] = {}
         self._results: dict[Job, list[TaskEnd]] = {}
-        self._reservation: tuple[Lane, Controller] | None = None
-        self._next_token = first_token(remembered.epoch) + 1
         self._last_number = remembered.last_number
         self._last_job = remembered.last_job
         self._look_for_silence_at = now
-        self._call_back_at = now
         self._doors: dict[type[Message], Callable[..., None]] = {
             Report: self._on_report,
             Started: self._on_started,
@@ -138,7 +118,11 @@ class Scheduler:
             Close: self._on_close,
             Cancel: self._on_cancel,
         }
-        self._wake(remembered, now)
+        self.placement.ready.extend(woken.ready)
+        for task in woken.resting:
+            self._rest(task, now)
+        for task, moment in woken.expiring:
+            self._alarms.set(moment, (task, 0))
 
     # The two doors.
 
@@ -166,8 +150,9 @@ class Scheduler:
         decision = Decision()
         self._lose_the_silent(now, decision)
         self._ring_alarms(now, decision)
-        self._place_ready(now, decision)
-        self._call_back(now, decision)
+        if not self.draining:
+            self.placement.place(now, decision)
+            self.placement.call_back(self.controllers.values(), now, decision)
         self._tell_results(decision)
         return decision
 
@@ -201,6 +186,10 @@ class Scheduler:
         """No job is open."""
         return not self.jobs
 
+    @property
+    def ready(self) -> ReadyQueue:
+        return self.placement.ready
+
     def waits_for(self, task: Task) -> int:
         """How many tasks it still comes after."""
         return self._graph.waits_for(task)
@@ -216,7 +205,8 @@ class Scheduler:
         controller.leaving = message.leaving
         controller.host, controller.pid = message.host, message.pid
         controller.workers_busy, controller.workers_hung = message.workers_busy, message.workers_hung
-        controller.resize(message.room)
+        if controller.resize(message.room) or first_report:
+            self.placement.resized(self.controllers.values())
         if first_report:
             decision.note(f"controller joined name={sender.name} host={message.host} pid={message.pid}")
         report_s = self._report_s()
@@ -243,7 +233,7 @@ class Scheduler:
                     bundle.renewed_at = now
                     renewed.append(token)
             elif task.policy.exclusive:
-                if now >= self._lease_end(bundle):
+                if now >= self.lease_end(bundle):
                     missing.append((token, task))
             # A letter may be on its way for a while, and the report may have crossed it.
             elif now - bundle.placed_at > max(report_s, 1.0):
@@ -259,7 +249,7 @@ class Scheduler:
         for token in message.tokens:
             task = controller.held.get(token)
             if task is not None and task.state is State.PLACED:
-                self._move(task, Event.STARTED)
+                move(task, Event.STARTED)
 
     def _on_ended(self, sender: Peer, message: Ended, now: float, decision: Decision) -> None:
         # The name alone decides, not the life: a controller that was stopped and started again
@@ -272,14 +262,14 @@ class Scheduler:
             if task is None:
                 continue  # stale: it was recorded, or the task was given to somebody else since
             if end.started_at:
-                kind = task.policy.kind
-                if kind in durations:
-                    durations[kind].append(end.duration_s)
-                else:
-                    durations[kind] = [end.duration_s]
-            self._attempt_over(task, end, cause(end, started=end.started_at > 0), now, decision)
+                durations.setdefault(task.policy.kind, []).append(end.duration_s)
+            if end.outcome is Outcome.SUCCEEDED:
+                self._release(task, decision)
+                self._end(task, Event.SUCCEEDED, decision, end, sender.name)
+            else:
+                self._attempt_failed(task, end, cause(end, started=end.started_at > 0), now, decision)
         for kind, measured in durations.items():
-            self.pace.learn(kind, measured)
+            self.placement.pace.learn(kind, measured)
         decision.say(sender, Drop([end.token for end in message.ends]))
 
     def _on_goodbye(self, sender: Peer, message: Goodbye, now: float, decision: Decision) -> None:
@@ -344,8 +334,7 @@ class Scheduler:
         if after:
             self._settle(new, after, recalled, decision)
         else:
-            for task in new:
-                self.ready.push(task)
+            self.placement.ready.extend(new)
         for task in new:
             if task.policy.expires_s is not None:
                 self._alarms.set(now + task.policy.expires_s, (task, 0))
@@ -413,44 +402,41 @@ class Scheduler:
 
     # How attempts end.
 
-    def _attempt_over(self, task: Task, end: End, billed_to: Cause, now: float, decision: Decision) -> None:
-        """An attempt that its controller holds has ended. The policy decides what becomes of the task."""
-        bundle = task.bundle
-        assert bundle is not None
-        controller = bundle.controller
+    def _attempt_failed(self, task: Task, end: End, billed_to: Cause, now: float, decision: Decision) -> None:
+        """An attempt that its controller holds has ended badly. The policy decides what becomes of the task."""
+        assert task.bundle is not None
+        peer = task.bundle.controller.peer.name
         self._release(task, decision)
-        peer = controller.peer.name
-        if end.outcome is Outcome.SUCCEEDED:
-            self._end(task, Event.SUCCEEDED, decision, end=end, peer=peer)
-            return
         history = task.history
         if history is None:
             history = task.history = History()
         history.billed[billed_to] += 1
         event = task.policy.retry.verdict(billed_to, history.billed[billed_to])
         if event in (Event.FAILED, Event.QUARANTINED):
-            self._end(task, event, decision, end=end, peer=peer, reason=_given_up(billed_to, history))
+            self._end(task, event, decision, end, peer, _given_up(billed_to, history))
             return
         history.attempts += 1
         decision.remember(AttemptEnded(task.number, history.attempts, peer, billed_to, end))
         if event is Event.RESTED:
-            failed = history.billed[Cause.ERROR] + history.billed[Cause.TIMEOUT]
-            self._rest(task, task.policy.retry.rest_s(failed), now)
+            move(task, event)
+            self._rest(task, now)
         else:
-            self._move(task, event)
-            self.ready.push(task, returned=True)
+            move(task, event)
+            self.placement.ready.push(task, returned=True)
 
-    def _rest(self, task: Task, rest_s: float, now: float) -> None:
-        assert task.history is not None
-        self._move(task, Event.RESTED)
-        task.history.rest_until = now + rest_s
-        self._alarms.set(task.history.rest_until, (task, task.token))
+    def _rest(self, task: Task, now: float) -> None:
+        """Wake it when it has rested as long as its failures ask for."""
+        history = task.history
+        assert history is not None
+        failed = history.billed[Cause.ERROR] + history.billed[Cause.TIMEOUT]
+        history.rest_until = now + task.policy.retry.rest_s(failed)
+        self._alarms.set(history.rest_until, (task, task.token))
 
     def _lose_attempt(
         self, task: Task, token: Token, why: str, now: float, decision: Decision, *, started: bool
     ) -> None:
         end = End(token, outcome=Outcome.LOST, error=why)
-        self._attempt_over(task, end, cause(end, started=started), now, decision)
+        self._attempt_failed(task, end, cause(end, started=started), now, decision)
 
     def _release(self, task: Task, decision: Decision) -> None:
         """Its controller holds it no more."""
@@ -460,7 +446,7 @@ class Scheduler:
         task.bundle = None
         bundle.open -= 1
         if bundle.open == 0:
-            bundle.controller.give_back(bundle)
+            self.placement.over(bundle)
             decision.changes.append(PlacementOver(bundle.first))
 
     # How tasks end.
@@ -470,7 +456,6 @@ class Scheduler:
         task: Task,
         event: Event,
         decision: Decision,
-        *,
         end: End | None = None,
         peer: str = "",
         reason: str = "",
@@ -493,7 +478,7 @@ class Scheduler:
         self, task: Task, event: Event, decision: Decision, end: End | None, peer: str, reason: str
     ) -> None:
         job = task.job
-        self._move(task, event)
+        move(task, event)
         attempts = task.attempts_over + (end is not None)
         task_end = TaskEnd(task.tid, task.state, attempts, end, reason)
         decision.changes.append(TaskEnded(task.number, job.number, peer, task_end))
@@ -508,23 +493,14 @@ class Scheduler:
             decision.say(task.bundle.controller.peer, Drop([task.token]))
             self._release(task, decision)
         elif task.state is State.READY:
-            self.ready.forget(task)
+            self.placement.ready.forget(task)
         elif task.state is State.WAITING:
             self._graph.forget(task)
         self._end(task, Event.CANCELLED, decision, reason=reason)
 
     def _free(self, task: Task) -> None:
-        self._move(task, Event.FREED)
-        self.ready.push(task)
-
-    def _move(self, task: Task, event: Event) -> None:
-        """The only place where a task changes its state."""
-        state = LIFECYCLE[task.state][event]
-        counts = task.job.counts
-        counts[task.state] -= 1
-        if state not in ENDED:
-            counts[state] += 1
-        task.state = state
+        move(task, Event.FREED)
+        self.placement.ready.push(task)
 
     # Who hears of it.
 
@@ -574,24 +550,24 @@ class Scheduler:
                     controller, f"its controller was silent for {silent_s:.1f} s", now, decision
                 )
             if silent_s >= 100 * silence_s and not controller.held:
-                del self.controllers[controller.peer.name]
+                self._forget(controller)
 
     def _give_to_others(self, controller: Controller, why: str, now: float, decision: Decision) -> None:
         """Take back everything but the exclusive attempts that may still be running there."""
         for token, task in reversed(controller.held.copy().items()):
             assert task.bundle is not None
-            if not task.policy.exclusive or now >= self._lease_end(task.bundle):
+            if not task.policy.exclusive or now >= self.lease_end(task.bundle):
                 started = task.state is State.RUNNING
                 self._lose_attempt(task, token, why, now, decision, started=started)
 
-    def _lease_end(self, bundle: Bundle) -> float:
+    def lease_end(self, bundle: Bundle) -> float:
         return bundle.renewed_at + self.lease_s * (1 + LEASE_MARGIN) + LEASE_MARGIN_S
 
     def _ring_alarms(self, now: float, decision: Decision) -> None:
         for task, token in self._alarms.due(now):
             if task.state is State.RESTING and task.token == token:
-                self._move(task, Event.WOKEN)
-                self.ready.push(task, returned=True)
+                move(task, Event.WOKEN)
+                self.placement.ready.push(task, returned=True)
             elif token == 0 and task.token == 0 and task.state not in ENDED and task.state not in HELD:
                 self._cancel(task, "it expired before it was started", decision)
 
@@ -617,294 +593,19 @@ class Scheduler:
         fresh = self.controllers[sender.name] = Controller(sender, now)
         return fresh
 
+    def _forget(self, controller: Controller) -> None:
+        del self.controllers[controller.peer.name]
+        self.placement.gone(controller, self.controllers.values())
+
     def _retire(self, controller: Controller, why: str, now: float, decision: Decision) -> None:
         """This life of a controller is over, and nothing of it runs any more."""
         for token, task in reversed(controller.held.copy().items()):
             started = task.state is State.RUNNING
             self._lose_attempt(task, token, why, now, decision, started=started)
-        del self.controllers[controller.peer.name]
+        self._forget(controller)
         former = self._former_lives.setdefault(controller.peer.name, [])
         former.append(controller.peer.life)
         del former[:-FORMER_LIVES]
-
-    # Who gets what next.
-
-    def _place_ready(self, now: float, decision: Decision) -> None:
-        if self.draining or not len(self.ready):
-            return
-        takers = [controller for controller in self.controllers.values() if controller.takes_tasks]
-        if not takers:
-            return
-        workers = max(1, sum(taker.room.capacity.get(WORKER, 0) for taker in takers) // UNIT)
-        places: dict[Controller, _PlaceLetter] = {}
-        open_to_all = [
-            taker
-            for taker in takers
-            if taker.room.free.get(WORKER, 0) > 0 or taker.ahead.free.get(WORKER, 0) > 0
-        ]
-        for lane in self.ready.in_turn():
-            most = ceil(lane.size / workers)
-            placed = self._fill(lane, open_to_all, most, False, now, decision, places)
-            placed += self._fill(lane, open_to_all, most, True, now, decision, places)
-            self._mind_the_passed_over(lane, takers, placed, now)
-        for controller, letter in places.items():
-            assert controller.report_at is not None
-            message = Place(controller.report_at, letter.policies, letter.assignments)
-            decision.say(controller.peer, message, letter.numbers)
-
-    def _fill(
-        self,
-        lane: Lane,
-        controllers: list[Controller],
-        most: int,
-        ahead: bool,
-        now: float,
-        decision: Decision,
-        places: dict[Controller, _PlaceLetter],
-    ) -> int:
-        """Deal out bundles, one to each controller a round, the least busy first. Returns how many."""
-        fitting = [
-            controller
-            for controller in controllers
-            if (controller.ahead if ahead else controller.room).fits(lane.shape)
-            and not self._is_kept_from(lane, controller)
-        ]
-        fitting.sort(key=lambda controller: -controller.room.free.get(WORKER, 0))
-        placed = 0
-        while fitting:
-            again = []
-            for controller in fitting:
-                head = lane.head()
-                if head is None or (ahead and not self._may_go_ahead(head)):
-                    return placed
-                self._place_bundle(lane, head, controller, most, ahead, now, decision, places)
-                placed += 1
-                if (controller.ahead if ahead else controller.room).fits(lane.shape):
-                    again.append(controller)
-            fitting = again
-        return placed
-
-    def _may_go_ahead(self, task: Task) -> bool:
-        mean_s = self.pace.mean_s(task.policy.kind)
-        return mean_s is not None and mean_s <= AHEAD_S and not task.policy.exclusive and not task.is_suspect
-
-    def _place_bundle(
-        self,
-        lane: Lane,
-        head: Task,
-        controller: Controller,
-        most: int,
-        ahead: bool,
-        now: float,
-        decision: Decision,
-        places: dict[Controller, _PlaceLetter],
-    ) -> None:
-        """Place the head of the lane and as many of the same kind behind it as make up a bundle."""
-        policy = head.policy
-        alone = head.is_suspect
-        size = 1
-        if not (alone or policy.exclusive):
-            size = self.pace.bundle_size(policy.kind, BUNDLE_S, min(most, BUNDLE_MOST))
-        first = token = self._next_token
-        bundle = Bundle(first, controller, lane.shape, 0, now, now, ahead)
-        letter = places.get(controller)
-        if letter is None:
-            letter = places[controller] = _PlaceLetter()
-        index = letter.index_of(policy)
-        held, assignments = controller.held, letter.assignments
-        numbers: list[TaskNumber] = []
-        task: Task | None = head
-        while task is not None and len(numbers) < size and task.policy is policy:
-            if task.history is not None and task.is_suspect is not alone:
-                break
-            lane.pop()
-            self._move(task, Event.PLACED)
-            task.token, task.bundle = token, bundle
-            held[token] = task
-            assignments.append(
-                Assignment(token, task.tid, task.job.name, task.attempts_over + 1, index, alone)
-            )
-            numbers.append(task.number)
-            token += 1
-            task = lane.head()
-        letter.numbers += numbers
-        bundle.open = len(numbers)
-        self._next_token = token
-        controller.take(bundle)
-        decision.remember(TasksPlaced(first, controller.peer, tuple(numbers)))
-
-    def _mind_the_passed_over(self, lane: Lane, takers: list[Controller], placed: int, now: float) -> None:
-        """A shape that has been waiting for room for long gets a controller kept free of others for it."""
-        reserved = self._reservation
-        if placed or lane.size == 0:
-            lane.passed_over_since = None
-            if reserved is not None and reserved[0] is lane:
-                self._reservation = None
-            return
-        if lane.passed_over_since is None:
-            lane.passed_over_since = now
-        if reserved is not None and reserved[0].size and reserved[1].takes_tasks:
-            return
-        self._reservation = None
-        if now - lane.passed_over_since < PATIENCE_S:
-            return
-        able = [taker for taker in takers if taker.room.could_fit(lane.shape)]
-        if able:
-            freest = max(able, key=lambda taker: (_readiness(taker, lane), taker.peer.name))
-            self._reservation = (lane, freest)
-
-    def _is_kept_from(self, lane: Lane, controller: Controller) -> bool:
-        """Is room there kept for another shape that needs some of the same?"""
-        if self._reservation is None:
-            return False
-        reserved_lane, reserved = self._reservation
-        if reserved is not controller or reserved_lane is lane:
-            return False
-        kept = dict(reserved_lane.shape)
-        free = controller.room.free
-        return any(free.get(name, 0) - kept.get(name, 0) < units for name, units in lane.shape)
-
-    def _call_back(self, now: float, decision: Decision) -> None:
-        """Nothing is ready and somebody is idle: take back what waits, unstarted, behind others."""
-        if self.draining or now < self._call_back_at or len(self.ready):
-            return
-        self._call_back_at = now + CALL_BACK_S
-        takers = [controller for controller in self.controllers.values() if controller.takes_tasks]
-        idle = sum(max(0, taker.room.free.get(WORKER, 0)) // UNIT for taker in takers)
-        if not idle:
-            return
-        for controller in takers:
-            bundles: dict[Bundle, list[Token]] = {}
-            for token, task in controller.held.items():
-                assert task.bundle is not None
-                bundles.setdefault(task.bundle, []).append(token)
-            for bundle, tokens in reversed(bundles.items()):
-                waits = bundle.ahead or len(tokens) > 1
-                if waits and not bundle.called_back and now - bundle.placed_at > 2 * BUNDLE_S and idle > 0:
-                    bundle.called_back = True
-                    idle -= 1
-                    decision.say(controller.peer, Drop(tokens, unless_started=True))
-
-    # Waking up.
-
-    def _wake(self, remembered: Remembered, now: float) -> None:
-        for number, name in remembered.jobs.items():
-            self.jobs[number] = Job(number, name)
-        wanted = {number for placement in remembered.placements for number in placement.numbers}
-        wanted.update(attempt.number for attempt in remembered.attempts)
-        known: dict[int, Task] = {}
-        waiting: list[tuple[Task, tuple[str, ...]]] = []
-        new: list[Task] = []
-        for live in remembered.live:
-            job = self.jobs[live.job]
-            policy = self._policies.setdefault(live.policy, live.policy)
-            task = job.tasks[live.tid] = Task(live.number, job, live.tid, policy, State.WAITING)
-            job.counts[State.WAITING] += 1
-            if live.number in wanted:
-                known[live.number] = task
-            if live.after:
-                waiting.append((task, live.after))
-            else:
-                new.append(task)
-            if policy.expires_s is not None:
-                self._alarms.set(now + policy.expires_s - live.waited_s, (task, 0))
-        for task, after in waiting:
-            alive = [task.job.tasks[tid] for tid in dict.fromkeys(after) if tid in task.job.tasks]
-            if alive:
-                self._graph.add(task, alive)
-            else:
-                new.append(task)
-        new.sort(key=lambda task: task.number)
-        over, last_cause = self._wake_histories(remembered, known)
-        self._wake_placements(remembered, known, over, new, now)
-        for task in new:
-            if task.state is not State.WAITING:
-                continue  # it is held
-            history = task.history
-            if history is not None and last_cause[task.number] in (Cause.ERROR, Cause.TIMEOUT):
-                # How much of its rest is left is not remembered, so it rests again in full.
-                failed = history.billed[Cause.ERROR] + history.billed[Cause.TIMEOUT]
-                self._move(task, Event.FREED)
-                self._move(task, Event.PLACED)
-                self._rest(task, task.policy.retry.rest_s(failed), now)
-            else:
-                self._free(task)
-
-    @staticmethod
-    def _wake_histories(
-        remembered: Remembered, known: Mapping[int, Task]
-    ) -> tuple[set[Token], dict[int, Cause]]:
-        """Count what attempts were billed to. Returns the tokens that are over and each task's last cause."""
-        over: set[Token] = set()
-        last_cause: dict[int, Cause] = {}
-        for attempt in sorted(remembered.attempts, key=lambda attempt: attempt.end.token):
-            over.add(attempt.end.token)
-            task = known.get(attempt.number)
-            if task is not None:
-                if task.history is None:
-                    task.history = History()
-                task.history.attempts += 1
-                task.history.billed[attempt.cause] += 1
-                task.token = attempt.end.token
-                last_cause[attempt.number] = attempt.cause
-        return over, last_cause
-
-    def _wake_placements(
-        self,
-        remembered: Remembered,
-        known: Mapping[int, Task],
-        over: Collection[Token],
-        new: list[Task],
-        now: float,
-    ) -> None:
-        """Give every held attempt back to who held it; their room is known when they report."""
-        for placement in remembered.placements:
-            tasks = [
-                (placement.first + place, known.get(number)) for place, number in enumerate(placement.numbers)
-            ]
-            held = [
-                (token, task)
-                for token, task in tasks
-                if task is not None and token not in over and token > task.token
-            ]
-            if not held:
-                continue
-            controller = self.controllers.get(placement.peer.name)
-            if controller is None:
-                controller = self.controllers[placement.peer.name] = Controller(placement.peer, now)
-            shape = with_worker(held[0][1].policy.resources)
-            bundle = Bundle(placement.first, controller, shape, len(held), now, now, ahead=False)
-            controller.take(bundle)
-            for token, task in held:
-                self._move(task, Event.FREED)
-                self._move(task, Event.PLACED)
-                task.token, task.bundle = token, bundle
-                controller.held[token] = task
-
-
-class _PlaceLetter:
-    """A `Place` that is being filled."""
-
-    __slots__ = ("_indexes", "assignments", "numbers", "policies")
-
-    def __init__(self) -> None:
-        self.policies: list[Policy] = []
-        self.assignments: list[Assignment] = []
-        self.numbers: list[TaskNumber] = []  # of the tasks, for their payloads
-        self._indexes: dict[int, int] = {}
-
-    def index_of(self, policy: Policy) -> int:
-        index = self._indexes.get(id(policy))
-        if index is None:
-            index = self._indexes[id(policy)] = len(self.policies)
-            self.policies.append(policy)
-        return index
-
-
-def _readiness(controller: Controller, lane: Lane) -> float:
-    """How much of what the lane's tasks need is free there, from 0 to 1, by the scarcest resource."""
-    free = controller.room.free
-    return min(min(1.0, max(0, free.get(name, 0)) / units) for name, units in lane.shape)
 
 
 def _skipped_by(tid: str, state: State) -> str:

@@ -10,7 +10,13 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class State(StrEnum):
+class _Word(StrEnum):
+    """A word of the lifecycle, cheap to look up: `Enum.__hash__` is written in Python, and this is the hot path."""
+
+    __hash__ = str.__hash__
+
+
+class State(_Word):
     """Where a task stands."""
 
     WAITING = "waiting"  # for the tasks it comes after
@@ -25,7 +31,7 @@ class State(StrEnum):
     QUARANTINED = "quarantined"  # it was near too many deaths of workers or hosts
 
 
-class Event(StrEnum):
+class Event(_Word):
     """What may happen to a task."""
 
     FREED = "freed"  # the last task it comes after has succeeded
@@ -41,7 +47,7 @@ class Event(StrEnum):
     CANCELLED = "cancelled"  # by somebody, or because it expired before it was started
 
 
-class Outcome(StrEnum):
+class Outcome(_Word):
     """How an attempt ended."""
 
     SUCCEEDED = "succeeded"

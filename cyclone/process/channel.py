@@ -63,6 +63,8 @@ class Channel(Generic[Heard]):
 
         Raises RuleBroken when the frame would be too long.
         """
+        if self.closed:
+            return
         body = _encode(message)
         sizes = list(map(len, enclosure))
         rest = len(body) + 4 * len(sizes) + sum(sizes)
@@ -190,14 +192,15 @@ def create_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def _buffers(parts: Iterable[bytes]) -> Iterator[memoryview]:
-    """The same bytes in fewer pieces: neighbours that are small are joined."""
+    """The same bytes in fewer pieces, none of them empty: neighbours that are small are joined."""
     small: list[bytes] = []
     for part in parts:
         if len(part) < _LARGE_BYTES:
             small.append(part)
             continue
-        yield memoryview(b"".join(small))
+        if joined := b"".join(small):
+            yield memoryview(joined)
         small = []
         yield memoryview(part)
-    if small:
-        yield memoryview(b"".join(small))
+    if joined := b"".join(small):
+        yield memoryview(joined)

@@ -144,6 +144,7 @@ class Door:
 
     @property
     def sockets(self) -> tuple[Socket, ...]:
+        """For the poller; they stay the same until `close`."""
         return (self._socket,) if self._zap is None else (self._socket, self._zap.socket)
 
     @property

@@ -47,7 +47,12 @@ class Line:
         if master is not None and master.role is not Role.MASTER:
             raise KeyFileError(f"the key {master.name} has the role {master.role}, expected {Role.MASTER}")
         check_libzmq()
-        parse(address)
+        host, port = parse(address)
+        # libzmq would try to reach port 0 for ever.
+        if host == "*" or port == 0:
+            raise AddressError(
+                f"found the address {address!r}, expected that of a master: one host, one port"
+            )
         self.address, self.life = address, life
         self._own, self._master = own, master
         self._max_message_bytes, self._ipv6 = max_message_bytes, ipv6

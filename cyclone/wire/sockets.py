@@ -111,6 +111,8 @@ class Connection:
             events.append(zmq.Event(parse_monitor_message(told)["event"]))
 
     def close(self, linger_ms: int) -> None:
+        if self.socket.closed:
+            return
         self.socket.disable_monitor()
         self.monitor.close(0)
         self.socket.close(linger_ms)

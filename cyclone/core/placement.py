@@ -1,0 +1,245 @@
+"""Who gets what next.
+
+A controller reports how much room it has, and the scheduler takes from that what it places there. Tasks that
+are known to be short travel in bundles that share the room of one attempt, because a worker executes them one
+after the other; as much again may be sent ahead, so that no worker waits for the network. Whoever works
+fastest has room soonest, and so gets the most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import ceil
+
+from cyclone.core.decision import Decision
+from cyclone.core.live import WORKER, Bundle, Controller, Task, move
+from cyclone.core.pace import Pace
+from cyclone.core.ready_queue import Lane, ReadyQueue
+from cyclone.messages import Assignment, Drop, Place
+from cyclone.model.changes import TasksPlaced
+from cyclone.model.lifecycle import Event
+from cyclone.model.resources import UNIT
+from cyclone.model.task import Policy, TaskNumber, Token, first_token
+
+#: A bundle is as much work as keeps a worker busy for so long, so that the cost of a message is small.
+BUNDLE_S = 0.05
+BUNDLE_MOST = 2000
+#: Tasks of kinds that take longer than this on average are not sent ahead of free room.
+AHEAD_S = 1.0
+#: So long may other shapes overtake a task that fits nowhere; then room is kept for it.
+PATIENCE_S = 1.0
+#: How often to look whether work that waits behind other work could be done by somebody who is idle.
+CALL_BACK_S = 0.05
+
+
+class Placement:
+    """Owns the tasks that are ready, the tokens, and what is known of how long tasks take."""
+
+    def __init__(self, epoch: int) -> None:
+        self.ready = ReadyQueue()
+        self.pace = Pace()
+        self._next_token = first_token(epoch) + 1
+        self._roomy: dict[Controller, None] = {}  # those that may have room: nobody else is looked at
+        self._workers = 0  # of all controllers
+        self.reservation: tuple[Lane, Controller] | None = None  # where room is kept, and for which shape
+        self._call_back_at = 0.0
+
+    # Who has room.
+
+    def resized(self, controllers: Collection[Controller]) -> None:
+        """Controllers came, went, or reported another size."""
+        takers = [controller for controller in controllers if controller.takes_tasks]
+        self._workers = sum(taker.room.capacity.get(WORKER, 0) for taker in takers) // UNIT
+        self._roomy.update(dict.fromkeys(takers))
+
+    def gone(self, controller: Controller, left: Collection[Controller]) -> None:
+        """It will never have room again. left: those that are still there."""
+        self._roomy.pop(controller, None)
+        self.resized(left)
+
+    def over(self, bundle: Bundle) -> None:
+        """All its attempts are over."""
+        bundle.controller.give_back(bundle)
+        self._roomy[bundle.controller] = None
+
+    # Placing.
+
+    def place(self, now: float, decision: Decision) -> None:
+        """Place what is ready where there is room."""
+        if not len(self.ready) or not self._roomy:
+            return
+        for controller in [controller for controller in self._roomy if not controller.has_spare_worker]:
+            del self._roomy[controller]
+        takers = [controller for controller in self._roomy if controller.takes_tasks]
+        letters: dict[Controller, _Letter] = {}
+        for lane in self.ready.in_turn():
+            # Everybody shall have a share of what is there, however long the bundles could be.
+            most = min(BUNDLE_MOST, ceil(lane.size / max(1, self._workers)))
+            placed = self._fill(lane, takers, most, False, now, decision, letters)
+            placed += self._fill(lane, takers, most, True, now, decision, letters)
+            self._mind_the_passed_over(lane, takers, placed, now)
+        for controller, letter in letters.items():
+            assert controller.report_at is not None
+            place = Place(controller.report_at, letter.policies, letter.assignments)
+            decision.say(controller.peer, place, letter.numbers)
+
+    def _fill(
+        self,
+        lane: Lane,
+        controllers: list[Controller],
+        most: int,
+        ahead: bool,
+        now: float,
+        decision: Decision,
+        letters: dict[Controller, _Letter],
+    ) -> int:
+        """Deal out bundles, one to each controller a round, the least busy first. Returns how many."""
+        head = lane.head()
+        if head is None or (ahead and not self._may_go_ahead(head)):
+            return 0
+        fitting = [
+            controller
+            for controller in controllers
+            if controller.room_for(ahead).fits(lane.shape) and not self.is_kept_from(lane, controller)
+        ]
+        fitting.sort(key=lambda controller: -controller.room.free.get(WORKER, 0))
+        placed = 0
+        while fitting:
+            again = []
+            for controller in fitting:
+                head = lane.head()
+                if head is None or (ahead and not self._may_go_ahead(head)):
+                    return placed
+                letter = letters.get(controller)
+                if letter is None:
+                    letter = letters[controller] = _Letter()
+                self._place_bundle(lane, head, controller, most, ahead, now, decision, letter)
+                placed += 1
+                if controller.room_for(ahead).fits(lane.shape):
+                    again.append(controller)
+            fitting = again
+        return placed
+
+    def _may_go_ahead(self, task: Task) -> bool:
+        mean_s = self.pace.mean_s(task.policy.kind)
+        return mean_s is not None and mean_s <= AHEAD_S and not task.policy.exclusive and not task.is_suspect
+
+    def _place_bundle(
+        self,
+        lane: Lane,
+        head: Task,
+        controller: Controller,
+        most: int,
+        ahead: bool,
+        now: float,
+        decision: Decision,
+        letter: _Letter,
+    ) -> None:
+        """Place the head of the lane, and as many of the same policy behind it as make up a bundle."""
+        policy = head.policy
+        alone = head.is_suspect
+        size = 1 if alone or policy.exclusive else self.pace.bundle_size(policy.kind, BUNDLE_S, most)
+        tasks = lane.take(size, alone=alone)
+        first = token = self._next_token
+        self._next_token += len(tasks)
+        bundle = Bundle(first, controller, lane.shape, len(tasks), now, now, ahead)
+        index = letter.index_of(policy)
+        held, assignments = controller.held, letter.assignments
+        for task in tasks:
+            move(task, Event.PLACED)
+            task.token, task.bundle = token, bundle
+            held[token] = task
+            history = task.history
+            attempt = 1 if history is None else history.attempts + 1
+            assignments.append(Assignment(token, task.tid, task.job.name, attempt, index, alone))
+            token += 1
+        numbers = [task.number for task in tasks]
+        letter.numbers += numbers
+        controller.take(bundle)
+        decision.remember(TasksPlaced(first, controller.peer, tuple(numbers)))
+
+    # A large task is not starved by small ones.
+
+    def _mind_the_passed_over(self, lane: Lane, takers: list[Controller], placed: int, now: float) -> None:
+        """A shape that has been waiting for room for long gets a controller kept free of others for it."""
+        reserved = self.reservation
+        if placed or lane.size == 0:
+            lane.passed_over_since = None
+            if reserved is not None and reserved[0] is lane:
+                self.reservation = None
+            return
+        if lane.passed_over_since is None:
+            lane.passed_over_since = now
+        if reserved is not None and reserved[0].size and reserved[1].takes_tasks:
+            return
+        self.reservation = None
+        if now - lane.passed_over_since < PATIENCE_S:
+            return
+        able = [taker for taker in takers if taker.room.could_fit(lane.shape)]
+        if able:
+            freest = max(able, key=lambda taker: (_readiness(taker, lane), taker.peer.name))
+            self.reservation = (lane, freest)
+
+    def is_kept_from(self, lane: Lane, controller: Controller) -> bool:
+        """Is room there kept for another shape that needs some of the same?"""
+        if self.reservation is None:
+            return False
+        reserved_lane, reserved = self.reservation
+        if reserved is not controller or reserved_lane is lane:
+            return False
+        kept = dict(reserved_lane.shape)
+        free = controller.room.free
+        return any(free.get(name, 0) - kept.get(name, 0) < units for name, units in lane.shape)
+
+    # Work does not wait at one place while another is idle.
+
+    def call_back(self, controllers: Collection[Controller], now: float, decision: Decision) -> None:
+        """If nothing is ready and somebody is idle, take back what waits, unstarted, behind other work."""
+        if now < self._call_back_at or len(self.ready):
+            return
+        self._call_back_at = now + CALL_BACK_S
+        takers = [controller for controller in controllers if controller.takes_tasks]
+        idle = sum(max(0, taker.room.free.get(WORKER, 0)) // UNIT for taker in takers)
+        for controller in takers:
+            if idle <= 0:
+                return
+            for bundle, tokens in _by_bundle(controller):
+                waits = bundle.ahead or len(tokens) > 1
+                if waits and not bundle.called_back and now - bundle.placed_at > 2 * BUNDLE_S and idle > 0:
+                    bundle.called_back = True
+                    idle -= 1
+                    decision.say(controller.peer, Drop(tokens, unless_started=True))
+
+
+class _Letter:
+    """A `Place` that is being filled. numbers: of the tasks, for their payloads."""
+
+    __slots__ = ("_indexes", "assignments", "numbers", "policies")
+
+    def __init__(self) -> None:
+        self.policies: list[Policy] = []
+        self.assignments: list[Assignment] = []
+        self.numbers: list[TaskNumber] = []
+        self._indexes: dict[int, int] = {}
+
+    def index_of(self, policy: Policy) -> int:
+        index = self._indexes.get(id(policy))
+        if index is None:
+            index = self._indexes[id(policy)] = len(self.policies)
+            self.policies.append(policy)
+        return index
+
+
+def _readiness(controller: Controller, lane: Lane) -> float:
+    """How much of what the lane's tasks need is free there, from 0 to 1, by the scarcest resource."""
+    free = controller.room.free
+    return min(min(1.0, max(0, free.get(name, 0)) / units) for name, units in lane.shape)
+
+
+def _by_bundle(controller: Controller) -> list[tuple[Bundle, list[Token]]]:
+    """What a controller holds, the newest bundle first."""
+    bundles: dict[Bundle, list[Token]] = {}
+    for token, task in controller.held.items():
+        assert task.bundle is not None
+        bundles.setdefault(task.bundle, []).append(token)
+    return list(reversed(bundles.items()))
