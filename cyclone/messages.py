@@ -71,7 +71,7 @@ class Goodbye(Message, frozen=True):
 # Master to controller; `Place` also goes on from the controller to its workers.
 
 
-class Assignment(msgspec.Struct, frozen=True, array_like=True):
+class Assignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One attempt to be made.
 
     job: its name; attempt: 1 for the first attempt at this task.
@@ -161,7 +161,7 @@ class Open(Message, frozen=True):
     number: JobNumber = 0
 
 
-class Submission(msgspec.Struct, frozen=True, array_like=True):
+class Submission(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One task. policy: index into the message's policies; after: tids of the same job."""
 
     tid: str
@@ -251,7 +251,7 @@ class Refused(Message, frozen=True):
     request: int = 0
 
 
-class TaskEnd(msgspec.Struct, frozen=True, array_like=True):
+class TaskEnd(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How a task ended.
 
     attempts: how many there were; end: how the last one ended, None if there was none.

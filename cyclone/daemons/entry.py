@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import logging.handlers
 import sys
@@ -55,7 +56,17 @@ def run_daemon(
         logging.shutdown()
 
 
+def spare_collector() -> None:
+    """Let the garbage collector look seldom: what daemons make by the thousand is freed by counting.
+
+    Its full passes walk over every live task, and cost a sixth of a busy master's time by default.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
 def _serve(settings: _Settings, serve: Callable[[_Settings], int], debug: bool) -> int:
+    spare_collector()
     start_log(settings.log_file, debug=debug)
     pid_file = PidFile(settings.pid_file)
     pid_file.acquire()

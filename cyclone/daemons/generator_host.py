@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from cyclone.daemons.desk import Desk
-from cyclone.daemons.entry import start_log
+from cyclone.daemons.entry import spare_collector, start_log
 from cyclone.daemons.generator_process import Errand, Go, Verdict
 from cyclone.errors import EXIT_CONFIG, EXIT_INTERNAL, EXIT_OK, CycloneError
 from cyclone.ini import Ini
@@ -34,6 +34,7 @@ def main(link: socket.socket) -> int:
     """Run one generator from its start to its end. Returns the exit code of the process."""
     on_death_of_parent(signal.SIGKILL)
     errand = msgspec.json.decode(link.recv(_LETTER_BYTES_MAX), type=Errand)
+    spare_collector()
     start_log(Path(errand.log_file) if errand.log_file else None, debug=errand.debug)
     try:
         generator = _load(errand)

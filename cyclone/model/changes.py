@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
+import msgspec
+
 from cyclone.messages import TaskEnd
 from cyclone.model.peer import Peer
 from cyclone.model.task import Cause, End, JobNumber, Policy, TaskNumber, Token
@@ -25,7 +27,7 @@ class JobClosed(NamedTuple):
     state: str
 
 
-class TaskAccepted(NamedTuple):
+class TaskAccepted(msgspec.Struct, frozen=True, gc=False):
     """A new task. Its payload is in the enclosure of the submission, found by (job, tid)."""
 
     number: TaskNumber
@@ -59,7 +61,7 @@ class AttemptEnded(NamedTuple):
     end: End
 
 
-class TaskEnded(NamedTuple):
+class TaskEnded(msgspec.Struct, frozen=True, gc=False):
     """The one end of a task. peer: who made the last attempt, "" if there was none."""
 
     number: TaskNumber

@@ -104,7 +104,7 @@ class Policy(msgspec.Struct, frozen=True, array_like=True):
     exclusive: bool = False
 
 
-class End(msgspec.Struct, frozen=True, array_like=True):
+class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How one attempt ended.
 
     duration_s: from its start to its end; 0 if it never started.

@@ -8,8 +8,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import msgspec
-
 from cyclone.errors import RuleBroken, StoreFull
 from cyclone.messages import JobView, TaskEnd, TaskView
 from cyclone.model.changes import (
@@ -124,7 +122,8 @@ class MemoryStore:
         now = self._clock()
         for number in sorted(self._facts.live):
             task = self._facts.tasks[number]
-            yield LiveTask(*task.fact, max(0.0, now - task.accepted_at))
+            fact, waited_s = task.fact, max(0.0, now - task.accepted_at)
+            yield LiveTask(fact.number, fact.job, fact.tid, fact.policy, fact.after, waited_s)
         self._awake = True
 
     # Remembering.
@@ -238,10 +237,11 @@ class MemoryStore:
         return found[:limit], len(found) > limit
 
     def _view(self, number: TaskNumber) -> TaskView:
-        (_, job, peer, how), _ = self._facts.ended[number]
+        ended, _ = self._facts.ended[number]
+        how = ended.end
         kind = self._facts.tasks[number].fact.policy.kind
-        name = self._facts.jobs[job].name
-        return TaskView(number, name, how.tid, kind, how.state, how.attempts, peer, how.end, how.reason)
+        name = self._facts.jobs[ended.job].name
+        return TaskView(number, name, how.tid, kind, how.state, how.attempts, ended.peer, how.end, how.reason)
 
     def task(self, tid: str, job: str = "") -> StoredTask | None:
         for number in sorted(self._facts.jobs, reverse=True):

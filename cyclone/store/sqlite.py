@@ -306,7 +306,8 @@ class SqliteStore:
         def wrap() -> None:
             parcels.append((tasks[0][0], tasks[-1][0], now, _encode(tasks), _encode(bodies)))
 
-        for number, job, tid, policy, after in accepted:
+        for task in accepted:
+            number, job, tid = task.number, task.job, task.tid
             payload = payloads.get((job, tid))
             if payload is None:
                 raise RuleBroken(f"task {number} ({tid}) is accepted without a payload")
@@ -314,7 +315,7 @@ class SqliteStore:
             if tasks and (size > _PARCEL_BYTES or len(tasks) == _PARCEL_TASKS):
                 wrap()
                 tasks, bodies, size = [], [], len(payload)
-            tasks.append((number, job, tid, policies[id(policy)], after))
+            tasks.append((number, job, tid, policies[id(task.policy)], task.after))
             bodies.append(payload)
             known += (job, tid, number)
         wrap()
@@ -324,14 +325,15 @@ class SqliteStore:
     def _end(self, ended: list[TaskEnded], values: Mapping[Token, bytes]) -> None:
         found: list[object] = []
         badly: list[tuple[TaskNumber, str]] = []
-        for number, _, peer, how in ended:
+        for task in ended:
+            number, how = task.number, task.end
             end, state = how.end, how.state
             value = None if end is None else values.get(end.token)
             if state is not State.SUCCEEDED:
                 badly.append((number, state.value))
             elif value is None:
                 raise RuleBroken(f"task {number} ({how.tid}) succeeded without a value")
-            found += number, _encode((state, how.attempts, peer, end, how.reason, value or b""))
+            found += number, _encode((state, how.attempts, task.peer, end, how.reason, value or b""))
         self._insert(*_INSERT_ENDED, found)
         self._db.executemany("INSERT INTO ended_badly VALUES (?,?)", badly)
 
@@ -410,12 +412,12 @@ class SqliteStore:
         # Who is in stays in until it is placed: the oldest are placed first, so to make room for the newest
         # would be to throw out the ones that are asked for next.
         room = self._payload_bytes_max - self._payload_bytes
-        for number, job, tid, _, _ in kinds[TaskAccepted]:
-            payload = payloads[job, tid]
+        for task in kinds[TaskAccepted]:
+            payload = payloads[task.job, task.tid]
             size = len(payload) + _ENTRY_BYTES
             if size > room:
                 break
-            self._payloads[number] = payload
+            self._payloads[task.number] = payload
             room -= size
         self._payload_bytes = self._payload_bytes_max - room
         over = [end.number for end in kinds[TaskEnded]]
