@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from cyclone.base_task import BaseTask
 from cyclone.ini import Ini
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """How a task ended.
 
     state: `succeeded`, `failed`, `cancelled`, `skipped` or `quarantined`.

@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import msgspec
+
 from cyclone.errors import RuleBroken, StoreFull
 from cyclone.messages import JobView, TaskEnd, TaskView
 from cyclone.model.changes import (
