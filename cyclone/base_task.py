@@ -54,10 +54,6 @@ class BaseTask(ABC):
     _tid: str | None = None
     _attempt: Attempt | None = None
 
-    def __init__(self) -> None:
-        # Subclasses call this by custom; there is nothing that must be set.
-        pass
-
     @abstractmethod
     def execute(self) -> Any:
         """Do the work, in a worker process. What it returns is pickled and becomes the task's result.

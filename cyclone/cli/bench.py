@@ -14,16 +14,15 @@ The busy share is the time that the workers spent in tasks; with --sleep-ms it t
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import platform
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 import cyclone
 from cyclone.base_task import BaseTask
@@ -31,6 +30,7 @@ from cyclone.cli.private_cluster import START_S, PrivateCluster
 from cyclone.daemons.desk import Desk
 from cyclone.errors import EXIT_OK, CycloneError
 from cyclone.generators.benchmark import percentiles
+from cyclone.messages import Cluster
 from cyclone.task_generator import Result
 from cyclone.tasks.benchmark import BenchmarkTask
 from cyclone.tasks.command import CommandTask
@@ -47,15 +47,23 @@ _COLLECT_EVERY = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tasks", type=_whole(1, 100_000_000), default=100_000, metavar="N", help=_HELP["tasks"])
+    parser.add_argument(
+        "--tasks", type=_whole(1, 100_000_000), default=100_000, metavar="N", help=_HELP["tasks"]
+    )
     parser.add_argument("--workers", type=_whole(1, 1000), default=2, metavar="W", help=_HELP["workers"])
-    parser.add_argument("--controllers", type=_whole(1, 100), default=1, metavar="C", help=_HELP["controllers"])
+    parser.add_argument(
+        "--controllers", type=_whole(1, 100), default=1, metavar="C", help=_HELP["controllers"]
+    )
     load = parser.add_mutually_exclusive_group()
     load.add_argument("--program", action="store_true", help=_HELP["program"])
     load.add_argument("--sleep-ms", type=_whole(1, 60_000), metavar="MAX", help=_HELP["sleep_ms"])
-    parser.add_argument("--queued", type=_whole(0, 10_000_000), default=300_000, metavar="N", help=_HELP["queued"])
+    parser.add_argument(
+        "--queued", type=_whole(0, 10_000_000), default=300_000, metavar="N", help=_HELP["queued"]
+    )
     parser.add_argument("--json", action="store_true", help="one object, for programs")
-    parser.add_argument("--keep", action="store_true", help="keep the directory with ini files, logs and store")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the directory with ini files, logs and store"
+    )
 
 
 _HELP = {
@@ -85,9 +93,11 @@ def _whole(minimum: int, maximum: int) -> Callable[[str], int]:
 def run(options: argparse.Namespace) -> int:
     # Whoever ends us by SIGTERM wants the daemons and the directory to go away as well.
     former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    progress = Progress()
     try:
-        report = measure(options, Progress())
+        report = measure(options, progress)
     finally:
+        progress.clear()
         signal.signal(signal.SIGTERM, former)
     print(json.dumps(report) if options.json else _page(report))
     return EXIT_OK
@@ -160,23 +170,140 @@ def measure(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     if options.queued:
         with PrivateCluster(keep=options.keep) as cluster:
             cluster.start_master()
-            report["bytes_per_queued_task"] = round(bytes_per_queued_task(cluster, options.queued, progress), 1)
-    progress.clear()
+            report["bytes_per_queued_task"] = round(
+                bytes_per_queued_task(cluster, options.queued, progress), 1
+            )
     return report
 
 
 def run_through(cluster: PrivateCluster, desk: Desk, load: Load, count: int, progress: Progress) -> Passage:
     """Hand in so many tasks and wait for all their results. Raises CycloneError when one did not succeed."""
-    tally = Tally()
+    tally = Tally(cluster, desk, f"of {count:,} {load.name} tasks", progress)
     began = time.perf_counter()
-    for number in range(count):
+    for number in range(1, count + 1):
         desk.submit(load.make(number))
-        if number % _COLLECT_EVERY == _COLLECT_EVERY - 1:
-            tally.add_all(desk.results(0))
-            progress.show(f"{tally.ended:,} of {count:,} {load.name} tasks")
-            if number + 1 - tally.ended >= OPEN_MOST:
-                tally.add_until(number + 1 - OPEN_MOST // 2, patient_results(cluster, desk))
-    for _ in tally.add_each_until(count, patient_results(cluster, desk)):
-        if tally.ended % _COLLECT_EVERY == 0:
-            progress.show(f"{tally.ended:,} of {count:,} {load.name} tasks")
+        if number % _COLLECT_EVERY == 0:
+            tally.collect_what_is_here()
+            tally.collect_until(number + _COLLECT_EVERY - OPEN_MOST)
+    tally.collect_until(count)
     return Passage(count, time.perf_counter() - began, tally.run_s)
+
+
+class Tally:
+    """Counts ends as it collects them from a desk. run_s: the sum of the durations."""
+
+    def __init__(self, cluster: PrivateCluster, desk: Desk, of_what: str, progress: Progress) -> None:
+        self.ended = 0
+        self.run_s = 0.0
+        self._cluster, self._desk = cluster, desk
+        self._of_what, self._progress = of_what, progress
+
+    def collect_what_is_here(self) -> None:
+        for result in self._desk.results(0):
+            self._add(result)
+        self._progress.show(f"{self.ended:,} {self._of_what}")
+
+    def collect_until(self, ended: int) -> None:
+        """Return when so many have ended. Raises CycloneError when a daemon ends before that."""
+        while self.ended < ended:
+            for result in self._desk.results(1.0):
+                self._add(result)
+                if self.ended % _COLLECT_EVERY == 0:
+                    self._progress.show(f"{self.ended:,} {self._of_what}")
+                if self.ended >= ended:
+                    return
+            self._cluster.check()
+
+    def _add(self, result: Result) -> None:
+        if not result.ok:
+            raise CycloneError(
+                f"task {result.tid} ended as {result.outcome}: {result.error.partition(chr(10))[0]}"
+            )
+        self.ended += 1
+        self.run_s += result.duration_s
+
+
+def round_trips_ms(cluster: PrivateCluster, desk: Desk) -> list[float]:
+    """How long single tasks that do nothing take from submission to result, one at a time."""
+    trips: list[float] = []
+    tally = Tally(cluster, desk, "round trips", Progress(None))
+    began = time.perf_counter()
+    while len(trips) < ROUND_TRIPS and time.perf_counter() - began < ROUND_TRIPS_S:
+        submitted = time.perf_counter()
+        desk.submit(EmptyTask())
+        tally.collect_until(tally.ended + 1)
+        trips.append((time.perf_counter() - submitted) * 1000)
+    return trips
+
+
+def bytes_per_queued_task(cluster: PrivateCluster, count: int, progress: Progress) -> float:
+    """What the master grows by for each task that it cannot place. The tasks stay there."""
+    queue_up(cluster, QUEUED_BEFORE, "before", progress)
+    before = cluster.master_memory_bytes()
+    queue_up(cluster, count, "queued", progress)
+    return (cluster.master_memory_bytes() - before) / count
+
+
+def queue_up(cluster: PrivateCluster, count: int, job: str, progress: Progress) -> None:
+    """Hand in so many tasks that do nothing, and return when all were accepted. Raises CycloneError.
+
+    job: what the names of the jobs begin with; a job takes as many tasks as may be open at a time.
+    """
+    client = cluster.client()
+    for first in range(0, count, OPEN_MOST):
+        most = min(OPEN_MOST, count - first)
+        name = f"{job}-{first}"
+        desk = cluster.open_desk(name)
+        for _ in range(most):
+            desk.submit(EmptyTask())
+        deadline = time.monotonic() + START_S
+        while (accepted := _tasks_of(cluster.ask(client), name)) < most:
+            cluster.check()
+            progress.show(f"{first + accepted:,} of {count:,} tasks queued")
+            if time.monotonic() > deadline:
+                raise CycloneError(f"{accepted} of {most} tasks were accepted within {START_S:g} s")
+            time.sleep(0.05)
+        # It would hand in its tasks again to a master that is started again, and needs memory for them.
+        cluster.hang_up(desk)
+
+
+def _tasks_of(state: Cluster, job: str) -> int:
+    return sum(sum(view.counts.values()) for view in state.jobs if view.name == job)
+
+
+# What is shown.
+
+
+def _page(report: dict[str, Any]) -> str:
+    trips = report["round_trip_ms"]
+    lines = {
+        "Load": f"{report['tasks']:,} {report['load']} tasks; "
+        f"controllers: {report['controllers']}, workers: {report['workers']}, cpus: {report['cpus']}",
+        "Throughput": f"{report['tasks_per_s']:,.0f} tasks/s ({report['seconds']:.2f} s)",
+        "Busy share": f"{report['busy_share']:.1%} of the workers' time was spent in tasks",
+        "Master": f"{report['master_processor_us_per_task']:g} microseconds of the processor per task",
+        "Round trip": f"{trips['p50']:g} ms median, {trips['p99']:g} ms 99th percentile",
+    }
+    if report["bytes_per_queued_task"] is not None:
+        lines["Memory"] = (
+            f"{report['bytes_per_queued_task']:,.0f} bytes of the master per queued task ({report['queued']:,})"
+        )
+    return "\n".join(f"{name:<12}{text}" for name, text in lines.items())
+
+
+class Progress:
+    """One line that is written over and over, on a terminal only."""
+
+    def __init__(self, stream: TextIO | None = sys.stderr) -> None:
+        self._stream = stream if stream is not None and stream.isatty() else None
+        self._next = 0.0
+
+    def show(self, text: str) -> None:
+        now = time.monotonic()
+        if self._stream is not None and now >= self._next:
+            self._next = now + 0.1
+            print(f"\r\x1b[K{text}", end="", file=self._stream, flush=True)
+
+    def clear(self) -> None:
+        if self._stream is not None:
+            print("\r\x1b[K", end="", file=self._stream, flush=True)

@@ -3,6 +3,7 @@
 States of a controller: `up`; `awaited`, known from before the master was started and not heard of since;
 `silent`, so its tasks are or will be given to others; `leaving`, so it takes nothing more.
 
+BUSY counts its workers, among them the hung ones that are stuck in the kernel and will do nothing more.
 FREE is what tasks may still take of what the controller has. PLACED are attempts that it holds and that are
 not known to run: short ones are never announced before they end.
 """
@@ -99,19 +100,18 @@ def _show(cluster: Cluster, *, json: bool) -> None:
 
 def _controllers(views: list[ControllerView]) -> Table:
     table = Table(
-        ("NAME", "STATE", "HEARD", "HOST", "PID", "WORKERS", "BUSY", "HUNG", "RUNNING", "PLACED", "FREE"),
-        right=("HEARD", "PID", "WORKERS", "BUSY", "HUNG", "RUNNING", "PLACED"),
+        ("NAME", "STATE", "HEARD", "HOST", "PID", "BUSY", "RUNNING", "PLACED", "FREE"),
+        right=("HEARD", "PID", "RUNNING", "PLACED"),
     )
     for view in views:
+        hung = f", {view.workers_hung} hung" if view.workers_hung else ""
         table.add(
             view.name,
             view.state,
             f"{duration_text(view.silent_s)} ago",
             view.host or "-",
             view.pid or "-",
-            view.workers,
-            view.workers_busy,
-            view.workers_hung,
+            f"{view.workers_busy} of {view.workers}{hung}",
             view.running,
             view.placed,
             _free_text(view),

@@ -89,7 +89,7 @@ def _make(options: argparse.Namespace) -> None:
     pair = keys.make(key_dir, options.name, keys.Role(options.role))
     print(f"{pair.public_key.fingerprint}  {pair.name} ({pair.role}) in {key_dir}")
     if pair.role in keys.ADMISSIBLE:
-        print(f"To let it in, at its master: cyclone keys authorize {pair.name}.public")
+        print(f"To let it in, at its master: cyclone keys authorize {key_dir / pair.name}.public")
 
 
 def _authorize(options: argparse.Namespace) -> None:

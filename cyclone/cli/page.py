@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -91,9 +91,10 @@ class Table:
             from rich import box, console, table, text
         except ImportError:
             return False
-        drawn = table.Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        drawn = table.Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         for title in self.titles:
-            drawn.add_column(title, justify="right" if title in self.right else "left", overflow="fold")
+            justify: Literal["left", "right"] = "right" if title in self.right else "left"
+            drawn.add_column(title, justify=justify, min_width=len(title), overflow="fold")
         for row in self.rows:
             # As Text, so that brackets in a tid are not taken for markup.
             drawn.add_row(*(text.Text(cell) for cell in row))

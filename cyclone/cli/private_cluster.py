@@ -18,7 +18,7 @@ from typing import Self
 from cyclone.cli.page import visible
 from cyclone.client import Client
 from cyclone.daemons.desk import Desk
-from cyclone.errors import CycloneError, MasterUnreachable, RuleBroken
+from cyclone.errors import CycloneError, RuleBroken
 from cyclone.messages import AskCluster, Cluster
 from cyclone.process.lineage import on_death_of_parent
 from cyclone.wire.keys import load_pair, load_public
@@ -72,12 +72,12 @@ class PrivateCluster:
         self._port = int(port_file.read_text(encoding="ascii"))
 
     def start_controllers(self, count: int, workers: int) -> None:
-        """Start so many, with so many workers each; the master must have listened once. See `await_workers`."""
+        """Start so many, with so many workers each; the master must have listened once. See `await_controllers`."""
         for number in range(1, count + 1):
             name = f"controller-{number}"
             lines = [
                 "[control]", f"pid_file = {self.directory}/{name}.pid", f"name = {name}",
-                "request_retry_wait_duration = 0.5", "max_num_request_retries = 1000",
+                "request_retry_wait_duration = 2", "max_num_request_retries = 1000",
                 "[comm]", "target = 127.0.0.1", f"port = {self._port}",
                 "[processing]", f"worker_count = {workers}",
                 "[security]", f"key_dir = {self._key_dir}",
@@ -109,9 +109,14 @@ class PrivateCluster:
         self._desks.append(desk)
         return desk
 
+    def hang_up(self, desk: Desk) -> None:
+        """Close a desk before the end; its job and its tasks stay."""
+        self._desks.remove(desk)
+        desk.abandon()
+
     def client(self) -> Client:
         own, master = load_pair(self._key_dir, "client"), load_public(self._key_dir, "master")
-        client = Client(self.address, own, master, instance="bench", life=secrets.token_hex(8))
+        client = Client(self.address, own, master, instance="asking", life=secrets.token_hex(8))
         self._clients.append(client)
         return client
 
@@ -166,7 +171,7 @@ class PrivateCluster:
         # An impatient second ^C must not leave daemons or the directory behind; this here is bounded in time.
         former = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            self._hang_up()
+            self._hang_up_all()
             self._stop_daemons()
             if error is not None and not isinstance(error, KeyboardInterrupt):
                 self._show_logs()
@@ -177,7 +182,7 @@ class PrivateCluster:
                 shutil.rmtree(self.directory)
             signal.signal(signal.SIGINT, former)
 
-    def _hang_up(self) -> None:
+    def _hang_up_all(self) -> None:
         for desk in self._desks:
             desk.abandon()
         for client in self._clients:

@@ -48,8 +48,8 @@ NUDGE = SIGURG
 #: A worker gets as much work at once as takes about so long; less would be spent on handing it over.
 CHUNK_S = 0.01
 CHUNK_MOST = 1000
-#: Attempts that run longer than this are announced before they end.
-ANNOUNCE_S = 0.1
+#: Attempts that run longer than this are announced before they end, and what ended before them is asked for.
+ANNOUNCE_S = 0.025
 #: An end that was not dropped is said again after so long.
 REPEAT_S = 3.0
 #: More deaths of idle workers than this within a minute mean that no worker can live here.
@@ -253,8 +253,20 @@ class Crew:
 
     def next_moment(self, now: float) -> float:
         """When `tick` is to be called at the latest, monotonic seconds."""
-        busy = any(worker.chunk for worker in self.workers.values())
-        return min(self._report_at, now + ANNOUNCE_S if busy else now + 1.0)
+        moment = self._report_at
+        for worker in self.workers.values():
+            if worker.state is WorkerState.STOPPING:
+                moment = min(moment, worker.kill_at, worker.hung_at)
+            elif worker.state is WorkerState.BUSY:
+                running = None if worker.running is None else worker.chunk[worker.running]
+                if running is None or not running.announced:
+                    moment = min(moment, now + ANNOUNCE_S)
+                elif running.policy.timeout_s is not None:
+                    moment = min(moment, worker.since + running.policy.timeout_s)
+        if self.lease_s is not None:
+            for held in self._leased.values():
+                moment = min(moment, held.lease_from + self.lease_s)
+        return moment
 
     def leave(self, reason: str, now: float, *, at_once: bool = False) -> Decision:
         """Take nothing more; let what runs end, or stop it; give the rest back."""

@@ -20,7 +20,7 @@ from cyclone.model.resources import UNIT, Shape
 from cyclone.model.task import Cause, End, JobNumber, first_token
 
 #: At most so many tasks are looked at for one list, or counted before a ready one: some tens of milliseconds.
-LOOKED_AT_MOST = 500_000
+LOOKED_AT_MOST = 300_000
 COUNTED_MOST = 100_000
 #: So many names stand in a sentence; the rest is a number.
 NAMED_MOST = 5
@@ -355,10 +355,11 @@ def duration_text(seconds: float) -> str:
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    for size, name, part, part_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            return f"{whole // size} {name} {whole % size // part} {part_name}"
-    return f"{whole} s"
+    if whole >= 86400:
+        return f"{whole // 86400} d {whole % 86400 // 3600} h"
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 60} min {whole % 60} s"
 
 
 def amount_text(units: int) -> str:

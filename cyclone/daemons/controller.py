@@ -21,7 +21,7 @@ import msgspec
 from cyclone.core.crew import LINE, MASTER, REAPER, Crew
 from cyclone.core.decision import Decision, Letter
 from cyclone.daemons.enclosures import split
-from cyclone.daemons.entry import run_daemon
+from cyclone.daemons.entry import raise_descriptor_limit, run_daemon
 from cyclone.errors import EXIT_INTERNAL, EXIT_OK, EXIT_UNREACHABLE, ConfigError, Undecodable
 from cyclone.loop import Loop
 from cyclone.messages import VALUE_BYTES_MAX, Drop, Ended, Hire, Kill, Message, Place
@@ -78,6 +78,8 @@ class Controller:
         log.info("Controller PID: %d", os.getpid())
         log.info("Started name=%s life=%s workers=%d", self._name, self._life, self._settings.worker_count)
         self._nursery.start(self._life)
+        # Two descriptors for each worker; after the reaper was started, so that tasks have the limits of the shell.
+        raise_descriptor_limit()
         self._loop.register(self._nursery, self._on_reaper)
         self._register_line()
         self._loop.on_signal(signal.SIGTERM, self._on_term)

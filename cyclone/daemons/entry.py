@@ -6,6 +6,7 @@ import argparse
 import gc
 import logging
 import logging.handlers
+import resource
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -63,6 +64,12 @@ def spare_collector() -> None:
     """
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+
+
+def raise_descriptor_limit() -> None:
+    """As many descriptors as the administrator allows: a connection of each controller, two for each worker."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _serve(settings: _Settings, serve: Callable[[_Settings], int], debug: bool) -> int:

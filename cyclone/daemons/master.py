@@ -21,7 +21,7 @@ from cyclone.core.decision import Decision, Letter
 from cyclone.core.scheduler import Scheduler
 from cyclone.daemons.answers import MasterFacts, answer
 from cyclone.daemons.enclosures import split
-from cyclone.daemons.entry import run_daemon
+from cyclone.daemons.entry import raise_descriptor_limit, run_daemon
 from cyclone.daemons.generator_process import GeneratorProcess
 from cyclone.errors import EXIT_INTERNAL, EXIT_OK, EXIT_TASK_FAILED, ConfigError, StoreFull
 from cyclone.loop import Loop
@@ -162,6 +162,7 @@ class Master:
     # The beginning.
 
     def _begin(self) -> None:
+        raise_descriptor_limit()
         log.info("Master PID: %d", os.getpid())
         log.info(
             "Started address=%s store=%s epoch=%d", self.address, self._settings.store_path, self._mind.epoch

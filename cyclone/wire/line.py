@@ -174,16 +174,21 @@ class Line:
                     f"({self._own.public_key.fingerprint})"
                 )
             elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-                ours = "without" if self._own is None else "with"
-                self._refused_reason = (
-                    f"what listens at {self.address} does not speak as this side does, {ours} keys; "
-                    "[security] curve must be the same on both"
-                )
+                self._refused_reason = self._disagreement()
             elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-                # Once may be a master that is busy or has just died; libzmq itself tries again.
+                # Somebody hung up. Once may be a master that is busy or has just died; libzmq itself tries again.
                 self._closed_handshakes += 1
-                if self._closed_handshakes >= _CLOSED_HANDSHAKES_MAX and self._master is not None:
-                    self._refused_reason = (
-                        f"what listens at {self.address} hangs up: its key is probably not "
-                        f"{self._master.fingerprint}, which this side expects of the master"
-                    )
+                if self._closed_handshakes >= _CLOSED_HANDSHAKES_MAX:
+                    self._refused_reason = self._disagreement()
+
+    def _disagreement(self) -> str:
+        # Whether the other side names its reason before it hangs up is a race, so all of them stand here.
+        if self._master is None:
+            return (
+                f"what listens at {self.address} does not speak without keys as this side does; "
+                "[security] curve must be the same on both"
+            )
+        return (
+            f"what listens at {self.address} does not speak with keys as this side does ([security] curve must be "
+            f"the same on both), or its key is not {self._master.fingerprint}, which is expected of the master"
+        )

@@ -97,6 +97,15 @@ def test_more_pieces_than_one_call_takes_arrive(pair):
     assert carry(controller, worker) == [(place(600), pieces)]
 
 
+def test_an_empty_piece_after_a_large_one_arrives(pair):
+    controller, worker = pair
+    pieces = [b"", bytes(1 << 20), b"", bytes(1 << 20), b""]
+
+    controller.send(place(5), pieces)
+
+    assert carry(controller, worker) == [(place(5), pieces)]
+
+
 def test_who_does_not_read_blocks_nobody(pair):
     controller, worker = pair
 

@@ -1,0 +1,551 @@
+"""Try Cyclone on this host: checksums of every file below a directory, in a manifest that sha256sum reads.
+
+Starts a master and a controller with copies of the sample ini files, shows how far they are, says what came of it,
+and stops them. A run that was cut short is resumed by the next one for the same directory.
+
+Exit codes: 0, or 1 if a file or directory could not be read, 2 for a directory that cannot be used, 6 if
+another quickstart runs here, 128 and the number of the signal after ^C or a signal; others as everywhere.
+"""
+
+# Signals are blocked and asked for in the one place where this program waits. So none can come between the start
+# of a daemon and the note that it is there, and none can interrupt the stopping.
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import inspect
+import io
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cyclone.cli.page import visible
+from cyclone.errors import (
+    EXIT_CONFIG,
+    EXIT_INTERNAL,
+    EXIT_OK,
+    EXIT_TASK_FAILED,
+    EXIT_USAGE,
+    AlreadyRunning,
+    ConfigError,
+    CycloneError,
+)
+from cyclone.messages import JobView
+from cyclone.process.lineage import on_death_of_parent, send
+from cyclone.process.pid_file import PidFile
+from cyclone.store.sqlite import SqliteStore
+
+#: Where the checkout is: the sample ini files are not part of the package.
+_HOME = Path(__file__).resolve().parents[2]
+
+_SAMPLE_PORT = 5555
+
+_LOOK_EVERY_S = 0.1
+_LINE_EVERY_S = 2.0
+_START_S = 60.0
+#: First it is asked to end, then to end at once, then it is killed; so long each may take.
+_STOPPING = ((signal.SIGTERM, 15.0), (signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
+_LISTED_MOST = 50
+
+_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+
+
+class Unusable(CycloneError):
+    """The directory that was named cannot be used."""
+
+    exit_code = EXIT_USAGE
+
+
+class Interrupted(Exception):
+    """Somebody wants this to end."""
+
+    def __init__(self, signum: int) -> None:
+        self.signum = signum
+        super().__init__(signal.Signals(signum).name)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run it all and return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    options = _parser().parse_args(argv)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        plan = Plan.of(Path(options.directory), Path(options.runtime))
+        return _run(plan)
+    except Interrupted as interrupted:
+        print(f"\nquickstart: stopped by {interrupted}; the next run goes on from here", file=sys.stderr)
+        return 128 + interrupted.signum
+    except BrokenPipeError:
+        # Nobody reads this any more; what is still buffered has to go somewhere when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except CycloneError as error:
+        print(f"quickstart: {visible(' '.join(str(error).split()))}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"quickstart: {visible(str(error))}", file=sys.stderr)
+        return EXIT_CONFIG
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="quickstart",
+        description=inspect.cleandoc(__doc__ or ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "directory", metavar="DIRECTORY", nargs="?", default=sysconfig.get_path("stdlib"),
+        help="where to look for files; the standard library of Python if none is named",
+    )  # fmt: skip
+    parser.add_argument(
+        "--runtime", metavar="DIRECTORY", default=_HOME / "Runtime",
+        help="for everything that is written (default: %(default)s)",
+    )  # fmt: skip
+    return parser
+
+
+# What is where.
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is read, and where everything is that is written. All paths are absolute.
+
+    directory: as the ini file names it; title: as it was named.
+    state: of quickstart alone, so that it never meets daemons that somebody has started with the samples;
+    record: what belongs to this directory, so that a run that was cut short is resumed and no other.
+    """
+
+    directory: Path
+    title: Path
+    runtime: Path
+    state: Path
+    record: Path
+
+    @classmethod
+    def of(cls, directory: Path, runtime: Path) -> Plan:
+        """Check what was named and make the directories. Raises Unusable, ConfigError, OSError."""
+        title = Path(os.path.abspath(directory))
+        try:
+            with os.scandir(title):
+                pass
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise Unusable(f"{directory}: {reason}; expected a directory that can be read") from None
+        runtime = Path(os.path.abspath(runtime))
+        if not _fits_ini(runtime):
+            raise ConfigError(f"found the path {str(runtime)!r}, expected one that an ini file can hold")
+        state = runtime / "quickstart"
+        if state.resolve().is_relative_to(title.resolve()):
+            problem = f"{directory}: holds {state}, which changes while it is read"
+            raise Unusable(f"{problem}; expected another directory, or --runtime DIRECTORY outside of it")
+        name = hashlib.sha256(os.fsencode(title.resolve())).hexdigest()[:12]
+        record = state / name
+        record.mkdir(parents=True, exist_ok=True)
+        return cls(cls._named(title, record), title, runtime, state, record)
+
+    @staticmethod
+    def _named(title: Path, record: Path) -> Path:
+        """A name for the directory that an ini file can hold: its own, or that of a link to it."""
+        if _fits_ini(title):
+            return title
+        link = record / "directory"
+        link.unlink(missing_ok=True)
+        link.symlink_to(title)
+        return link
+
+    @property
+    def manifest(self) -> Path:
+        return self.runtime / "checksums.sha256"
+
+    @property
+    def failures(self) -> Path:
+        return self.state / "failures.txt"
+
+    @property
+    def summary(self) -> Path:
+        return self.state / "summary.json"
+
+    @property
+    def progress(self) -> Path:
+        return self.state / "progress.json"
+
+    @property
+    def store(self) -> Path:
+        return self.record / "store.db"
+
+    @property
+    def port_file(self) -> Path:
+        return self.state / "master.port"
+
+    @property
+    def keys(self) -> Path:
+        return self.runtime / "keys"
+
+    def ini(self, name: str) -> Path:
+        return self.state / f"{name}.conf"
+
+    def log(self, name: str) -> Path:
+        return self.state / f"{name}.log"
+
+    def pid_file(self, name: str) -> Path:
+        return self.state / f"{name}.pid"
+
+
+def _fits_ini(path: Path) -> bool:
+    text = str(path)
+    return text.isprintable() and text == text.strip()
+
+
+# From the beginning to the end.
+
+
+def _run(plan: Plan) -> int:
+    with PidFile(plan.pid_file("quickstart")):
+        for name in ("master", "controller"):
+            _stop_former(plan.pid_file(name))
+        for leftover in (plan.manifest, plan.failures, plan.summary, plan.progress, plan.port_file):
+            leftover.unlink(missing_ok=True)
+        print(f"Checksums of all files below {visible(str(plan.title))}")
+        job = _newest_job(plan)
+        if job is not None and job.state == "open":
+            recorded = sum(job.counts.values())
+            print(f"An earlier run was cut short; {recorded} files are on record and not read again.")
+        daemons = Daemons(plan)
+        try:
+            daemons.start()
+            daemons.watch(make_display())
+        finally:
+            daemons.stop()
+        return _tell(plan)
+
+
+def _newest_job(plan: Plan) -> JobView | None:
+    """As the store knows it while no master has it open."""
+    if not plan.store.exists():
+        return None
+    store = SqliteStore(plan.store)
+    try:
+        jobs = store.jobs(1)
+    finally:
+        store.close()
+    return jobs[0] if jobs else None
+
+
+def _tell(plan: Plan) -> int:
+    """Say what came of it. Returns the exit code."""
+    try:
+        summary = json.loads(plan.summary.read_text())
+    except FileNotFoundError:
+        raise CycloneError(f"no manifest was written; see {plan.log('master')}") from None
+    job = _newest_job(plan)
+    counts = job.counts if job is not None else {}
+    ended, seconds = sum(counts.values()), summary["seconds"]
+    pace = f", {ended / seconds:,.0f} tasks/s" if ended and seconds else ""
+    outcomes = ", ".join(f"{count} {state}" for state, count in sorted(counts.items(), reverse=True))
+    check = f"sha256sum --check --quiet {shlex.quote(str(plan.manifest))}"
+    for name, text in {
+        "Tasks": f"{ended}: {outcomes}" if ended else "none, there is no file",
+        "Time": f"{seconds:.2f} s{pace}",
+        "Manifest": f"{plan.manifest}",
+        "Check it": check,
+        "Logs": f"{plan.log('master')}, {plan.log('controller').name}",
+        "Ini files": f"{plan.ini('master')}, {plan.ini('controller').name}, {plan.ini('checksum').name}",
+        "Store": f"{plan.store}",
+        "Keys": f"{plan.keys}",
+    }.items():
+        print(f"{name:<10}{visible(text)}")
+    return _tell_failures(plan.failures)
+
+
+def _tell_failures(file: Path) -> int:
+    """List what could not be read. Returns the exit code."""
+    # Each line is an escaped name, a tab and the reason; a line feed ends it and nothing else does.
+    failures = file.read_bytes().split(b"\n")[:-1]
+    if not failures:
+        return EXIT_OK
+    sys.stdout.flush()
+    print(f"quickstart: {len(failures)} could not be read:", file=sys.stderr)
+    for line in failures[:_LISTED_MOST]:
+        name, _, reason = line.decode("utf-8", "backslashreplace").rpartition("\t")
+        print(f"  {visible(name)}: {visible(reason)}", file=sys.stderr)
+    if len(failures) > _LISTED_MOST:
+        print(f"  and {len(failures) - _LISTED_MOST} more in {file}", file=sys.stderr)
+    return EXIT_TASK_FAILED
+
+
+# The daemons.
+
+
+class Daemons:
+    """Owns the master and the controller that this program has started: whatever happens, they end with it."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self) -> None:
+        """Return when the master listens and the controller was started. Raises CycloneError, Interrupted."""
+        plan = self._plan
+        _write_ini(plan, "checksum", {
+            ("files", "directory"): plan.directory,
+            ("manifest", "file"): plan.manifest,
+            ("manifest", "failures"): plan.failures,
+            ("manifest", "summary"): plan.summary,
+            ("manifest", "progress"): plan.progress,
+        })  # fmt: skip
+        _write_ini(plan, "master", {
+            ("control", "pid_file"): plan.pid_file("master"),
+            ("comm", "port"): _SAMPLE_PORT if _is_free(_SAMPLE_PORT) else 0,
+            ("comm", "port_file"): plan.port_file,
+            ("log", "filename"): plan.log("master"),
+            ("task_generator", "config_file"): plan.ini("checksum"),
+            ("store", "path"): plan.store,
+            ("security", "key_dir"): plan.keys,
+        })  # fmt: skip
+        self._start("master")
+        port = self._port()
+        _write_ini(plan, "controller", {
+            ("control", "pid_file"): plan.pid_file("controller"),
+            ("control", "state_dir"): plan.record / "undelivered",
+            ("comm", "port"): port,
+            ("log", "filename"): plan.log("controller"),
+            ("processing", "worker_count"): "cores",
+            ("security", "key_dir"): plan.keys,
+        })  # fmt: skip
+        self._start("controller")
+        pids = ", ".join(f"{name} PID {process.pid}" for name, process in self._processes.items())
+        print(f"Started {pids}, port {port}", flush=True)
+
+    def watch(self, display: Display) -> None:
+        """Show how far they are until the master has ended. Raises Interrupted, or CycloneError if one broke."""
+        master, controller = self._processes["master"], self._processes["controller"]
+        with display:
+            while master.poll() is None:
+                progress = self._progress()
+                display.show(progress)
+                if controller.poll() is not None and progress.get("state") != "finished":
+                    raise CycloneError(self._how_ended("controller"))
+                _wait(_LOOK_EVERY_S)
+            display.show(self._progress())
+        if master.returncode not in (EXIT_OK, EXIT_TASK_FAILED):
+            raise CycloneError(self._how_ended("master"))
+
+    def stop(self) -> None:
+        """Return when nothing of it runs any more."""
+        for signum, within_s in _STOPPING:
+            deadline = time.monotonic() + within_s
+            living = [process for process in self._processes.values() if process.poll() is None]
+            for process in living:
+                # One that is on its way out because everything has ended is not hurried.
+                process.send_signal(signum)
+            while any(process.poll() is None for process in living) and time.monotonic() < deadline:
+                if signal.sigtimedwait(_SIGNALS, _LOOK_EVERY_S) is not None:
+                    break  # the impatient need not wait
+
+    def _start(self, name: str) -> None:
+        command = [sys.executable, "-P", "-m", f"cyclone.daemons.{name}", "-f", str(self._plan.ini(name))]
+        us = os.getpid()
+        with open(self._plan.log(name), "ab") as log:
+            self._processes[name] = subprocess.Popen(
+                command, cwd=_HOME, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                # ^C in a terminal is for this program alone, which stops them in order.
+                start_new_session=True,
+                # Modules that are compiled meanwhile would be files that change while they are read.
+                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+                preexec_fn=lambda: _tie_to(us),  # noqa: PLW1509 - there is one thread
+            )  # fmt: skip
+
+    def _port(self) -> int:
+        """Where the master listens, as soon as it does."""
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline:
+            try:
+                return int(self._plan.port_file.read_text())
+            except FileNotFoundError:
+                if self._processes["master"].poll() is not None:
+                    raise CycloneError(self._how_ended("master")) from None
+            _wait(_LOOK_EVERY_S)
+        raise CycloneError(f"the master does not listen after {_START_S:g} s; see {self._plan.log('master')}")
+
+    def _progress(self) -> Mapping[str, Any]:
+        try:
+            progress: Mapping[str, Any] = json.loads(self._plan.progress.read_text())
+        except FileNotFoundError:
+            return {}
+        return progress
+
+    def _how_ended(self, name: str) -> str:
+        file = self._plan.log(name)
+        lines = file.read_text("utf-8", "replace").splitlines()
+        last = f": {lines[-1]}" if lines else ""
+        return f"the {name} ended with {self._processes[name].returncode}; {file}{last}"
+
+
+def _tie_to(parent: int) -> None:
+    """In a child that is about to become a daemon: end when the parent ends, and hear signals again."""
+    on_death_of_parent(signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(EXIT_INTERNAL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _write_ini(plan: Plan, name: str, values: Mapping[tuple[str, str], object]) -> None:
+    """A copy of the sample with other values. Raises ConfigError when the sample does not have such a key."""
+    sample = _HOME / "Configuration" / f"{name}.conf"
+    left = dict(values)
+    lines: list[str] = []
+    section = ""
+    try:
+        text = sample.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError("no such file; expected a checkout with its samples", file=sample) from None
+    for line in text.splitlines():
+        key = line.partition("=")[0].strip()
+        if line.startswith("["):
+            section = line.strip().strip("[]")
+        elif not line.startswith("#") and (section, key) in left:
+            line = f"{key} = {left.pop((section, key))}"
+        lines.append(line)
+    for section, key in left:
+        raise ConfigError("no such key in the sample", file=sample, section=section, key=key)
+    plan.ini(name).write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As the master opens it: what is left of former connections is no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _stop_former(file: Path) -> None:
+    """End the daemon of an earlier quickstart that somebody has killed. Raises AlreadyRunning if it cannot be."""
+    for signum, within_s in _STOPPING:
+        deadline = time.monotonic() + within_s
+        if (owner := _owner(file)) is None:
+            return
+        print(f"Stopping PID {owner}, which an earlier run has left behind.", flush=True)
+        send(owner, signum)
+        while time.monotonic() < deadline:
+            _wait(_LOOK_EVERY_S)
+            if _owner(file) is None:
+                return
+    raise AlreadyRunning(file, f"PID {_owner(file)}, which cannot be stopped")
+
+
+def _owner(file: Path) -> int | None:
+    """The PID of the daemon that holds the lock on this file; None if nobody does, whatever stands in it."""
+    try:
+        with open(file, "rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        return int(file.read_bytes().partition(b";")[0])
+    return None
+
+
+def _wait(seconds: float) -> None:
+    """Wait, and raise Interrupted if somebody wants this to end."""
+    told = signal.sigtimedwait(_SIGNALS, seconds)
+    if told is not None:
+        raise Interrupted(told.si_signo)
+
+
+# How far it is.
+
+
+class Display(AbstractContextManager[None]):
+    """Shows how far the run is. Leaves the terminal in order when it ends."""
+
+    def show(self, progress: Mapping[str, Any]) -> None:
+        """progress: what the generator has written last; empty before that."""
+        raise NotImplementedError
+
+
+class Lines(Display):
+    """A line now and then, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._said_at = 0.0
+        self._said = ""
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+    def show(self, progress: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        if not progress or (now - self._said_at < _LINE_EVERY_S and progress["state"] == "running"):
+            return
+        known = progress["total"] is not None
+        text = f"{_through(progress)} of {progress['found']} files{'' if known else ' found so far'}"
+        if text != self._said:
+            self._said_at, self._said = now, text
+            print(text, flush=True)
+
+
+class Bar(Display):
+    """A bar that grows, for terminals."""
+
+    def __init__(self) -> None:
+        from rich import console, progress
+
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            console=console.Console(file=sys.stdout),
+            # Without a thread of its own: it is drawn whenever there is something new.
+            auto_refresh=False,
+        )
+        self._files = self._bar.add_task("Files", total=None)
+
+    def __enter__(self) -> None:
+        self._bar.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def show(self, progress: Mapping[str, Any]) -> None:
+        if progress:
+            self._bar.update(self._files, total=progress["total"], completed=_through(progress))
+        self._bar.refresh()
+
+
+def make_display() -> Display:
+    """A bar on a terminal where rich is there, else lines."""
+    if sys.stdout.isatty():
+        try:
+            return Bar()
+        except ImportError:
+            return Lines()
+    return Lines()
+
+
+def _through(progress: Mapping[str, Any]) -> int:
+    return int(progress["done"]) + int(progress["failed"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
