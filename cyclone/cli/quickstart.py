@@ -21,7 +21,6 @@ import json
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -50,8 +49,6 @@ from cyclone.store.sqlite import SqliteStore
 
 #: Where the checkout is: the sample ini files are not part of the package.
 _HOME = Path(__file__).resolve().parents[2]
-
-_SAMPLE_PORT = 5555
 
 _LOOK_EVERY_S = 0.1
 _LINE_EVERY_S = 2.0
@@ -311,7 +308,8 @@ class Daemons:
         })  # fmt: skip
         _write_ini(plan, "master", {
             ("control", "pid_file"): plan.pid_file("master"),
-            ("comm", "port"): _SAMPLE_PORT if _is_free(_SAMPLE_PORT) else 0,
+            # Any free one: that of the sample may be taken, by a master that was started with the sample.
+            ("comm", "port"): 0,
             ("comm", "port_file"): plan.port_file,
             ("log", "filename"): plan.log("master"),
             ("task_generator", "config_file"): plan.ini("checksum"),
@@ -368,7 +366,7 @@ class Daemons:
                 start_new_session=True,
                 # Modules that are compiled meanwhile would be files that change while they are read.
                 env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-                preexec_fn=lambda: _tie_to(us),  # noqa: PLW1509 - there is one thread
+                preexec_fn=lambda: _tie_to(us),
             )  # fmt: skip
 
     def _port(self) -> int:
@@ -425,17 +423,6 @@ def _write_ini(plan: Plan, name: str, values: Mapping[tuple[str, str], object]) 
     for section, key in left:
         raise ConfigError("no such key in the sample", file=sample, section=section, key=key)
     plan.ini(name).write_text("\n".join([*lines, ""]), encoding="utf-8")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        # As the master opens it: what is left of former connections is no obstacle.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _stop_former(file: Path) -> None:

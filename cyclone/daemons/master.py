@@ -11,10 +11,10 @@ import os
 import secrets
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from itertools import chain
 from time import monotonic
+from typing import TypeAlias
 
 import cyclone
 from cyclone.core.decision import Decision, Letter
@@ -26,6 +26,8 @@ from cyclone.daemons.generator_process import GeneratorProcess
 from cyclone.errors import EXIT_INTERNAL, EXIT_OK, EXIT_TASK_FAILED, ConfigError, StoreFull
 from cyclone.loop import Loop
 from cyclone.messages import AskCluster, AskTask, AskTasks, Ended, Place, Results, Submit, TaskEnd
+from cyclone.model.changes import Change
+from cyclone.model.peer import Peer
 from cyclone.model.task import JobNumber, Token
 from cyclone.settings import MasterSettings
 from cyclone.store.sqlite import SqliteStore
@@ -33,6 +35,8 @@ from cyclone.wire import keys
 from cyclone.wire.door import Door, Heard
 
 log = logging.getLogger("master")
+
+Question: TypeAlias = AskCluster | AskTasks | AskTask
 
 #: Messages that are decided about together and remembered in one transaction.
 BATCH_MOST = 200
@@ -50,6 +54,8 @@ class Master:
         self._generator = generator
         self._started_at = monotonic()
         self._stopping = 0  # how often it was told to
+        self._waits_for_room = False  # on the disk
+        self._questions: list[tuple[Peer, Question]] = []
         self._exit_code = EXIT_OK
         self._generator_deaths: list[float] = []
         self._generator_must_end_by: float | None = None
@@ -76,6 +82,7 @@ class Master:
             decisions = [self._decide(heard) for heard in self._door.receive(BATCH_MOST)]
             decisions.append(self._mind.tick(monotonic()))
             self._obey(decisions)
+            self._answer()
             self._mind_the_end()
         return self._end()
 
@@ -92,10 +99,9 @@ class Master:
         """Let the mind decide about one message, and keep what it encloses for the rest of this turn."""
         sender, message = heard.peer, heard.message
         log.debug("heard %s from %s", type(message).__name__, sender)
-        if isinstance(message, AskCluster | AskTasks | AskTask):
-            decision = Decision()
-            decision.say(sender, answer(message, self._mind, self._store, monotonic(), self._facts()))
-            return decision
+        if isinstance(message, Question):
+            self._questions.append((sender, message))
+            return Decision()
         recalled: dict[str, TaskEnd] | None = None
         if isinstance(message, Submit):
             recalled = self._recall(message)
@@ -132,7 +138,7 @@ class Master:
         self._payloads.clear()
         self._values.clear()
 
-    def _remember(self, changes: list) -> None:  # type: ignore[type-arg]
+    def _remember(self, changes: list[Change]) -> None:
         """Return when it is on disk. On a full disk nothing is said, and so nothing promised, until there is room."""
         told_at = -60.0
         while True:
@@ -142,7 +148,12 @@ class Master:
                 if monotonic() - told_at >= 60:
                     told_at = monotonic()
                     log.error("%s: trying again every second until there is room", error)
-                time.sleep(1.0)
+                stopping = self._stopping
+                self._waits_for_room = True
+                self._loop.wait_for_signals(1.0)
+                self._waits_for_room = False
+                if self._stopping > stopping:
+                    raise  # nothing was promised that is not on disk
             else:
                 return
 
@@ -158,6 +169,13 @@ class Master:
             log.debug("say %s to %s", type(part).__name__, to)
             # What cannot be sent is lost, like what gets lost on the way: reports and serials bring it to light.
             self._door.say(to, part, enclosed if enclosure is not None else None)
+
+    def _answer(self) -> None:
+        """Answer questions when mind and store know the same: after what was decided has been remembered."""
+        for sender, question in self._questions:
+            told = answer(question, self._mind, self._store, monotonic(), self._facts())
+            self._door.say(sender, told)
+        self._questions.clear()
 
     # The beginning.
 
@@ -187,6 +205,8 @@ class Master:
     def _on_term(self) -> None:
         self._stopping += 1
         log.info("told to stop now=%s", self._stopping > 1)
+        if self._waits_for_room:
+            return
         self._stop("the master was told to stop", at_once=self._stopping > 1)
 
     def _stop(self, reason: str, *, at_once: bool = False) -> None:
