@@ -242,6 +242,20 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_ipv6(target: str) -> bool:
+    return ":" in target
+
+
+def endpoint(target: str, port: int) -> str:
+    """The address as ZeroMQ writes it."""
+    return f"tcp://[{target.strip('[]')}]:{port}" if is_ipv6(target) else f"tcp://{target}:{port}"
+
+
+def reachable(target: str) -> str:
+    """Where this host reaches itself, if it listens there."""
+    return {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1"}.get(target, target)  # noqa: S104
+
+
 # Readers for values of a special kind.
 
 
@@ -305,15 +319,15 @@ class MasterSettings(Settings):
     )  # fmt: skip
     controller_wait_duration_s: int = whole(
         "control", "controller_wait_duration", "1",
-        "Controllers no longer ask for work and wait; they report. The master never asks a controller to "
-        "report more often than this, unless a third of controller_timeout is less.",
+        "Kept so that ini files of Cyclone 2.x go on working; controllers report instead of asking, so nothing "
+        "waits for it.",
         unit="seconds",
     )  # fmt: skip
     task_resend_timeout_s: int = whole(
         "control", "task_resend_timeout", "28800",
-        "An attempt that was given out longer ago than this and has not ended is called back (stopped, "
-        "wherever it is) and the task is given out again. 0: never. It bounds every attempt, also those whose "
-        "task has a timeout of its own that is longer.",
+        "How long an attempt's controller may be silent before the attempt is given to another one, where this "
+        "is shorter than controller_timeout; attempts that the controller reports are never given out again. "
+        "0: controller_timeout alone decides.",
         unit="seconds",
     )  # fmt: skip
     when_finished: str = choice(
@@ -341,9 +355,9 @@ class MasterSettings(Settings):
     )  # fmt: skip
     max_message_mb: int = whole(
         "comm", "max_message_mb", "64",
-        "A peer that sends more in one frame is disconnected. It bounds the size of a bundle of tasks, so it "
-        "must be larger than the largest task.",
-        minimum=1, maximum=1024, unit="MiB",
+        "A peer that sends more in one frame is disconnected. One task or one result may have 32 MiB and "
+        "travels with others, so less than 64 would not do.",
+        minimum=64, maximum=1024, unit="MiB",
     )  # fmt: skip
     log_file: Path | None = path("log", "filename", "", _LOG, "a path, or nothing")
     generator_module: str = text(
@@ -550,7 +564,7 @@ class ClientSettings:
         part = kind._with_defaults(Ini({s: k for s, k in ini.sections().items() if s in known}, ini.file))
         target = part.text("comm", "target")
         return cls(
-            target="127.0.0.1" if target in ("*", "0.0.0.0", "::", "[::]") else target,  # noqa: S104
+            target=reachable(target),
             port=_port(part, "comm", "port") or _written_port(part),
             key_dir=Path(part.text("security", "key_dir")),
             curve=part.boolean("security", "curve"),

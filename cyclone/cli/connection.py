@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cyclone.client import Client
 from cyclone.errors import ConfigError
-from cyclone.settings import ClientSettings
+from cyclone.settings import ClientSettings, endpoint, is_ipv6
 from cyclone.wire import keys
 
 DEFAULT_FILES = (Path("/etc/cyclone/master.conf"), Path("/etc/cyclone/controller.conf"))
@@ -43,9 +43,8 @@ def connect(settings: ClientSettings) -> Client:
 
     Raises KeyFileError when that key or the public one of the master is not there or not as it must be.
     """
-    is_ipv6 = ":" in settings.target
-    host = f"[{settings.target.strip('[]')}]" if is_ipv6 else settings.target
     own = keys.load_pair(settings.key_dir, keys.Role.CLIENT) if settings.curve else None
     master = keys.load_public(settings.key_dir, keys.Role.MASTER) if settings.curve else None
     # A life of its own for each command, or the answers to two of them at the same time might be mixed up.
-    return Client(f"tcp://{host}:{settings.port}", own, master, life=secrets.token_hex(8), ipv6=is_ipv6)
+    address = endpoint(settings.target, settings.port)
+    return Client(address, own, master, life=secrets.token_hex(8), ipv6=is_ipv6(settings.target))

@@ -18,7 +18,7 @@ from typing import Self
 from cyclone.cli.page import visible
 from cyclone.client import Client
 from cyclone.daemons.desk import Desk
-from cyclone.errors import CycloneError, RuleBroken
+from cyclone.errors import CycloneError, MasterUnreachable, RuleBroken
 from cyclone.messages import AskCluster, Cluster
 from cyclone.process.lineage import on_death_of_parent
 from cyclone.wire.keys import load_pair, load_public
@@ -28,6 +28,8 @@ START_S = 30.0
 #: Nobody waits for what they hold: it is a cluster to measure with.
 STOP_S = 5.0
 _POLL_S = 0.02
+#: So often it is looked whether the master that does not answer is alive.
+_ASK_S = 2.0
 _LOG_LINES = 30
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -85,14 +87,14 @@ class PrivateCluster:
             ]  # fmt: skip
             self._start(name, "cyclone.daemons.controller", lines)
 
-    def await_controllers(self, count: int) -> None:
+    def await_controllers(self, count: int, timeout_s: float = START_S) -> None:
         """Return when the master knows so many. Raises CycloneError when a daemon ends or it takes too long."""
         client = self.client()
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + timeout_s
         while (known := len(self.ask(client).controllers)) < count:
             self.check()
             if time.monotonic() > deadline:
-                raise CycloneError(f"{known} of {count} controllers have reported after {START_S:g} s")
+                raise CycloneError(f"{known} of {count} controllers have reported after {timeout_s:g} s")
             time.sleep(_POLL_S)
 
     def check(self) -> None:
@@ -126,13 +128,20 @@ class PrivateCluster:
         own, master = load_pair(self._key_dir, key), load_public(self._key_dir, "master")
         return Line(self.address, own, master, instance=instance, life=secrets.token_hex(8))
 
-    @staticmethod
-    def ask(client: Client) -> Cluster:
-        """What the master says of itself. Raises MasterUnreachable."""
-        reply = client.ask(AskCluster(request=0), timeout_s=START_S)
-        if not isinstance(reply, Cluster):
-            raise RuleBroken(f"the master answered with {type(reply).__name__}")
-        return reply
+    def ask(self, client: Client) -> Cluster:
+        """What the master says of itself. Raises CycloneError when a daemon has ended or there is no answer."""
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                reply = client.ask(AskCluster(request=0), timeout_s=_ASK_S)
+            except MasterUnreachable:
+                self.check()
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                if not isinstance(reply, Cluster):
+                    raise RuleBroken(f"the master answered with {type(reply).__name__}")
+                return reply
 
     @property
     def address(self) -> str:

@@ -83,6 +83,7 @@ class Worker:
     chunk: what it was given, in order; done: how many of these have ended; running: index of the one in
     execution, as last observed, and since when (monotonic seconds).
     stopped: the attempt because of which it is being stopped, with outcome and reason.
+    outlawed: the lease of its attempt has run out, and it was sent SIGKILL for it.
     """
 
     slot: int
@@ -94,6 +95,7 @@ class Worker:
     since: float = 0.0
     shape: Shape | None = None
     stopped: tuple[Token, Outcome, str] | None = None
+    outlawed: bool = False
     kill_at: float = 0.0
     hung_at: float = 0.0
 
@@ -265,7 +267,8 @@ class Crew:
                     moment = min(moment, worker.since + running.policy.timeout_s)
         if self.lease_s is not None:
             for held in self._leased.values():
-                moment = min(moment, held.lease_from + self.lease_s)
+                if held.worker is None or not held.worker.outlawed:
+                    moment = min(moment, held.lease_from + self.lease_s)
         return moment
 
     def leave(self, reason: str, now: float, *, at_once: bool = False) -> Decision:
@@ -484,9 +487,12 @@ class Crew:
             if worker is None:
                 self._queues[held.policy].remove(held)
                 self._close(held, _end_of_cancelled(held), now, decision)
-            elif worker.state is WorkerState.BUSY:
-                self._stop(worker, Outcome.LOST, "its lease ran out", now, decision)
-                # No grace: at this moment the master starts to count the seconds until others may begin.
+            elif worker.state is WorkerState.BUSY or not worker.outlawed:
+                if worker.state is WorkerState.BUSY:
+                    self._stop(worker, Outcome.LOST, "its lease ran out", now, decision)
+                # No grace, not even what is left of one for another reason: at this moment the master starts
+                # to count the seconds until others may begin.
+                worker.outlawed = True
                 worker.kill_at = now + 1.0
                 decision.say(REAPER, Kill(worker.slot, SIGKILL))
 

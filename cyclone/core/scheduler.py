@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Mapping
 from cyclone.core.alarms import Alarms
 from cyclone.core.decision import Decision
 from cyclone.core.graph import find_cycle
-from cyclone.core.live import Bundle, Controller, History, Job, Task, move
+from cyclone.core.live import WORKER, Bundle, Controller, History, Job, Task, move
 from cyclone.core.placement import CALL_BACK_S, Placement
 from cyclone.core.ready_queue import ReadyQueue
 from cyclone.core.waking import wake
@@ -345,6 +345,8 @@ class Scheduler:
         """Why a submission cannot be taken as a whole; "" if it can."""
         if any(not 0 <= task.policy < len(message.policies) for task in message.tasks):
             return "a task names a policy that the message does not hold"
+        if any(name == WORKER for policy in message.policies for name, _ in policy.resources):
+            return f"every attempt takes one of the {WORKER!r}; they cannot be asked for"
         if not after:
             return ""
         here = {task.tid for task in message.tasks}

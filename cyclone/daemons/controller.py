@@ -30,8 +30,8 @@ from cyclone.model.task import End, Token
 from cyclone.process.former_lives import forget_lives, sweep_former_lives
 from cyclone.process.nursery import Hired, Nursery, ReaperDied
 from cyclone.process.reaper import Born, Died, Unborn
-from cyclone.settings import ControllerSettings
-from cyclone.wire.keys import load_pair, load_public
+from cyclone.settings import ControllerSettings, endpoint, is_ipv6
+from cyclone.wire.keys import Role, load_pair, load_public
 from cyclone.wire.line import Line
 
 log = logging.getLogger("controller")
@@ -287,10 +287,12 @@ class Controller:
         settings = self._settings
         own = master = None
         if settings.curve:
-            own = load_pair(settings.key_dir, settings.key)
-            master = load_public(settings.key_dir, "master")
-        address = f"tcp://{settings.target}:{settings.port}"
-        return Line(address, own, master, instance=self._name, life=self._life)
+            own, master = load_pair(settings.key_dir, settings.key), load_public(settings.key_dir, "master")
+            if own.role is not Role.CONTROLLER:
+                problem = f"the key {settings.key!r} has the role {own.role}, expected {Role.CONTROLLER}"
+                raise ConfigError(problem, file=settings.key_dir, section="security", key="key")
+        address, ipv6 = endpoint(settings.target, settings.port), is_ipv6(settings.target)
+        return Line(address, own, master, instance=self._name, life=self._life, ipv6=ipv6)
 
     def _register_line(self) -> None:
         for end in self._line.sockets:

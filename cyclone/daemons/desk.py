@@ -20,6 +20,8 @@ from itertools import islice
 from time import monotonic
 from typing import NamedTuple
 
+import msgspec
+
 from cyclone.base_task import BaseTask
 from cyclone.errors import CycloneError, MasterUnreachable, Refusal, RuleBroken
 from cyclone.messages import (
@@ -331,8 +333,9 @@ class Desk:
 
 
 def _policy(task: BaseTask) -> Policy:
+    """Raises ValueError when the task asks for something that cannot be."""
     kind = type(task)
-    return Policy(
+    policy = Policy(
         kind=f"{kind.__module__}.{kind.__qualname__}",
         priority=task.priority,
         resources=shape(task.resources),
@@ -341,6 +344,12 @@ def _policy(task: BaseTask) -> Policy:
         expires_s=task.expires,
         exclusive=task.exclusive,
     )
+    try:
+        # The master would drop what is out of bounds, and nobody would hear of it.
+        msgspec.convert(msgspec.to_builtins(policy), Policy)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{kind.__qualname__}: {error}") from None
+    return policy
 
 
 def _result(end: TaskEnd, value: bytes) -> Result:

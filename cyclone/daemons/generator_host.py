@@ -75,7 +75,14 @@ def _run(generator: TaskGenerator, errand: Errand, go: Go) -> int:
     own = master = None
     if go.key_dir is not None:
         own, master = load_pair(Path(go.key_dir), "client"), load_public(Path(go.key_dir), "master")
-    line = Line(go.address, own, master, instance=f"generator:{errand.job}", life=secrets.token_hex(8))
+    line = Line(
+        go.address,
+        own,
+        master,
+        instance=f"generator:{errand.job}",
+        life=secrets.token_hex(8),
+        ipv6="[" in go.address,
+    )
     desk = Desk(line, errand.job)
     signal.signal(signal.SIGTERM, lambda *_: desk.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)

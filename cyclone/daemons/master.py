@@ -29,7 +29,7 @@ from cyclone.messages import AskCluster, AskTask, AskTasks, Ended, Place, Result
 from cyclone.model.changes import Change
 from cyclone.model.peer import Peer
 from cyclone.model.task import JobNumber, Token
-from cyclone.settings import MasterSettings
+from cyclone.settings import MasterSettings, endpoint, is_ipv6, reachable
 from cyclone.store.sqlite import SqliteStore
 from cyclone.wire import keys
 from cyclone.wire.door import Door, Heard
@@ -115,6 +115,8 @@ class Master:
 
     def _recall(self, message: Submit) -> dict[str, TaskEnd]:
         """What has ended already of the tasks that are submitted and of those that they come after."""
+        if message.job not in self._mind.jobs:
+            return {}
         tids = [task.tid for task in message.tasks]
         for task in message.tasks:
             tids += task.after
@@ -289,14 +291,13 @@ def _open_door(settings: MasterSettings) -> tuple[Door, keys.KeyRing | None, str
         for made in keys.ensure(settings.key_dir):
             log.info("key made file=%s", made)
         own, ring = keys.load_pair(settings.key_dir, "master"), keys.KeyRing(settings.key_dir)
-    door = Door(own, ring, max_message_bytes=settings.max_message_bytes)
+    door = Door(own, ring, max_message_bytes=settings.max_message_bytes, ipv6=is_ipv6(settings.target))
     try:
-        port = door.bind(f"tcp://{settings.target}:{settings.port}")
+        port = door.bind(endpoint(settings.target, settings.port))
     except ConfigError:
         door.close()
         raise
-    host = "127.0.0.1" if settings.target in ("*", "0.0.0.0", "localhost") else settings.target  # noqa: S104
-    return door, ring, f"tcp://{host}:{port}"
+    return door, ring, endpoint(reachable(settings.target), port)
 
 
 def _write_port(settings: MasterSettings, address: str) -> None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from fractions import Fraction
+from typing import Annotated
+
+from msgspec import Meta
 
 UNIT = 10_000
 
 #: `((name, amount), …)` sorted by name, amounts in ten-thousandths, none of them zero.
-Shape = tuple[tuple[str, int], ...]
+Shape = tuple[tuple[str, Annotated[int, Meta(ge=0, lt=2**53)]], ...]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")
 _SUFFIXES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from cyclone.model.lifecycle import Event, Outcome
 from cyclone.model.resources import UNIT, Shape
 
+# Bounds are checked when a message is decoded: what comes from outside must fit into the store, and a NaN among
+# the moments of alarms would put them out of order.
+
+Number = Annotated[int, Meta(ge=0, le=2**62)]
+Count = Annotated[int, Meta(ge=0, lt=2**31)]
+#: A duration. Longer than a lifetime is without bound.
+Seconds = Annotated[float, Meta(ge=0, le=1e10)]
+UnixTime = Annotated[float, Meta(ge=0, le=1e12)]
+
 #: The fencing token of one attempt: the master's epoch and a sequence within it, never used twice,
 #: always growing. An end counts only if its token is the newest of a task that has not ended.
-Token = int
+Token = Number
 
-#: The number that the store gives to a task when it is accepted; grows with age.
-TaskNumber = int
+#: The number that a task gets when it is accepted; grows with age.
+TaskNumber = Number
 
-JobNumber = int
+JobNumber = Number
 
 _SEQUENCE_BITS = 40
 
@@ -52,14 +63,14 @@ class Retry(msgspec.Struct, frozen=True, array_like=True):
     `delay_s * backoff ** (number of such attempts - 1)` seconds, at most `delay_max_s`.
     """
 
-    errors: int = 0
-    timeouts: int = 0
-    crashes: int = 2
-    losses: int = 5
-    evictions: int | None = None
-    delay_s: float = 1.0
-    backoff: float = 2.0
-    delay_max_s: float = 300.0
+    errors: Count = 0
+    timeouts: Count = 0
+    crashes: Count = 2
+    losses: Count = 5
+    evictions: Count | None = None
+    delay_s: Seconds = 1.0
+    backoff: Annotated[float, Meta(ge=1, le=1000)] = 2.0
+    delay_max_s: Seconds = 300.0
 
     def verdict(self, cause: Cause, billed: int) -> Event:
         """What follows an attempt that did not succeed.
@@ -96,11 +107,11 @@ class Policy(msgspec.Struct, frozen=True, array_like=True):
     """
 
     kind: str = ""
-    priority: int = 0
+    priority: Annotated[int, Meta(ge=-(2**31), lt=2**31)] = 0
     resources: Shape = (("cpus", UNIT),)
-    timeout_s: float | None = None
+    timeout_s: Seconds | None = None
     retry: Retry = Retry()
-    expires_s: float | None = None
+    expires_s: Seconds | None = None
     exclusive: bool = False
 
 
@@ -115,10 +126,10 @@ class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
 
     token: Token
-    duration_s: float = 0.0
-    started_at: float = 0.0
+    duration_s: Seconds = 0.0
+    started_at: UnixTime = 0.0
     outcome: Outcome = Outcome.SUCCEEDED
-    code: int = 0
+    code: Count = 0
     died: bool = False
     error: str = ""
 

@@ -138,7 +138,7 @@ def test_a_controller_needs_the_real_port() -> None:
         (MasterSettings, "control", "when_finished", "later", "stop, wait"),
         (MasterSettings, "control", "pid_file", "", "a path"),
         (MasterSettings, "comm", "target", "", "an IP address"),
-        (MasterSettings, "comm", "max_message_mb", "0", "from 1 to 1024"),
+        (MasterSettings, "comm", "max_message_mb", "0", "from 64 to 1024"),
         (MasterSettings, "store", "durability", "none", "full, normal"),
         (MasterSettings, "security", "curve", "maybe", "on"),
         (ControllerSettings, "comm", "poll_timeout", "0", "from 0.001"),

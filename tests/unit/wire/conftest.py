@@ -62,15 +62,27 @@ class Network:
     def hear(self, count: int = 1, door: Door | None = None) -> list[Heard]:
         """Turn until so many were heard."""
         heard: list[Heard] = []
-        until(lambda: heard.extend(self.poll(door)) or len(heard) >= count)
+        end = time.monotonic() + DEADLINE_S
+        while len(heard) < count:
+            assert time.monotonic() < end, f"heard {heard} only"
+            heard += self.poll(door)
         return heard
 
-    def until(self, reached: Callable[[], object]) -> None:
-        """Turn until that is so; what is heard meanwhile is lost."""
-        until(lambda: bool(self.poll() and False) or reached())
+    def until(
+        self, reached: Callable[[], object], door: Door | None = None, line: Line | None = None
+    ) -> None:
+        """Turn, also the line if one is given, until that is so; what the door hears meanwhile is lost."""
+        self.wait_for(reached, lambda: (self.poll(door), line and line.wait(0)))
 
-    def connect(self, line: Line) -> None:
-        self.until(lambda: line.wait(0) and line.connected)
+    def wait_for(self, reached: Callable[[], object], meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Ask until that is so."""
+        end = time.monotonic() + DEADLINE_S
+        while not reached():
+            assert time.monotonic() < end, "did not come about in time"
+            meanwhile()
+
+    def connect(self, line: Line, door: Door | None = None) -> None:
+        self.until(lambda: line.connected, door, line)
 
     def say(self, line: Line, message: Message, enclosure: list[bytes] | None = None) -> None:
         """Connect, and say it."""
@@ -78,11 +90,11 @@ class Network:
             self.connect(line)
         assert line.say(message, enclosure)
 
-
-def until(reached: Callable[[], object]) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while not reached():
-        assert time.monotonic() < end, "did not come about in time"
+    def said(self, line: Line) -> list[tuple[Message, list[bytes]]]:
+        """The next of what the line was told."""
+        told: list[tuple[Message, list[bytes]]] = []
+        self.wait_for(lambda: told.extend(line.receive()) or told, lambda: line.wait(0.05))
+        return told
 
 
 @pytest.fixture(scope="session")

@@ -113,7 +113,11 @@ _VALUES = st.recursive(
 )
 
 
-@given(st.sampled_from(["Report", "Ended", "Submit", "Started", "Cancel"]), st.lists(_VALUES, max_size=6), _VALUES)
+@given(
+    st.sampled_from(["Report", "Ended", "Submit", "Started", "Cancel"]),
+    st.lists(_VALUES, max_size=6),
+    _VALUES,
+)
 def test_nearly_right_messages_do_no_more_either(tag, fields, enclosed):
     frames = [msgspec.msgpack.encode([tag, *fields]), msgspec.msgpack.encode(enclosed)]
 

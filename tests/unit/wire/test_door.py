@@ -1,0 +1,503 @@
+"""Claims about the master's end: who gets in, who is heard, and that nobody can disturb the others."""
+
+from __future__ import annotations
+
+import socket as sockets
+
+import pytest
+import zmq
+
+from cyclone.errors import AddressError, ConfigError, KeyFileError, RuleBroken
+from cyclone.messages import (
+    PROTOCOL,
+    Agreed,
+    Drop,
+    Ended,
+    Goodbye,
+    Leave,
+    Open,
+    Place,
+    Refused,
+    Report,
+    Started,
+)
+from cyclone.model.peer import Peer
+from cyclone.model.task import End
+from cyclone.wire import codec, keys
+from cyclone.wire import door as door_module
+from cyclone.wire.door import Door
+from cyclone.wire.keys import Role
+
+REPORT = Report(1.0, (), [])
+
+
+def frames(message=REPORT, *, instance="", life="life-1", enclosure=None) -> list[bytes]:
+    return codec.frames(codec.seal(instance, life), message, enclosure)
+
+
+# Who gets in.
+
+
+def test_a_listed_key_is_heard_under_its_name_and_role(network):
+    network.say(network.line("controller"), REPORT)
+
+    heard = network.hear()
+
+    assert heard == [(Peer("controller", "life-1"), Role.CONTROLLER, REPORT, [])]
+
+
+def test_an_instance_is_part_of_the_name(network):
+    network.say(network.line("controller", instance="node-1"), REPORT)
+
+    heard = network.hear()
+
+    assert heard[0].peer == Peer("controller/node-1", "life-1")
+
+
+def test_an_enclosure_arrives_as_it_was(network):
+    network.say(network.line(), Ended([End(1), End(2)]), [b"one", b"\x00" * 100_000])
+
+    heard = network.hear()
+
+    assert heard[0].enclosure == [b"one", b"\x00" * 100_000]
+
+
+def stranger(network, kind: str) -> zmq.Socket[bytes]:
+    """Somebody who must not get in."""
+    socket = network.socket(None)
+    own = keys.load_pair(network.key_dir, "controller")
+    fresh_public, fresh_secret = zmq.curve_keypair()
+    match kind:
+        case "no keys":
+            pass
+        case "password":
+            socket.plain_username, socket.plain_password = b"controller", b"secret"
+        case "wrong server key":
+            socket.curve_publickey, socket.curve_secretkey = own.public, own.secret
+            socket.curve_serverkey = fresh_public
+        case "unlisted key":
+            socket.curve_publickey, socket.curve_secretkey = fresh_public, fresh_secret
+            socket.curve_serverkey = network.master.public
+        case "listed key without its secret":
+            socket.curve_publickey, socket.curve_secretkey = own.public, fresh_secret
+            socket.curve_serverkey = network.master.public
+    return socket
+
+
+@pytest.mark.parametrize(
+    "kind", ["no keys", "password", "wrong server key", "unlisted key", "listed key without its secret"]
+)
+def test_a_stranger_is_not_heard_and_others_are(network, kind: str):
+    intruder = stranger(network, kind)
+    monitor = intruder.get_monitor_socket(
+        zmq.EVENT_HANDSHAKE_FAILED_AUTH
+        | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+        | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+        | zmq.EVENT_HANDSHAKE_SUCCEEDED
+    )
+    intruder.connect(network.address)
+    for _ in range(5):
+        intruder.send_multipart(frames())
+    network.until(lambda: monitor.poll(0))
+    told = zmq.utils.monitor.parse_monitor_message(monitor.recv_multipart())
+    intruder.disable_monitor()
+    monitor.close(0)
+
+    network.say(network.line("client"), Open("job"))
+    heard = network.hear()
+
+    assert told["event"] != zmq.EVENT_HANDSHAKE_SUCCEEDED
+    assert [one.peer.name for one in heard] == ["client"]
+
+
+def test_a_refused_key_is_counted(network):
+    network.line(own=fresh_pair())
+
+    network.until(lambda: network.door.dropped["refused"])
+
+    assert network.door.dropped == {"refused": 1}
+
+
+def fresh_pair(role: Role = Role.CONTROLLER) -> keys.KeyPair:
+    return keys.KeyPair("fresh", role, *zmq.curve_keypair())
+
+
+def test_a_key_that_is_revoked_is_neither_heard_nor_told_over_its_open_connection(network):
+    line = network.line("controller")
+    network.say(line, REPORT)
+    peer = network.hear()[0].peer
+    keys.revoke(network.key_dir, "controller")
+    network.ring.reload()
+
+    network.say(line, REPORT)
+    network.until(lambda: network.door.dropped["revoked"])
+    told = network.door.say(peer, Drop([1]))
+
+    assert not told
+    assert network.door.dropped["revoked"] == 2
+
+
+def test_a_key_authorized_while_the_master_runs_is_heard_after_a_reload(network, tmp_path):
+    pair = keys.make(tmp_path / "node", "node-9", Role.CONTROLLER)
+    keys.authorize(network.key_dir, tmp_path / "node" / "node-9.public")
+    network.ring.reload()
+
+    network.say(network.line(own=pair), REPORT)
+
+    assert network.hear()[0].peer.name == "node-9"
+
+
+# What is dropped.
+
+
+@pytest.mark.parametrize(
+    ("key", "message"), [("client", REPORT), ("client", Started([1])), ("controller", Open("job"))]
+)
+def test_a_message_of_another_role_is_dropped(network, key, message):
+    network.say(network.line(key), message)
+
+    network.until(lambda: network.door.dropped["wrong role"])
+
+    assert network.door.dropped == {"wrong role": 1}
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        ([b""], "undecodable"),
+        ([b"", b""], "undecodable"),
+        ([codec.seal("", "life")], "undecodable"),
+        ([codec.seal("", "life"), b"\xc1"], "undecodable"),
+        ([codec.seal("a/b", "life"), codec.encode(REPORT)], "undecodable"),
+        ([codec.seal("", "life"), codec.encode(Drop([1]))], "undecodable"),
+        ([*frames(), b"\x91\xc4\x00"], "undecodable"),
+        ([*frames(), b"", b""], "too many parts"),
+        ([b"x"] * 100, "too many parts"),
+        ([b"\x02", b"anything"], "wrong version"),
+        ([b"\xff"] * 4, "too many parts"),
+    ],
+)
+def test_a_bad_message_is_dropped_and_its_sender_heard_again(network, sent, reason):
+    socket = network.socket()
+    socket.connect(network.address)
+
+    socket.send_multipart(sent)
+    socket.send_multipart(frames())
+    heard = network.hear()
+
+    assert [one.message for one in heard] == [REPORT]
+    assert network.door.dropped == {reason: 1}
+
+
+def test_a_message_of_very_many_parts_does_not_hold_up_others(network):
+    socket = network.socket()
+    socket.connect(network.address)
+    line = network.line("client")
+    network.connect(line)
+
+    socket.send_multipart([b"x"] * 20_000)
+    network.say(line, Open("job"))
+    heard = network.hear()
+    network.until(lambda: network.door.dropped["too many parts"])
+
+    assert [one.message for one in heard] == [Open("job")]
+
+
+def test_one_turn_reads_no_more_than_its_limit(network):
+    line = network.line()
+    for number in range(10):
+        network.say(line, Started([number]))
+    network.wait_for(lambda: network.door.sockets[0].poll(100))
+
+    turns = []
+    network.wait_for(lambda: turns.append(len(network.door.receive(4))) or sum(turns) == 10)
+
+    assert max(turns) <= 4
+
+
+def test_a_frame_over_the_limit_ends_its_connection_only(network):
+    door = network.open_door(max_message_bytes=10_000)
+    network.address = f"tcp://127.0.0.1:{door.bind('tcp://127.0.0.1:0')}"
+    giant, line = network.line("controller"), network.line("client")
+    network.connect(giant, door)
+    network.connect(line, door)
+
+    assert giant.say(Goodbye("x" * 20_000))
+    network.until(lambda: not giant.connected or giant.connections > 1, door, giant)
+    assert line.say(Open("job"))
+    heard = network.hear(door=door)
+
+    assert [one.message for one in heard] == [Open("job")]
+
+
+def test_another_version_is_answered_with_both(network):
+    socket = network.socket()
+    socket.connect(network.address)
+
+    socket.send_multipart([bytes((PROTOCOL + 8,)) + b"?", b"?"])
+    network.until(lambda: socket.poll(0))
+    _, *rest = socket.recv_multipart()
+
+    answer, _ = codec.FROM_MASTER.decode(rest)
+    assert isinstance(answer, Refused)
+    assert f"version {PROTOCOL + 8}" in answer.reason
+    assert f"version {PROTOCOL}" in answer.reason
+
+
+def test_complaints_about_one_peer_are_written_once_a_minute(network, caplog):
+    socket = network.socket()
+    socket.connect(network.address)
+
+    for _ in range(3):
+        socket.send_multipart([b"\x01", b"noise"])
+    network.until(lambda: network.door.dropped["undecodable"] == 3)
+
+    assert len([record for record in caplog.records if "peer=controller" in record.getMessage()]) == 1
+
+
+# Letters.
+
+
+def test_a_letter_reaches_the_life_it_is_for(network):
+    line = network.line(instance="node-1")
+    network.say(line, REPORT)
+    peer = network.hear()[0].peer
+
+    assert network.door.say(peer, Agreed(1.0, [], 5.0, 20.0))
+
+    assert network.said(line) == [(Agreed(1.0, [], 5.0, 20.0), [])]
+
+
+def test_nobody_is_told_what_was_for_somebody_unknown(network):
+    told = network.door.say(Peer("controller", "never seen"), Leave())
+
+    assert not told
+    assert network.door.dropped == {"nobody there": 1}
+
+
+def test_a_peer_that_has_gone_is_an_answer_not_an_error(network):
+    line = network.line()
+    network.say(line, REPORT)
+    peer = network.hear()[0].peer
+
+    line.close()
+    network.until(lambda: not network.door.say(peer, Leave()))
+
+    assert network.door.dropped["gone"] == 1
+
+
+def test_a_peer_that_does_not_read_is_an_answer_and_others_are_served(network):
+    socket, line = network.socket("controller"), network.line("client")
+    network.connect(line)
+    socket.rcvhwm = 1
+    socket.connect(network.address)
+    socket.send_multipart(frames())
+    network.say(line, Open("job"))
+    heard = {one.role: one.peer for one in network.hear(2)}
+
+    network.wait_for(lambda: not network.door.say(heard[Role.CONTROLLER], Leave("x" * 100_000)))
+    told = network.door.say(heard[Role.CLIENT], Leave())
+
+    assert told
+    assert network.door.dropped == {"clogged": 1}
+
+
+def test_letters_go_over_the_newest_connection(network):
+    line = network.line()
+    network.say(line, REPORT)
+    peer = network.hear()[0].peer
+    line.reconnect()
+    network.say(line, REPORT)
+    network.hear()
+
+    assert network.door.say(peer, Drop([5]))
+
+    assert network.said(line) == [(Drop([5]), [])]
+
+
+def test_last_words_over_a_former_connection_do_not_bring_it_back(network):
+    first, second = network.socket(), network.socket()
+    for socket in (first, second):
+        socket.connect(network.address)
+        socket.send_multipart(frames())
+        peer = network.hear()[0].peer
+    first.send_multipart(frames())
+    network.hear()
+
+    network.door.say(peer, Drop([5]))
+
+    assert second.poll(5000)
+    assert not first.poll(0)
+
+
+def test_the_least_recently_heard_is_forgotten_beyond_the_bound(network, monkeypatch):
+    monkeypatch.setattr(door_module, "_ROUTES_MAX", 2)
+    socket = network.socket()
+    socket.connect(network.address)
+
+    for life in ("a", "b", "a", "c"):
+        socket.send_multipart(frames(life=life))
+    network.hear(4)
+
+    known = [life for life in "abc" if network.door.say(Peer("controller", life), Leave())]
+    assert known == ["a", "c"]
+
+
+def test_a_letter_over_the_limit_is_not_sent_for_ever(network):
+    door = network.open_door(max_message_bytes=10_000)
+    network.address = f"tcp://127.0.0.1:{door.bind('tcp://127.0.0.1:0')}"
+    socket = network.socket()
+    socket.connect(network.address)
+    socket.send_multipart(frames())
+    peer = network.hear(door=door)[0].peer
+
+    told = door.say(peer, Leave("x" * 20_000))
+
+    assert not told
+    assert door.dropped == {"too large": 1}
+
+
+def test_a_letter_that_breaks_the_rules_is_a_bug(network):
+    with pytest.raises(RuleBroken):
+        network.door.say(Peer("controller", "life-1"), Place(1.0, [], []), [b"one too many"])
+
+
+# Addresses.
+
+
+def test_a_port_in_use_is_named(network):
+    door = network.open_door()
+
+    with pytest.raises(
+        AddressError, match=f"{network.address} cannot be listened on: Address already in use"
+    ):
+        door.bind(network.address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "", "127.0.0.1:5555", "tcp://127.0.0.1", "tcp://127.0.0.1:", "tcp://:5555", "tcp://127.0.0.1:65536",
+        "tcp://127.0.0.1:x", "udp://127.0.0.1:5555", "inproc://x", "tcp://a b:1", "tcp://127.0.0.1:5555;x",
+    ],
+)  # fmt: skip
+def test_what_is_no_address_is_named(network, address):
+    with pytest.raises(AddressError) as raised:
+        network.door.bind(address)
+
+    assert repr(address) in str(raised.value)
+
+
+@pytest.mark.parametrize("address", ["tcp://host.invalid:0", "tcp://192.0.2.1:0"])
+def test_an_address_of_another_host_is_named(network, address):
+    with pytest.raises(AddressError, match=address):
+        network.door.bind(address)
+
+
+@pytest.mark.parametrize("address", ["tcp://*:0", "tcp://localhost:0", "tcp://127.0.0.1:0"])
+def test_with_keys_any_address_is_listened_on(network, address):
+    door = network.open_door()
+
+    port = door.bind(address)
+
+    with sockets.create_connection(("127.0.0.1", port), timeout=5):
+        assert 0 < port < 65536
+
+
+@pytest.mark.parametrize("address", ["tcp://*:0", "tcp://0.0.0.0:0", "tcp://[::]:0", "tcp://lo:0"])
+def test_without_keys_the_network_is_not_listened_on(address):
+    with Door(None, None) as door, pytest.raises(AddressError, match=r"switch \[security\] curve on"):
+        door.bind(address)
+
+
+@pytest.mark.parametrize("address", ["tcp://[::1]:0", "tcp://*:0"])
+def test_ipv6_is_listened_on_by_choice(network, address):
+    door = network.open_door(ipv6=True)
+    if not has_ipv6():
+        with pytest.raises(AddressError):
+            door.bind(address)
+        return
+    network.address = f"tcp://[::1]:{door.bind(address)}"
+    line = network.line(ipv6=True)
+    network.connect(line, door)
+
+    assert line.say(REPORT)
+
+    assert network.hear(door=door)[0].message == REPORT
+
+
+def has_ipv6() -> bool:
+    try:
+        with sockets.socket(sockets.AF_INET6) as socket:
+            socket.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+# Without keys.
+
+
+def test_without_keys_roles_follow_from_what_is_said(network):
+    door = network.stack.enter_context(Door(None, None))
+    address = f"tcp://127.0.0.1:{door.bind('tcp://localhost:0')}"
+    lines = [network.line(address=address, own=None, master=None, instance=name) for name in ("node-1", "")]
+    for line in lines:
+        network.connect(line, door)
+
+    for line, message in zip(lines, (REPORT, Open("job")), strict=True):
+        assert line.say(message)
+    heard = network.hear(2, door)
+
+    assert {(one.peer.name, one.role) for one in heard} == {
+        ("keyless/node-1", Role.CONTROLLER),
+        ("keyless", Role.CLIENT),
+    }
+
+
+# The test of itself.
+
+
+def test_a_door_that_lets_strangers_in_does_not_open(network, monkeypatch):
+    door = network.open_door()
+    monkeypatch.setattr(network.ring, "admitted", lambda raw: network.master)
+
+    with pytest.raises(AddressError, match="on no list"):
+        door.bind("tcp://127.0.0.1:0")
+
+
+def test_the_test_of_itself_leaves_no_complaint(network, caplog):
+    assert network.door.dropped == {}
+    assert caplog.records == []
+
+
+def test_a_frame_that_nobody_vouched_for_is_dropped(network):
+    context = zmq.Context()
+    with context.socket(zmq.PAIR) as one, context.socket(zmq.PAIR) as other:
+        one.bind("inproc://unvouched")
+        other.connect("inproc://unvouched")
+        other.send_multipart([b"route", *frames()])
+
+        heard = network.door._admit(one.recv_multipart(copy=False))
+
+    context.term()
+    assert heard is None
+    assert network.door.dropped == {"revoked": 1}
+
+
+def test_a_library_that_is_too_old_is_refused(network, monkeypatch):
+    monkeypatch.setattr(zmq, "zmq_version_info", lambda: (4, 3, 1))
+
+    with pytest.raises(ConfigError, match=r"expected 4\.3\.3 or newer"):
+        network.open_door()
+
+
+@pytest.mark.parametrize("name", ["controller", "client"])
+def test_only_the_key_of_a_master_opens_a_door(network, name):
+    with pytest.raises(KeyFileError, match="expected master"):
+        Door(keys.load_pair(network.key_dir, name), network.ring)
+
+
+def test_a_key_without_a_list_is_a_bug(network):
+    with pytest.raises(RuleBroken):
+        Door(keys.load_pair(network.key_dir, "master"), None)
