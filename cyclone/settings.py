@@ -459,8 +459,8 @@ class ControllerSettings(Settings):
     )  # fmt: skip
     name: str = special(
         "control", "name", "",
-        "Tells this controller from others that use the same key; several on one host must each have a name "
-        "of their own. Empty: the name of the host.",
+        "Tells this controller from others that use the same key; no two may have the same. Empty: the name of "
+        "the host and that of the PID file, so several on one host need PID files of different names.",
         f"{_NAME_EXPECTED}, or nothing", _name,
     )  # fmt: skip
     request_retry_wait_duration_s: float = seconds(

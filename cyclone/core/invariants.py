@@ -21,6 +21,7 @@ def check_scheduler(mind: Scheduler) -> None:
             assert task.token == token, f"{task.tid} is held under a token that is not its newest"
             assert task.state in HELD, f"{task.tid} is held and {task.state}"
             assert task.job.tasks.get(task.tid) is task, f"{task.tid} is held and has ended"
+        assert bundles == controller.bundles.keys(), f"{controller.peer}: bundles are counted wrongly"
         for bundle in bundles:
             assert bundle is not None
             assert bundle.controller is controller, "a bundle is with another controller"

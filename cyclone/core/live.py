@@ -67,18 +67,25 @@ class Job:
 class Bundle:
     """Attempts that were placed in one go and share one worker's worth of room on a controller.
 
-    first: token of the first; open: how many are not over; ahead: waits at the controller for others to end.
+    Its tokens are `first … first + size - 1`; open: how many of these attempts are not over.
+    ahead: it waits at the controller for others to end.
     renewed_at: when the lease of an exclusive attempt was last agreed on (such a bundle holds one attempt).
     """
 
     first: Token
     controller: Controller
     shape: Shape
+    size: int
     open: int
     placed_at: float
     renewed_at: float
     ahead: bool
     called_back: bool = False
+
+    @property
+    def tokens(self) -> list[Token]:
+        """Of all its attempts, also those that are over."""
+        return list(range(self.first, self.first + self.size))
 
 
 class Controller:
@@ -96,6 +103,7 @@ class Controller:
         self.room = Room()
         self.ahead = Room()  # as large again: what waits there, so that no worker waits for the network
         self.held: dict[Token, Task] = {}
+        self.bundles: dict[Bundle, None] = {}  # in which these were placed, oldest first
         self.waiting: deque[Bundle] = (
             deque()
         )  # those that are ahead, oldest first; may hold some that are over
@@ -120,12 +128,14 @@ class Controller:
         return True
 
     def take(self, bundle: Bundle) -> None:
+        self.bundles[bundle] = None
         self.room_for(bundle.ahead).take(bundle.shape)
         if bundle.ahead:
             self.waiting.append(bundle)
 
     def give_back(self, bundle: Bundle) -> None:
         """The bundle is over: its room is free, and those that waited for it move up."""
+        del self.bundles[bundle]
         self.room_for(bundle.ahead).give_back(bundle.shape)
         while self.waiting and (self.waiting[0].open == 0 or self.room.fits(self.waiting[0].shape)):
             next_one = self.waiting.popleft()

@@ -19,7 +19,7 @@ from cyclone.messages import Assignment, Drop, Place
 from cyclone.model.changes import TasksPlaced
 from cyclone.model.lifecycle import Event
 from cyclone.model.resources import UNIT
-from cyclone.model.task import Policy, TaskNumber, Token, first_token
+from cyclone.model.task import Policy, TaskNumber, first_token
 
 #: A bundle is as much work as keeps a worker busy for so long, so that the cost of a message is small.
 BUNDLE_S = 0.05
@@ -55,6 +55,8 @@ class Placement:
     def gone(self, controller: Controller, left: Collection[Controller]) -> None:
         """It will never have room again. left: those that are still there."""
         self._roomy.pop(controller, None)
+        if self.reservation is not None and self.reservation[1] is controller:
+            self.reservation = None
         self.resized(left)
 
     def over(self, bundle: Bundle) -> None:
@@ -142,7 +144,7 @@ class Placement:
         tasks = lane.take(size, alone=alone)
         first = token = self._next_token
         self._next_token += len(tasks)
-        bundle = Bundle(first, controller, lane.shape, len(tasks), now, now, ahead)
+        bundle = Bundle(first, controller, lane.shape, len(tasks), len(tasks), now, now, ahead)
         index = letter.index_of(policy)
         held, assignments = controller.held, letter.assignments
         for task in tasks:
@@ -203,12 +205,12 @@ class Placement:
         for controller in takers:
             if idle <= 0:
                 return
-            for bundle, tokens in _by_bundle(controller):
-                waits = bundle.ahead or len(tokens) > 1
+            for bundle in reversed(controller.bundles):
+                waits = bundle.ahead or bundle.open > 1
                 if waits and not bundle.called_back and now - bundle.placed_at > 2 * BUNDLE_S and idle > 0:
                     bundle.called_back = True
                     idle -= 1
-                    decision.say(controller.peer, Drop(tokens, unless_started=True))
+                    decision.say(controller.peer, Drop(bundle.tokens, unless_started=True))
 
 
 class _Letter:
@@ -234,12 +236,3 @@ def _readiness(controller: Controller, lane: Lane) -> float:
     """How much of what the lane's tasks need is free there, from 0 to 1, by the scarcest resource."""
     free = controller.room.free
     return min(min(1.0, max(0, free.get(name, 0)) / units) for name, units in lane.shape)
-
-
-def _by_bundle(controller: Controller) -> list[tuple[Bundle, list[Token]]]:
-    """What a controller holds, the newest bundle first."""
-    bundles: dict[Bundle, list[Token]] = {}
-    for token, task in controller.held.items():
-        assert task.bundle is not None
-        bundles.setdefault(task.bundle, []).append(token)
-    return list(reversed(bundles.items()))

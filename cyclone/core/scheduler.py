@@ -197,7 +197,7 @@ class Scheduler:
     # What controllers say.
 
     def _on_report(self, sender: Peer, message: Report, now: float, decision: Decision) -> None:
-        controller = self._acquaint(sender, now, decision)
+        controller = self._acquaint(sender, message.at, now, decision)
         if controller is None:
             return
         first_report = controller.report_at is None
@@ -578,8 +578,8 @@ class Scheduler:
     def _report_s(self) -> float:
         return max(self.lease_s / 3, len(self.controllers) / REPORTS_PER_S)
 
-    def _acquaint(self, sender: Peer, now: float, decision: Decision) -> Controller | None:
-        """The controller that speaks; None for a former life, which is told to end."""
+    def _acquaint(self, sender: Peer, at: float, now: float, decision: Decision) -> Controller | None:
+        """The controller that speaks; None for a former life, which is told to end. at: its report's own time."""
         known = self.controllers.get(sender.name)
         if known is not None and known.peer == sender:
             return known
@@ -591,6 +591,11 @@ class Scheduler:
             decision.say(sender, Leave(reason, now=True))
             return None
         if known is not None:
+            # A report of a former life may be overtaken by one of the next, and this master may have been started
+            # in between. The lives of one host share a clock; after a reboot, the former one is silent soon.
+            if known.report_at is not None and at < known.report_at and not known.silent:
+                decision.say(sender, Refused(f"a later life of {sender.name!r} is here already"))
+                return None
             self._retire(known, "its controller was started again", now, decision)
         fresh = self.controllers[sender.name] = Controller(sender, now)
         return fresh

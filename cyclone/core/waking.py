@@ -119,7 +119,8 @@ def _hold_again(placement: TasksPlaced, known: Mapping[TaskNumber, Task], woken:
     if controller is None:
         controller = woken.controllers[placement.peer.name] = Controller(placement.peer, now)
     shape = with_worker(held[0][1].policy.resources)
-    bundle = Bundle(placement.first, controller, shape, len(held), now, now, ahead=False)
+    size = len(placement.numbers)
+    bundle = Bundle(placement.first, controller, shape, size, len(held), now, now, ahead=False)
     controller.take(bundle)
     for token, task in held:
         task.state = State.PLACED

@@ -11,6 +11,7 @@ has started anew, has not accepted it in time, or has said more than was heard.
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import secrets
 import threading
@@ -47,8 +48,9 @@ log = logging.getLogger("generator")
 
 SUBMIT_MOST = 2000
 SUBMIT_BYTES = 8 << 20
-#: The pause in which the line lets tasks gather before it sends them.
+#: Tasks that come in a stream are sent in batches this far apart; one that comes alone is sent at once.
 GATHER_S = 0.002
+STREAM = 16
 BEAT_S = 2.0
 OVERDUE_S = 10.0
 _PROTOCOL = 5
@@ -85,7 +87,9 @@ class Desk:
         self._asked: dict[int, tuple[float, list[str]]] = {}  # requests without an answer, oldest first
         self._close_request = 0
         self._beat_at = 0.0
-        self._refused_since: float | None = None
+        self._sent_at = 0.0
+        self._batch = 0  # how many tasks were sent then
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run_line, name="line", daemon=True)
         # Of the caller's thread alone.
         self._policies: dict[type[BaseTask], Policy] = {}
@@ -116,9 +120,13 @@ class Desk:
                 self._raise_trouble()
                 self._lock.wait(1.0)
             self._raise_trouble()
-            if tid not in self._open:
-                self._open[tid] = entry
-                self._unsent.append(tid)
+            if tid in self._open:
+                return tid
+            self._open[tid] = entry
+            self._unsent.append(tid)
+            first = len(self._unsent) == 1
+        if first:
+            self._wake_line()
         return tid
 
     def results(self, timeout_s: float | None) -> Iterator[Result]:
@@ -164,6 +172,7 @@ class Desk:
         """No more tasks will come. Returns when the master knows; if it is stopping, at once."""
         with self._lock:
             self._closing = True
+            self._wake_line()
             while not (self._closed or self._stopping):
                 self._raise_trouble()
                 self._lock.wait(1.0)
@@ -175,6 +184,10 @@ class Desk:
             self._closed = True
         if self._thread.is_alive():
             self._thread.join()
+        os.close(self._wake_fd)
+
+    def _wake_line(self) -> None:
+        os.eventfd_write(self._wake_fd, 1)
 
     def _raise_trouble(self) -> None:
         if self._trouble is not None:
@@ -196,8 +209,12 @@ class Desk:
         try:
             while not self._closed:
                 self._beat()
-                self._send()
-                self._line.wait(GATHER_S if self._unsent else 0.05)
+                pause_s = self._gathering_s()
+                if pause_s <= 0:
+                    self._send()
+                    pause_s = 0.05
+                if self._line.wait(pause_s, [self._wake_fd]):
+                    self._forget_waking()
                 for message, enclosure in self._line.receive():
                     self._hear(message, enclosure)
                 if self._stopping:
@@ -234,15 +251,30 @@ class Desk:
             self._line.say(Close(self._request, self._job))
 
     def _send(self) -> None:
+        self._batch = 0
         while self._job and self._unsent and self._line.connected:
             with self._lock:
                 tids, entries = self._next_batch()
+            self._sent_at = monotonic()
+            self._batch += len(tids)
             if not self._say_submit(tids, entries):
                 with self._lock:
                     self._unsent.extendleft(reversed(tids))
                 return
         if self._closing and self._job and not self._unsent and not self._close_request:
             self._beat_at = 0.0
+
+    def _gathering_s(self) -> float:
+        """How long to let tasks gather before they are sent."""
+        if self._batch < STREAM or len(self._unsent) >= SUBMIT_MOST:
+            return 0.0
+        return self._sent_at + GATHER_S - monotonic()
+
+    def _forget_waking(self) -> None:
+        try:
+            os.eventfd_read(self._wake_fd)
+        except BlockingIOError:
+            return  # it was the line that had something to say
 
     def _next_batch(self) -> tuple[list[str], list[_Open]]:
         tids: list[str] = []

@@ -112,9 +112,12 @@ class Line:
             return False
         return True
 
-    def wait(self, timeout_s: float) -> bool:
-        """Wait until something has come in, or the connection has changed, but no longer than this."""
-        ready, _, _ = zmq.select(list(self.sockets), [], [], timeout_s)
+    def wait(self, timeout_s: float, also: Sequence[int] = ()) -> bool:
+        """Wait until something has come in, or the connection has changed, but no longer than this.
+
+        also: file descriptors that end the wait when they become readable.
+        """
+        ready, _, _ = zmq.select([*self.sockets, *also], [], [], timeout_s)
         self._watch()
         return bool(ready)
 
