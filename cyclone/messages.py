@@ -144,6 +144,16 @@ class Kill(Message, frozen=True):
     signal: int
 
 
+class Guard(Message, frozen=True):
+    """To the reaper: kill the worker and what it started at this moment, whatever becomes of its controller.
+
+    until: on the monotonic clock of the node; a later word replaces an earlier one. None: not any more.
+    """
+
+    slot: int
+    until: float | None
+
+
 class Reconnect(Message, frozen=True):
     """To the line: the master does not answer; connect anew."""
 

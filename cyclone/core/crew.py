@@ -23,6 +23,7 @@ from cyclone.messages import (
     Drop,
     Ended,
     Goodbye,
+    Guard,
     Hire,
     Kill,
     Leave,
@@ -83,7 +84,8 @@ class Worker:
     chunk: what it was given, in order; done: how many of these have ended; running: index of the one in
     execution, as last observed, and since when (monotonic seconds).
     stopped: the attempt because of which it is being stopped, with outcome and reason.
-    outlawed: the lease of its attempt has run out, and it was sent SIGKILL for it.
+    outlawed: the lease of its attempt has run out, and it was sent SIGKILL for it. guarded: the reaper will
+    kill it when that lease runs out.
     """
 
     slot: int
@@ -96,6 +98,7 @@ class Worker:
     shape: Shape | None = None
     stopped: tuple[Token, Outcome, str] | None = None
     outlawed: bool = False
+    guarded: bool = False
     kill_at: float = 0.0
     hung_at: float = 0.0
 
@@ -193,6 +196,9 @@ class Crew:
         worker.done += len(ends)
         worker.running = None
         if worker.done >= len(worker.chunk) and worker.state is WorkerState.BUSY:
+            if worker.guarded:
+                worker.guarded = False
+                decision.say(REAPER, Guard(slot, None))
             self._free(worker)
             worker.state = WorkerState.IDLE
         return decision
@@ -350,6 +356,8 @@ class Crew:
             held = self.held.get(token)
             if held is not None:
                 held.lease_from = max(held.lease_from, message.at)
+                if held.worker is not None:
+                    self._guard(held.worker, held, decision)
 
     def _on_leave(self, message: Leave, now: float, decision: Decision) -> None:
         decision.note(f"told to leave reason={message.reason!r} now={message.now}")
@@ -409,6 +417,8 @@ class Crew:
         assignments = [held.assignment for held in chunk]
         # A worker needs no policies: limits are watched over from here.
         tokens = [assignment.token for assignment in assignments]
+        if policy.exclusive:
+            self._guard(worker, first, decision)
         decision.say(worker_peer(worker.slot), Place(now, [], assignments), tokens)
 
     def _free(self, worker: Worker) -> None:
@@ -495,6 +505,12 @@ class Crew:
                 worker.outlawed = True
                 worker.kill_at = now + 1.0
                 decision.say(REAPER, Kill(worker.slot, SIGKILL))
+
+    def _guard(self, worker: Worker, held: Held, decision: Decision) -> None:
+        """This daemon may be stopped or stuck when the lease runs out; the reaper will not be."""
+        assert self.lease_s is not None
+        worker.guarded = True
+        decision.say(REAPER, Guard(worker.slot, held.lease_from + self.lease_s))
 
     def _lease_is_good(self, held: Held, now: float) -> bool:
         return self.lease_s is not None and now < held.lease_from + self.lease_s

@@ -24,7 +24,7 @@ from cyclone.daemons.enclosures import split
 from cyclone.daemons.entry import raise_descriptor_limit, run_daemon
 from cyclone.errors import EXIT_INTERNAL, EXIT_OK, EXIT_UNREACHABLE, ConfigError, Undecodable
 from cyclone.loop import Loop
-from cyclone.messages import VALUE_BYTES_MAX, Drop, Ended, Hire, Kill, Message, Place
+from cyclone.messages import VALUE_BYTES_MAX, Drop, Ended, Guard, Hire, Kill, Message, Place
 from cyclone.model.lifecycle import Outcome
 from cyclone.model.task import End, Token
 from cyclone.process.former_lives import forget_lives, sweep_former_lives
@@ -255,6 +255,8 @@ class Controller:
             self._loop.register(hired.channel, lambda: self._on_worker(message.slot))
         elif isinstance(message, Kill):
             self._nursery.kill(message.slot, message.signal)
+        elif isinstance(message, Guard):
+            self._nursery.guard(message.slot, message.until)
 
     def _give(self, slot: int, letter: Letter) -> None:
         """Hand work to a worker; what it does not take at once is sent when it does."""

@@ -17,7 +17,7 @@ from cyclone.process.channel import Channel, create_pair
 from cyclone.process.former_lives import LIFE_VARIABLE
 from cyclone.process.lineage import adopt_orphans, slay_descendants
 from cyclone.process.progress import Progress, create_page
-from cyclone.process.reaper import Born, Died, FromReaper, Hire, Kill, ToReaper, Unborn
+from cyclone.process.reaper import Born, Died, FromReaper, Guard, Hire, Kill, ToReaper, Unborn
 
 #: Each hire carries two descriptors, and the kernel bounds how many may be on their way (unix(7), ETOOMANYREFS).
 _HIRES_ON_THE_WAY_MAX = 16
@@ -118,6 +118,12 @@ class Nursery:
         """Ask for a signal; see `Kill`. A slot without a worker is left alone."""
         if slot in self._slots:
             self._unsent.append((Kill(slot, signum), []))
+            self._send()
+
+    def guard(self, slot: int, until: float | None) -> None:
+        """Have the worker killed at this moment; see `Guard`. A slot without a worker is left alone."""
+        if slot in self._slots:
+            self._unsent.append((Guard(slot, until), []))
             self._send()
 
     def receive(self) -> list[Event]:

@@ -19,6 +19,7 @@ import socket
 import struct
 import traceback
 from collections.abc import Callable
+from time import monotonic
 from types import FrameType
 from typing import TypeAlias
 
@@ -78,6 +79,16 @@ class Kill(Letter, frozen=True):
     signum: int
 
 
+class Guard(Letter, frozen=True):
+    """SIGKILL the worker of this slot, and all that it has started, at this moment, even if nobody asks again.
+
+    until: on the monotonic clock, in seconds; None takes an earlier word back.
+    """
+
+    slot: int
+    until: float | None
+
+
 # Reaper to controller.
 
 
@@ -103,7 +114,7 @@ class Died(Letter, frozen=True):
     status: int
 
 
-ToReaper: TypeAlias = Hire | Kill
+ToReaper: TypeAlias = Hire | Kill | Guard
 FromReaper: TypeAlias = Born | Unborn | Died
 
 #: What a worker does: `work(channel descriptor, progress descriptor, slot)`, until its channel ends.
@@ -119,6 +130,7 @@ class Reaper:
         self._link.set_inheritable(False)
         self._work = work
         self._workers: dict[int, int] = {}
+        self._guards: dict[int, float] = {}  # slot -> when its worker must be dead, monotonic
         self._decode = msgspec.msgpack.Decoder(ToReaper).decode
         self._encode = msgspec.msgpack.Encoder().encode
         self._ending = False
@@ -131,8 +143,9 @@ class Reaper:
         poll.register(self._link, select.POLLIN)
         poll.register(self._posted, select.POLLIN)
         while not self._ending:
-            poll.poll()
+            poll.poll(self._pause_ms())
             self._forget_posted()
+            self._enforce()
             self._bury()
             self._obey()
         slay_descendants(_LAST_SWEEP_S)
@@ -185,6 +198,29 @@ class Reaper:
                     self._fork(slot, *_FDS.unpack(rights[0][2]))
                 case Kill(slot, signum):
                     self._kill(slot, signum)
+                case Guard(slot, until):
+                    self._guard(slot, until)
+
+    def _guard(self, slot: int, until: float | None) -> None:
+        if until is None:
+            self._guards.pop(slot, None)
+        else:
+            self._guards[slot] = until
+
+    def _pause_ms(self) -> float | None:
+        """Until the next guarded worker is due; None if there is none."""
+        if not self._guards:
+            return None
+        return max(0.0, min(self._guards.values()) - monotonic()) * 1000
+
+    def _enforce(self) -> None:
+        """Kill those whose controller did not renew their lease: it may be stopped, and others may begin soon."""
+        if not self._guards:
+            return
+        now = monotonic()
+        for slot in [slot for slot, until in self._guards.items() if until <= now]:
+            del self._guards[slot]
+            self._kill(slot, signal.SIGKILL)
 
     def _fork(self, slot: int, channel_fd: int, progress_fd: int) -> None:
         us = os.getpid()
@@ -223,6 +259,7 @@ class Reaper:
             # First what it left behind, then the news: who hears it may start the same work anew.
             slay(lambda pid=pid: self._family(pid))  # type: ignore[misc]
             del self._workers[slot]
+            self._guards.pop(slot, None)
             self._tell(Died(slot, pid, status))
 
     def _family(self, worker: int) -> set[int]:

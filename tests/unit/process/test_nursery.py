@@ -170,6 +170,34 @@ def test_a_stopped_worker_blocks_nobody(garden):
     garden.until(lambda: len(garden.ends[1]) == 40, "the late ones")
 
 
+# Guards.
+
+
+@pytest.mark.parametrize("function", [task_zoo.mark_and_nap, task_zoo.start_a_daemon], ids=name)
+def test_a_guarded_worker_dies_at_its_moment_without_another_word(garden, tmp_path, function):
+    worker = garden.employ(1)
+    garden.nursery.guard(1, time.monotonic() + 0.3)
+
+    garden.place(1, Call(function, str(tmp_path / "note")))
+    started = pid_in(tmp_path / "note")
+
+    # Nothing is heard or said here, as if this process were stopped.
+    until(lambda: not is_alive(worker) and not is_alive(started), "its end")
+    assert garden.expect(Died, 1) == Died(1, worker, -signal.SIGKILL)
+
+
+def test_a_guard_that_was_taken_back_or_put_off_kills_nobody(garden):
+    workers = [garden.employ(slot) for slot in (1, 2, 3)]
+    for slot in (1, 2, 3):
+        garden.nursery.guard(slot, time.monotonic() + 0.2)
+    garden.nursery.guard(1, None)
+    garden.nursery.guard(2, time.monotonic() + 60)
+
+    assert garden.expect(Died, 3).pid == workers[2]
+
+    assert [garden.result(Call(task_zoo.echo, slot), slot=slot)[1] for slot in (1, 2)] == [1, 2]
+
+
 # Nobody is left.
 
 
