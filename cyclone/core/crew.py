@@ -598,6 +598,9 @@ class Crew:
                 return End(token, duration_s, outcome=outcome, error=why)
             # The signal was meant for the one before it, which ended just then.
             return _end_of_lost(held, "its worker was stopped because of another task")
+        if held.policy.exclusive and not self._lease_is_good(held, now):
+            # The reaper was faster than this mind.
+            return End(token, duration_s, outcome=Outcome.LOST, error="its lease ran out")
         if status < 0:
             error = f"its worker was killed by {_signal_name(-status)}"
             return End(token, duration_s, 0.0, Outcome.SIGNALLED, -status, died=True, error=error)

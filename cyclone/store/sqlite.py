@@ -122,7 +122,7 @@ class SqliteStore:
         durability: str = "full",
         *,
         max_bytes: int = 0,
-        payload_cache_bytes: int = 64 * 2**20,
+        payload_cache_bytes: int = 16 * 2**20,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Open the store, or create an empty one.
