@@ -132,13 +132,19 @@ class Leave(Message, frozen=True):
 
 
 class Hire(Message, frozen=True):
-    """To the reaper: start a worker for this slot."""
+    """To the reaper: fork a worker for this slot.
+
+    Two descriptors travel with it: its end of the channel, and its progress page.
+    """
 
     slot: int
 
 
 class Kill(Message, frozen=True):
-    """To the reaper: send this signal to the worker and to what it started."""
+    """To the reaper: send this signal to the worker of this slot.
+
+    SIGKILL goes to all that it has started, a nudge (SIGURG) to the worker alone, any other to its process group.
+    """
 
     slot: int
     signal: int

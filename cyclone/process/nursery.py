@@ -12,12 +12,12 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from cyclone.errors import RuleBroken
-from cyclone.messages import Ended
+from cyclone.messages import Ended, Guard, Hire, Kill
 from cyclone.process.channel import Channel, create_pair
 from cyclone.process.former_lives import LIFE_VARIABLE
 from cyclone.process.lineage import adopt_orphans, slay_descendants
 from cyclone.process.progress import Progress, create_page
-from cyclone.process.reaper import Born, Died, FromReaper, Guard, Hire, Kill, ToReaper, Unborn
+from cyclone.process.reaper import Born, Died, FromReaper, ToReaper, Unborn
 
 #: Each hire carries two descriptors, and the kernel bounds how many may be on their way (unix(7), ETOOMANYREFS).
 _HIRES_ON_THE_WAY_MAX = 16

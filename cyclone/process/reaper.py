@@ -26,6 +26,7 @@ from typing import TypeAlias
 import msgspec
 
 from cyclone.errors import EXIT_INTERNAL, EXIT_OK
+from cyclone.messages import Guard, Hire, Kill
 from cyclone.process.lineage import (
     adopt_orphans,
     collect_dead,
@@ -57,36 +58,7 @@ _FDS_BYTES = socket.CMSG_SPACE(_FDS.size)
 
 
 class Letter(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """One packet between controller and reaper."""
-
-
-# Controller to reaper.
-
-
-class Hire(Letter, frozen=True):
-    """Fork a worker for this slot. With it come two descriptors: its end of the channel, its progress page."""
-
-    slot: int
-
-
-class Kill(Letter, frozen=True):
-    """Send this signal to the worker of this slot.
-
-    SIGKILL goes to all that it has started, `NUDGE` to the worker alone, any other to its process group.
-    """
-
-    slot: int
-    signum: int
-
-
-class Guard(Letter, frozen=True):
-    """SIGKILL the worker of this slot, and all that it has started, at this moment, even if nobody asks again.
-
-    until: on the monotonic clock, in seconds; None takes an earlier word back.
-    """
-
-    slot: int
-    until: float | None
+    """One packet from the reaper; what it is told are messages of `cyclone.messages`."""
 
 
 # Reaper to controller.
