@@ -5,8 +5,8 @@ directory for temporary files: set TMPDIR to measure another one). Nothing of a 
 
 Tasks a second are counted from the submission of the first task to the last result; some tasks run before that, so
 that the workers are there and the pace of the kind is known. The round trip is that of one task at a time. The
-memory is what a master without controllers grows by while tasks are queued in it, up to 64 MiB of payloads that it
-keeps at hand among it: the share of those is the smaller the more tasks there are.
+memory is what a master without controllers grows by while tasks are queued in it, the payloads that it keeps at hand
+included: there is a bound to those, so their share is the smaller the more tasks there are.
 
 The busy share is the time that the workers spent in tasks; with --sleep-ms it tells how well they are kept busy.
 """
@@ -17,7 +17,6 @@ import argparse
 import json
 import os
 import platform
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -91,14 +90,11 @@ def _whole(minimum: int, maximum: int) -> Callable[[str], int]:
 
 
 def run(options: argparse.Namespace) -> int:
-    # Whoever ends us by SIGTERM wants the daemons and the directory to go away as well.
-    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
     progress = Progress()
     try:
         report = measure(options, progress)
     finally:
         progress.clear()
-        signal.signal(signal.SIGTERM, former)
     print(json.dumps(report) if options.json else _page(report))
     return EXIT_OK
 

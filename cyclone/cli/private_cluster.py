@@ -39,7 +39,8 @@ class PrivateCluster:
     """Owns its daemons, their directory, and the connections to them that it has handed out.
 
     Keys and the durable store are as they are by default. To be used in a `with`, from the main thread: the
-    daemons die with it. When that ends with an error, the ends of their logs are shown.
+    daemons die with it, and SIGTERM interrupts it as ^C does. When it ends with an error, the ends of the logs of the
+    daemons are shown.
 
     keep: leave the directory where it is.
     """
@@ -173,13 +174,16 @@ class PrivateCluster:
         master.wait()
 
     def __enter__(self) -> Self:
+        # Whoever ends us by SIGTERM wants the daemons and the directory to go away as well.
+        self._on_term = signal.signal(signal.SIGTERM, signal.default_int_handler)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # An impatient second ^C must not leave daemons or the directory behind; this here is bounded in time.
-        former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # An impatient second signal must not leave daemons or the directory behind; this here is bounded in time.
+        on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
             self._hang_up_all()
             self._stop_daemons()
@@ -190,7 +194,8 @@ class PrivateCluster:
                 print(f"kept {self.directory}", file=sys.stderr)
             else:
                 shutil.rmtree(self.directory)
-            signal.signal(signal.SIGINT, former)
+            signal.signal(signal.SIGINT, on_interrupt)
+            signal.signal(signal.SIGTERM, self._on_term)
 
     def _hang_up_all(self) -> None:
         for desk in self._desks:

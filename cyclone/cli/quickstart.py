@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        plan = Plan.of(Path(options.directory), Path(options.runtime))
+        plan = Plan.of(options.directory, options.runtime)
         return _run(plan)
     except Interrupted as interrupted:
         print(f"\nquickstart: stopped by {interrupted}; the next run goes on from here", file=sys.stderr)
@@ -95,7 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"quickstart: {visible(' '.join(str(error).split()))}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"quickstart: {visible(str(error))}", file=sys.stderr)
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"quickstart: {visible(f'{place}{error.strerror}')}", file=sys.stderr)
         return EXIT_CONFIG
 
 
@@ -110,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         help="where to look for files; the standard library of Python if none is named",
     )  # fmt: skip
     parser.add_argument(
-        "--runtime", metavar="DIRECTORY", default=_HOME / "Runtime",
+        "--runtime", metavar="DIRECTORY", default=str(_HOME / "Runtime"),
         help="for everything that is written (default: %(default)s)",
     )  # fmt: skip
     return parser
@@ -135,21 +136,21 @@ class Plan:
     record: Path
 
     @classmethod
-    def of(cls, directory: Path, runtime: Path) -> Plan:
+    def of(cls, directory: str, runtime_directory: str) -> Plan:
         """Check what was named and make the directories. Raises Unusable, ConfigError, OSError."""
         title = Path(os.path.abspath(directory))
         try:
-            with os.scandir(title):
+            with os.scandir(directory):
                 pass
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise Unusable(f"{directory}: {reason}; expected a directory that can be read") from None
-        runtime = Path(os.path.abspath(runtime))
+            raise Unusable(f"{directory!r}: {reason}; expected a directory that can be read") from None
+        runtime = Path(os.path.abspath(runtime_directory))
         if not _fits_ini(runtime):
             raise ConfigError(f"found the path {str(runtime)!r}, expected one that an ini file can hold")
         state = runtime / "quickstart"
         if state.resolve().is_relative_to(title.resolve()):
-            problem = f"{directory}: holds {state}, which changes while it is read"
+            problem = f"{directory!r}: holds {state}, which changes while it is read"
             raise Unusable(f"{problem}; expected another directory, or --runtime DIRECTORY outside of it")
         name = hashlib.sha256(os.fsencode(title.resolve())).hexdigest()[:12]
         record = state / name

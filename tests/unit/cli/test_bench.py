@@ -120,7 +120,7 @@ def test_what_is_here_is_counted_without_waiting_for_more() -> None:
 def test_a_task_that_failed_ends_the_measurement() -> None:
     counted = tally(FakeDesk([result("a", "failed", "ValueError: no\ntraceback")]))
 
-    with pytest.raises(CycloneError, match="task a ended as raised: ValueError: no$"):
+    with pytest.raises(CycloneError, match=r"task a ended as raised: ValueError: no$"):
         counted.collect_until(1)
 
 
