@@ -437,7 +437,7 @@ class MasterSettings(Settings):
         return self.job or self.generator_class
 
     def check(self, ini: Ini) -> None:
-        if "task_generator" in ini:
+        if self.generator_module or self.generator_class or self.generator_config_file:
             for key, value in (("module", self.generator_module), ("class", self.generator_class)):
                 if not value:
                     raise ini.wrong("task_generator", key, "is missing; the name of a Python " + key)

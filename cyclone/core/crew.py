@@ -172,6 +172,11 @@ class Crew:
         self._doors[type(message)](message, now, decision)
         return decision
 
+    def connected(self, now: float) -> None:
+        """There is a new connection to the master: it is told at once who is here."""
+        self._report_at = now
+        self._unanswered_since = None
+
     def born(self, slot: int, pid: int, now: float) -> Decision:
         """The reaper has started a worker."""
         worker = self.workers[slot]
@@ -351,6 +356,7 @@ class Crew:
         self.lease_s = message.lease_s
         self._report_s = message.report_s
         self._unanswered, self._unanswered_since = 0, None
+        self._report_at = now + self._report_s * self._jitter
         self.unreachable = False
         for token in message.renewed:
             held = self.held.get(token)
@@ -545,16 +551,10 @@ class Crew:
         if self._unanswered_since is None:
             self._unanswered_since = now
         elif now - self._unanswered_since >= self._retry_wait_s:
-            self._unanswered_since = now
-            self._unanswered += 1
-            if self._unanswered > self._retries_max:
-                self._give_up_master(now, decision)
-            decision.say(LINE, Reconnect())
-        waiting = self._unanswered_since is not None and self._unanswered_since < now
-        self._report_at = (
-            now
-            + (min(self._report_s, self._retry_wait_s or 1.0) if waiting else self._report_s) * self._jitter
-        )
+            self._try_again(now, decision)
+            return
+        # When to look whether it was answered; an answer puts it off.
+        self._report_at = now + (self._retry_wait_s or 1.0)
         hung = sum(worker.state is WorkerState.HUNG for worker in self.workers.values())
         room = {**self.room.capacity, WORKER: (len(self.workers) - hung) * UNIT}
         held = [*self.held, *self._ends]
@@ -571,6 +571,15 @@ class Crew:
                 hung,
             ),
         )
+
+    def _try_again(self, now: float, decision: Decision) -> None:
+        """The master did not answer. The next report follows as soon as there is a connection."""
+        self._unanswered_since = now
+        self._unanswered += 1
+        if self._unanswered > self._retries_max:
+            self._give_up_master(now, decision)
+        self._report_at = now + (self._retry_wait_s or 1.0)
+        decision.say(LINE, Reconnect())
 
     def _give_up_master(self, now: float, decision: Decision) -> None:
         if not self.unreachable:

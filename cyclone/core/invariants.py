@@ -14,12 +14,16 @@ def check_scheduler(mind: Scheduler) -> None:
     held = {}
     for controller in mind.controllers.values():
         used: Counter[str] = Counter()
+        ahead: Counter[str] = Counter()
         bundles = {task.bundle for task in controller.held.values()}
         for token, task in controller.held.items():
             assert token not in held, f"token {token} is held twice"
             held[token] = task
             assert task.token == token, f"{task.tid} is held under a token that is not its newest"
             assert task.state in HELD, f"{task.tid} is held and {task.state}"
+            assert not task.policy.exclusive or (task.bundle and task.bundle.size == 1), (
+                f"{task.tid} is exclusive and shares its lease"
+            )
             assert task.job.tasks.get(task.tid) is task, f"{task.tid} is held and has ended"
         assert bundles == controller.bundles.keys(), f"{controller.peer}: bundles are counted wrongly"
         for bundle in bundles:
@@ -27,11 +31,14 @@ def check_scheduler(mind: Scheduler) -> None:
             assert bundle.controller is controller, "a bundle is with another controller"
             count = sum(task.bundle is bundle for task in controller.held.values())
             assert bundle.open == count, f"bundle {bundle.first} counts {bundle.open}, holds {count}"
-            if not bundle.ahead:
-                used.update(dict(bundle.shape))
-        for name, capacity in controller.room.capacity.items():
-            taken = capacity - controller.room.free[name]
-            assert taken == used[name], f"{controller.peer}: {name} taken {taken}, used {used[name]}"
+            assert not bundle.ahead or bundle in controller.waiting, (
+                f"bundle {bundle.first} will never move up"
+            )
+            (ahead if bundle.ahead else used).update(dict(bundle.shape))
+        for room, uses in ((controller.room, used), (controller.ahead, ahead)):
+            for name, capacity in room.capacity.items():
+                taken = capacity - room.free[name]
+                assert taken == uses[name], f"{controller.peer}: {name} taken {taken}, used {uses[name]}"
     ready = 0
     for job in mind.jobs.values():
         counts: Counter[State] = Counter(task.state for task in job.tasks.values())

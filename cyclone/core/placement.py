@@ -24,6 +24,8 @@ from cyclone.model.task import Policy, TaskNumber, first_token
 #: A bundle is as much work as keeps a worker busy for so long, so that the cost of a message is small.
 BUNDLE_S = 0.05
 BUNDLE_MOST = 2000
+#: Everybody shall have a share of what is ready, but not one of less work than this: it would cost more than it is.
+SHARE_S = 0.002
 #: Tasks of kinds that take longer than this on average are not sent ahead of free room.
 AHEAD_S = 1.0
 #: So long may other shapes overtake a task that fits nowhere; then room is kept for it.
@@ -75,8 +77,7 @@ class Placement:
         takers = [controller for controller in self._roomy if controller.takes_tasks]
         letters: dict[Controller, _Letter] = {}
         for lane in self.ready.in_turn():
-            # Everybody shall have a share of what is there, however long the bundles could be.
-            most = min(BUNDLE_MOST, ceil(lane.size / max(1, self._workers)))
+            most = ceil(lane.size / max(1, self._workers))
             placed = self._fill(lane, takers, most, False, now, decision, letters)
             placed += self._fill(lane, takers, most, True, now, decision, letters)
             self._mind_the_passed_over(lane, takers, placed, now)
@@ -140,8 +141,9 @@ class Placement:
         """Place the head of the lane, and as many of the same policy behind it as make up a bundle."""
         policy = head.policy
         alone = head.is_suspect
-        size = 1 if alone or policy.exclusive else self.pace.bundle_size(policy.kind, BUNDLE_S, most)
-        tasks = lane.take(size, alone=alone)
+        tasks = lane.take(
+            1 if alone or policy.exclusive else self._bundle_size(policy.kind, most), alone=alone
+        )
         first = token = self._next_token
         self._next_token += len(tasks)
         bundle = Bundle(first, controller, lane.shape, len(tasks), len(tasks), now, now, ahead)
@@ -159,6 +161,10 @@ class Placement:
         letter.numbers += numbers
         controller.take(bundle)
         decision.remember(TasksPlaced(first, controller.peer, tuple(numbers)))
+
+    def _bundle_size(self, kind: str, share: int) -> int:
+        least = self.pace.bundle_size(kind, SHARE_S, BUNDLE_MOST)
+        return self.pace.bundle_size(kind, BUNDLE_S, min(max(share, least), BUNDLE_MOST))
 
     # A large task is not starved by small ones.
 

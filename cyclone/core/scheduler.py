@@ -78,7 +78,8 @@ FORMER_LIVES = 16
 class Scheduler:
     """Owns every live task, every job and what is known of the controllers.
 
-    receive, tick: the two doors. The caller remembers the decision's changes before it says its letters.
+    receive, tick: the two doors. The caller remembers the decision's changes before it says its letters. A turn is
+    any number of messages and then a tick, which also tells clients what has ended in it.
     Times are monotonic seconds and must not run backwards.
     """
 
@@ -142,7 +143,6 @@ class Scheduler:
             self._on_submit(sender, message, now, decision, recalled or {})
         else:
             self._doors[type(message)](sender, message, now, decision)
-        self._tell_results(decision)
         return decision
 
     def tick(self, now: float) -> Decision:
@@ -309,6 +309,9 @@ class Scheduler:
         if job is None or job.closed:
             decision.say(sender, Refused(f"job {message.job} is not open", message.request))
             return
+        if fresh := self._results.get(job):
+            # Ended in this very turn, so that the store could not recall it.
+            recalled = {**recalled, **{end.tid: end for end in fresh}}
         after = {task.tid: task.after for task in message.tasks if task.after}
         if problem := self._problem_with(message, job, after, recalled):
             decision.say(sender, Refused(problem, message.request))

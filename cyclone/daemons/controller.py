@@ -58,6 +58,7 @@ class Controller:
         self._told_to_stop = 0
         self._broken = ""
         self._line = self._connect()
+        self._connections = 0  # how many were reported over
         self._crew = Crew(
             monotonic(),
             workers=settings.worker_count,
@@ -104,7 +105,11 @@ class Controller:
     # Hear.
 
     def _on_master(self) -> None:
-        for message, enclosure in self._line.receive():
+        heard = self._line.receive()
+        if self._line.connections != self._connections:
+            self._connections = self._line.connections
+            self._crew.connected(monotonic())
+        for message, enclosure in heard:
             log.debug("heard %s", type(message).__name__)
             self._obey(self._crew.receive(message, monotonic()))
             if isinstance(message, Place):

@@ -155,12 +155,15 @@ class Desk:
 
     # What the host uses.
 
-    def open(self) -> None:
-        """Begin to speak, and return when the job is open. Raises MasterUnreachable, Refusal."""
+    def open(self, timeout_s: float = 60.0) -> None:
+        """Begin to speak, and return when the job is open. Raises MasterUnreachable, also when that takes too long."""
+        until = monotonic() + timeout_s
         self._thread.start()
         with self._lock:
             while self.window == 0 and not self._stopping:
                 self._raise_trouble()
+                if monotonic() >= until:
+                    raise MasterUnreachable(f"no answer from the master within {timeout_s:g} s")
                 self._lock.wait(1.0)
 
     def stop(self) -> None:
@@ -171,7 +174,8 @@ class Desk:
     def close(self) -> None:
         """No more tasks will come. Returns when the master knows; if it is stopping, at once."""
         with self._lock:
-            self._closing = True
+            # A job that is cut short stays open, so that the next start goes on with it.
+            self._closing = not self._stopping
             self._wake_line()
             while not (self._closed or self._stopping):
                 self._raise_trouble()

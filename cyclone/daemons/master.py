@@ -79,7 +79,7 @@ class Master:
         self._begin()
         while not self._is_over():
             self._wait()
-            decisions = [self._decide(heard) for heard in self._door.receive(BATCH_MOST)]
+            decisions = [self._decide(heard) for heard in self._hear()]
             decisions.append(self._mind.tick(monotonic()))
             self._obey(decisions)
             self._answer()
@@ -94,6 +94,10 @@ class Master:
         if self._generator_must_end_by is not None:
             pause_s = min(pause_s, self._generator_must_end_by - now)
         self._loop.wait(max(0.0, pause_s))
+
+    def _hear(self) -> list[Heard]:
+        """What has come in; what clients say first, so that the store can recall all that has ended before it."""
+        return sorted(self._door.receive(BATCH_MOST), key=lambda heard: heard.role is keys.Role.CONTROLLER)
 
     def _decide(self, heard: Heard) -> Decision:
         """Let the mind decide about one message, and keep what it encloses for the rest of this turn."""

@@ -14,7 +14,7 @@ from cyclone.model.resources import UNIT, Shape
 # Bounds are checked when a message is decoded: what comes from outside must fit into the store, and a NaN among
 # the moments of alarms would put them out of order.
 
-Number = Annotated[int, Meta(ge=0, le=2**62)]
+Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, lt=2**31)]
 #: A duration. Longer than a lifetime is without bound.
 Seconds = Annotated[float, Meta(ge=0, le=1e10)]
@@ -29,11 +29,11 @@ TaskNumber = Number
 
 JobNumber = Number
 
-_SEQUENCE_BITS = 40
+_SEQUENCE_BITS = 38
 
 
 def first_token(epoch: int) -> Token:
-    """The smallest token of an epoch: room for 2^40 attempts in each of 2^23 lives of a master."""
+    """The smallest token of an epoch: room for 2^38 attempts in each of 2^25 lives of a master."""
     return epoch << _SEQUENCE_BITS
 
 

@@ -108,6 +108,10 @@ _Story: TypeAlias = tuple[State, int, str, End | None, str, bytes]
 _story_of: Callable[[bytes], _Story] = _decoder(_Story)
 
 
+#: 2020-01-01. First epochs are minutes since then, and no master is started once a minute for years.
+_EPOCHS_FROM = 1_577_836_800
+
+
 class SqliteStore:
     """The `Store` on disk. It owns its file for as long as it is open; others may read the file meanwhile.
 
@@ -170,7 +174,13 @@ class SqliteStore:
             raise RuleBroken("a store wakes up once")
         # An epoch that a power cut takes back would be given out twice, and its tokens with it.
         with self._db.durable_transaction():
-            self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'epoch'")
+            # The first epoch of a store comes after all epochs of a store that it replaces, or its tokens would look
+            # old to controllers that knew the former one, and ends kept from then would pass for new ones.
+            first = int((self._clock() - _EPOCHS_FROM) / 60)
+            self._db.execute(
+                "UPDATE meta SET value = CASE value WHEN 0 THEN max(?, 1) ELSE value + 1 END WHERE key = 'epoch'",
+                (first,),
+            )
         self._waking = True
         meta = dict(self._db.read("SELECT key, value FROM meta"))
         self._last_number = self._last()

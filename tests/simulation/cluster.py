@@ -2,25 +2,30 @@
 
 The minds are the real ones; network, disks, clocks, processes and the client are played here. Every run is a
 function of its seed. Faults: messages lost, doubled (also much later), delayed; links cut in one or both
-directions; the master killed before, while and after it remembers; controllers killed, stopped and started,
-frozen, gone for good; workers killed while they work; the client killed. A link keeps the order of what it
-carries, as TCP does.
+directions; the master killed before, while and after it remembers, and held up by a slow disk; controllers
+killed, stopped and started, frozen, frozen for longer than a lease, gone for good; workers killed while they
+work; the client killed; ends told by somebody else than who made the attempt; tasks cancelled; a resource that
+nobody has for a while. A link keeps the order of what it carries, as TCP does.
 
 The simulator keeps its own log of what was executed, and believes nothing that the minds say of themselves.
 
-    python tests/simulation/cluster.py --seeds 1000 [--first 0]
+    python tests/simulation/cluster.py --seeds 1000 [--first 0] [--first-failure]
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import heapq
 import random
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from signal import SIGKILL, SIGTERM
+
+import msgspec
 
 from cyclone.core import invariants
 from cyclone.core.crew import LINE, MASTER, REAPER, Crew
@@ -28,8 +33,11 @@ from cyclone.core.decision import Decision
 from cyclone.core.scheduler import Scheduler
 from cyclone.messages import (
     Accepted,
+    Assignment,
+    Cancel,
     Close,
     Ended,
+    Guard,
     Hire,
     Kill,
     Leave,
@@ -38,18 +46,24 @@ from cyclone.messages import (
     Opened,
     Place,
     Refused,
-    Report,
     Results,
     Submission,
     Submit,
+    TaskEnd,
 )
+from cyclone.model.changes import TaskAccepted, TaskEnded
 from cyclone.model.lifecycle import ENDED, Outcome, State
 from cyclone.model.peer import Peer
-from cyclone.model.resources import UNIT, shape
+from cyclone.model.resources import shape
 from cyclone.model.task import End, Policy, Retry
 from cyclone.store.memory import MemoryStore
 
-STORM_S, CALM_S, TICK_S, LEASE_S = 40.0, 400.0, 0.2, 5.0
+STORM_S, CALM_S, TICK_S, LEASE_S = 40.0, 2000.0, 0.2, 5.0
+#: Cuts and freezes may go on for three leases after the storm. So long after it, what nobody wants any more
+#: must have been stopped.
+MENDING_S = 30.0
+#: At this moment a controller is started again with a resource that nobody had before.
+RARE_FROM_S = 15.0
 CLOSING = -1  # the request number of every Close
 THE_MASTER = Peer("master", "0")
 
@@ -74,12 +88,36 @@ class WorkerProcess:
     """A simulated worker: executes what it was given, one after the other."""
 
     pid: int
-    assignments: list = field(default_factory=list)
+    assignments: list[Assignment] = field(default_factory=list)
     place: int = -1
     since: float = 0.0
     execution: Execution | None = None
     unsaid: list[End] = field(default_factory=list)
     generation: int = 0
+    guarded_until: float | None = None
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What becomes of a task that is executed.
+
+    fails: so many attempts raise before one succeeds; more than 2 is for ever. poison: kills its worker.
+    straggles_s: so much longer its first attempt takes.
+    """
+
+    duration_s: float
+    fails: int = 0
+    poison: bool = False
+    straggles_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A task of the client."""
+
+    policy: Policy
+    after: tuple[str, ...]
+    behaviour: Behaviour
 
 
 class Cluster:
@@ -89,13 +127,15 @@ class Cluster:
         self.seed = seed
         self.rng = random.Random(seed)
         self.now = 0.0
-        self.trace_hash = 0
+        self._trace = hashlib.blake2b(digest_size=8)
         self._order = 0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._arrival: dict[tuple[Peer, Peer], float] = {}
         self.cut_until: dict[tuple[str, str], float] = defaultdict(float)
         self.executions: list[Execution] = []
         self.sometimes: Counter[str] = Counter()  # which fault paths were taken at all
+        self.client_lives = 0
+        self.cancelled: set[str] = set()
 
         self.store = MemoryStore(clock=lambda: self.now)
         self.master: MasterNode | None = None
@@ -107,6 +147,8 @@ class Cluster:
             self.nodes[name] = ControllerNode(self, name)
         self.start_client()
         self._chaos()
+        self.at(RARE_FROM_S, self.nodes["a"].restart)
+        self.at(STORM_S + MENDING_S, self._watch_the_unwanted)
 
     # Time.
 
@@ -128,9 +170,14 @@ class Cluster:
                 raise Broken(f"never settled: {self._state()}")
             moment, order, event = heapq.heappop(self._events)
             self.now = max(self.now, moment)
-            self.trace_hash = hash((self.trace_hash, round(moment, 9), order))
+            self._trace.update(f"{moment:.9f} {order};".encode())
             event()
         self._check_the_end()
+
+    @property
+    def trace(self) -> str:
+        """A digest of all that has happened: when, in which order, and what was said."""
+        return self._trace.hexdigest()
 
     def settled(self) -> bool:
         return (
@@ -147,7 +194,32 @@ class Cluster:
 
     # The network.
 
-    def send(self, sender: Peer, to: Peer, deliver: Callable[[], None], *, may_double: bool = True) -> None:
+    def deliver_to_master(self, sender: Peer, message: Message) -> None:
+        # The first Open of a life makes a job; a double of it, after that job was closed, would make another.
+        first_open = isinstance(message, Open) and not message.number
+        self._note(sender, THE_MASTER, message)
+        self._send(sender, THE_MASTER, lambda: self._to_master(sender, message), may_double=not first_open)
+        if isinstance(message, Ended) and self.chance(0.01):
+            self.sometimes["impostor"] += 1
+            impostor = Peer(self.rng.choice([name for name in self.nodes if name != sender.name]), "1")
+            self._send(sender, THE_MASTER, lambda: self._to_master(impostor, message))
+
+    def _to_master(self, sender: Peer, message: Message) -> None:
+        if self.master is not None:
+            self.master.hear(sender, message)
+
+    def deliver_from_master(self, to: Peer, message: Message) -> None:
+        self._note(THE_MASTER, to, message)
+        client = self.client
+        if to.name in self.nodes:
+            self._send(THE_MASTER, to, lambda: self.nodes[to.name].hear(to.life, message))
+        elif client is not None and client.peer == to:
+            self._send(THE_MASTER, to, lambda: client.hear(message))
+
+    def _note(self, sender: Peer, to: Peer, message: Message) -> None:
+        self._trace.update(f"{sender}>{to}".encode() + msgspec.msgpack.encode(message))
+
+    def _send(self, sender: Peer, to: Peer, deliver: Callable[[], None], *, may_double: bool = True) -> None:
         if self.chance(0.03) or self.cut_until[sender.name, to.name] > self.now:
             self.sometimes["message lost"] += 1
             return
@@ -169,12 +241,12 @@ class Cluster:
         rng = self.rng
         for name in [*self.nodes, "client"]:
             if self.chance(0.01):
-                self.sometimes["cut"] += 1
-                until = self.now + rng.uniform(0.5, 3 * LEASE_S)
-                for link in rng.choice(
-                    [((name, "master"),), (("master", name),), ((name, "master"), ("master", name))]
-                ):
-                    self.cut_until[link] = until
+                self._cut(name, rng.uniform(0.5, 3 * LEASE_S))
+            if self.chance(0.01) and name != "client":
+                self.sometimes["slow answer, then a cut"] += 1
+                link = (THE_MASTER, self.nodes[name].peer)
+                self._arrival[link] = max(self._arrival.get(link, 0.0), self.now + rng.uniform(1, 6))
+                self.at(LEASE_S / 3, lambda name=name: self._cut(name, 3 * LEASE_S))  # type: ignore[misc]
         if self.chance(0.015):
             self.kill_master()
         if self.chance(0.01) and self.client:
@@ -185,6 +257,13 @@ class Cluster:
         for node in list(self.nodes.values()):
             node.chaos()
         self.at(0.25, self._chaos)
+
+    def _cut(self, name: str, seconds: float) -> None:
+        """Nothing gets through, in one direction or in both."""
+        self.sometimes["cut"] += 1
+        there, back = (name, "master"), ("master", name)
+        for link in self.rng.choice([(there,), (back,), (there, back)]):
+            self.cut_until[link] = self.now + seconds
 
     def kill_master(self) -> None:
         if self.master is not None:
@@ -202,8 +281,7 @@ class Cluster:
         if self.client is None:
             self.client = ClientNode(self)
 
-    def _make_tasks(self, amount: int) -> dict[str, tuple[Policy, tuple[str, ...], dict]]:
-        """tid -> policy, predecessors, behaviour (duration, how it fails)."""
+    def _make_tasks(self, amount: int) -> dict[str, Spec]:
         rng = self.rng
         retry = Retry(errors=2, timeouts=1, crashes=3, losses=1000, delay_s=0.5, delay_max_s=3)
         policies = [
@@ -211,20 +289,21 @@ class Cluster:
             Policy("slow", 1, retry=retry, timeout_s=6.0),
             Policy("large", retry=retry, resources=shape({"cpus": 2})),
             Policy("move", retry=retry, exclusive=True),
+            Policy("brief move", retry=retry, exclusive=True, timeout_s=4.0),
             Policy("odd", -1, retry=retry, resources=shape({"licence": 1})),
+            Policy("rare", 1, retry=retry, resources=shape({"gpu": 1})),
         ]
         tids = [f"t{number}" for number in range(amount)]
         made = {}
         for number, tid in enumerate(tids):
-            policy = rng.choice(policies)
+            policy = rng.choices(policies, [4, 4, 4, 4, 2, 4, 1])[0]
             after = tuple(rng.sample(tids[:number], rng.choice([0, 0, 0, 1, 2]))) if number > 5 else ()
-            mean = 0.02 if policy.kind == "quick" else 1.0
-            behaviour = {"duration": rng.expovariate(1 / mean), "fails": rng.choice([0, 0, 0, 0, 1, 2, 9])}
-            if rng.random() < 0.03:
-                behaviour["poison"] = True
+            duration_s = rng.expovariate(1 / (0.02 if policy.kind == "quick" else 1.0))
             if policy.timeout_s and rng.random() < 0.1:
-                behaviour["duration"] = 100.0
-            made[tid] = (policy, after, behaviour)
+                duration_s = 100.0
+            straggles_s = 60.0 if policy.timeout_s is None and rng.random() < 0.08 else 0.0
+            fails = rng.choice([0, 0, 0, 0, 1, 2, 9])
+            made[tid] = Spec(policy, after, Behaviour(duration_s, fails, rng.random() < 0.03, straggles_s))
         return made
 
     # What must be true in the end.
@@ -238,12 +317,20 @@ class Cluster:
         for tid, state in told.items():
             if ends[tid].state is not state:
                 raise Broken(f"{tid} ended {ends[tid].state} and the client was told {state}")
-        for tid, (_, _, behaviour) in self.specs.items():
-            state = ends[tid].state
-            if state is State.SUCCEEDED and (behaviour.get("poison") or behaviour["fails"] > 2):
+        for tid, spec in self.specs.items():
+            state, behaviour = ends[tid].state, spec.behaviour
+            if state is State.SUCCEEDED and (behaviour.poison or behaviour.fails > 2):
                 raise Broken(f"{tid} cannot succeed and has")
             if state is State.SUCCEEDED and not any(run.tid == tid for run in self.executions):
                 raise Broken(f"{tid} succeeded without having been executed")
+            if state is State.CANCELLED and tid not in self.cancelled:
+                raise Broken(f"{tid} was cancelled by nobody")
+            if state is State.SKIPPED and all(ends[each].state is State.SUCCEEDED for each in spec.after):
+                raise Broken(f"{tid} was skipped for no reason")
+            if state is State.SUCCEEDED and any(
+                ends[each].state is not State.SUCCEEDED for each in spec.after
+            ):
+                raise Broken(f"{tid} succeeded although one it comes after did not")
         tokens = Counter(run.token for run in self.executions)
         if doubled := [token for token, times in tokens.items() if times > 1]:
             raise Broken(f"tokens executed more than once: {doubled[:5]}")
@@ -252,15 +339,26 @@ class Cluster:
     def _check_exclusive(self) -> None:
         by_tid: dict[str, list[Execution]] = defaultdict(list)
         for run in self.executions:
-            if self.specs[run.tid][0].exclusive:
+            if self.specs[run.tid].policy.exclusive:
                 by_tid[run.tid].append(run)
         for tid, runs in by_tid.items():
             runs.sort(key=lambda run: run.started)
-            for before, following in zip(runs, runs[1:], strict=False):
+            for before, following in pairwise(runs):
                 if before.ended is None or before.ended > following.started:
                     raise Broken(f"exclusive {tid} ran twice at the same time: {before} {following}")
 
-    def store_ends(self) -> dict:
+    def _watch_the_unwanted(self) -> None:
+        """In the calm nobody executes for long what the master does not count on."""
+        if self.now > STORM_S + MENDING_S and self.master is not None:
+            for node in self.nodes.values():
+                known = self.master.scheduler.controllers.get(node.name)
+                held = known.held if known is not None else {}
+                for worker in node.workers.values():
+                    if worker.execution is not None and worker.execution.token not in held:
+                        raise Broken(f"executes what nobody wants: {worker.execution}")
+        self.at(1.0, self._watch_the_unwanted)
+
+    def store_ends(self) -> dict[str, TaskEnd]:
         assert self.client is not None
         ends = self.store.recall(self.client.job, list(self.specs))
         return {tid: end for tid, (end, _) in ends.items()}
@@ -279,18 +377,22 @@ class MasterNode:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.dead = False
+        self.busy = False  # with a slow disk: what is said to it meanwhile, it hears later
+        self.unheard: list[tuple[Peer, Message]] = []
         self.scheduler = Scheduler(cluster.store.wake(), cluster.now, lease_s=LEASE_S, window=30)
         self._ticking()
 
     def hear(self, sender: Peer, message: Message) -> None:
         if self.dead:
             return
+        if self.busy:
+            self.unheard.append((sender, message))
+            return
         recalled = {}
         if isinstance(message, Submit):
             tids = {tid for task in message.tasks for tid in (task.tid, *task.after)}
-            recalled = {
-                tid: end for tid, (end, _) in self.cluster.store.recall(message.job, sorted(tids)).items()
-            }
+            found = self.cluster.store.recall(message.job, sorted(tids))
+            recalled = {tid: end for tid, (end, _) in found.items()}
         before = self._current(message)
         decision = self.scheduler.receive(sender, message, self.cluster.now, recalled)
         self._check_ends(message, before, decision, sender)
@@ -298,7 +400,8 @@ class MasterNode:
 
     def _ticking(self) -> None:
         if not self.dead:
-            self._obey(self.scheduler.tick(self.cluster.now))
+            if not self.busy:
+                self._obey(self.scheduler.tick(self.cluster.now))
             self.cluster.at(self.cluster.rng.uniform(0.02, TICK_S), self._ticking)
 
     def _obey(self, decision: Decision) -> None:
@@ -307,14 +410,32 @@ class MasterNode:
         if cluster.chance(0.002):
             cluster.sometimes["master killed before it remembered"] += 1
             return cluster.kill_master()
-        payloads = {
-            (change.job, change.tid): b"p" for change in decision.changes if hasattr(change, "policy")
-        }
-        values = {
-            change.end.end.token: b""
-            for change in decision.changes
-            if type(change).__name__ == "TaskEnded" and change.end.end
-        }
+        if decision.changes and cluster.chance(0.005):
+            cluster.sometimes["slow disk"] += 1
+            self.busy = True
+            delay = cluster.rng.choice([cluster.rng.uniform(0.05, 1.0), cluster.rng.uniform(1, 2 * LEASE_S)])
+            cluster.at(delay, lambda: self._go_on(decision))
+            return None
+        return self._remember_and_say(decision)
+
+    def _go_on(self, decision: Decision) -> None:
+        """The disk has answered at last."""
+        if self.dead:
+            return
+        self._remember_and_say(decision)
+        self.busy = False
+        unheard, self.unheard = self.unheard, []
+        for sender, message in unheard:
+            self.hear(sender, message)
+
+    def _remember_and_say(self, decision: Decision) -> None:
+        cluster = self.cluster
+        payloads, values = {}, {}
+        for change in decision.changes:
+            if isinstance(change, TaskAccepted):
+                payloads[change.job, change.tid] = b"p"
+            elif isinstance(change, TaskEnded) and change.end.end is not None:
+                values[change.end.end.token] = b""
         if decision.changes:
             cluster.store.remember(decision.changes, payloads, values)
         if cluster.chance(0.002):
@@ -322,8 +443,9 @@ class MasterNode:
             return cluster.kill_master()
         for letter in decision.letters:
             cluster.deliver_from_master(letter.to, letter.message)
+        return None
 
-    def _current(self, message: Message) -> dict:
+    def _current(self, message: Message) -> dict[int, tuple[int, str]]:
         if not isinstance(message, Ended):
             return {}
         return {
@@ -332,7 +454,9 @@ class MasterNode:
             for token, task in controller.held.items()
         }
 
-    def _check_ends(self, message: Message, before: dict, decision: Decision, sender: Peer) -> None:
+    def _check_ends(
+        self, message: Message, before: dict[int, tuple[int, str]], decision: Decision, sender: Peer
+    ) -> None:
         """What the mind counted must have been current, and held by who said it."""
         if not isinstance(message, Ended):
             return
@@ -354,7 +478,6 @@ class ControllerNode:
         self.lives = 0
         self.pids = 0
         self.size = cluster.rng.randint(2, 4)
-        self.resources = shape({"cpus": self.size, "licence": 1})
         self.kept: list[End] = []
         self.crew: Crew | None = None
         self.workers: dict[int, WorkerProcess] = {}
@@ -371,9 +494,12 @@ class ControllerNode:
             return
         self.lives += 1
         kept, self.kept = self.kept, []
+        resources: dict[str, int | float | str] = {"cpus": self.size, "licence": 1}
+        if self.name == "a" and self.cluster.now >= RARE_FROM_S:
+            resources["gpu"] = 1
         self.crew = Crew(
-            self.cluster.now, workers=self.size, resources=self.resources, host=self.name, pid=self.lives,
-            stop_grace_s=1.0, hung_after_s=30.0, retry_wait_s=2.0, retries_max=6,
+            self.cluster.now, workers=self.size, resources=shape(resources), host=self.name, pid=self.lives,
+            stop_grace_s=4.0, hung_after_s=30.0, retry_wait_s=2.0, retries_max=6,
             jitter=self.cluster.rng.uniform(0.8, 1.0), kept=kept,
         )  # fmt: skip
         self._ticking(self.lives)
@@ -395,8 +521,8 @@ class ControllerNode:
                 if 0 <= worker.place < len(worker.assignments):
                     self.crew.observed(slot, worker.place, worker.since)
             self._obey(self.crew.tick(cluster.now))
-            if self.crew is not None and self.crew.is_done:
-                cluster.sometimes["controller left"] += 1
+            if self.crew is not None and (self.crew.is_done or self.crew.broken):
+                cluster.sometimes["no worker could live" if self.crew.broken else "controller left"] += 1
                 self.kept = self.crew.undelivered
                 self._end_life()
         cluster.at(cluster.rng.uniform(0.02, TICK_S), lambda: self._ticking(life))
@@ -409,8 +535,14 @@ class ControllerNode:
                 self.cluster.deliver_to_master(self.peer, message)
             elif to == REAPER:
                 self._reap(message)
-            elif to != LINE:
+            elif to == LINE:
+                self.cluster.at(0.05, self._reconnected)
+            else:
                 self._work(int(to.life), message)
+
+    def _reconnected(self) -> None:
+        if self.crew is not None:
+            self.crew.connected(self.cluster.now)
 
     # The reaper.
 
@@ -418,12 +550,28 @@ class ControllerNode:
         life = self.lives
         if isinstance(message, Hire):
             self.cluster.at(0.01, lambda: self._fork(life, message.slot))
+        elif isinstance(message, Guard):
+            guarded = self.workers.get(message.slot)
+            if guarded is not None:
+                self._guard(message.slot, guarded, message.until)
         elif isinstance(message, Kill):
             worker = self.workers.get(message.slot)
             stubborn = message.signal == SIGTERM and self.cluster.rng.random() < 0.3
             if worker is not None and message.signal in (SIGTERM, SIGKILL) and not stubborn:
                 pid = worker.pid
                 self.cluster.at(0.02, lambda: self._worker_dies(life, message.slot, pid, -message.signal))
+
+    def _guard(self, slot: int, worker: WorkerProcess, until: float | None) -> None:
+        life, worker.guarded_until = self.lives, until
+        if until is not None:
+            self.cluster.at(
+                max(0.0, until - self.cluster.now), lambda: self._enforce(life, slot, worker, until)
+            )
+
+    def _enforce(self, life: int, slot: int, worker: WorkerProcess, until: float) -> None:
+        """The lease has run out and was not renewed. The reaper is not frozen, whatever its controller is."""
+        if worker.guarded_until == until:
+            self._worker_dies(life, slot, worker.pid, -SIGKILL)
 
     def _fork(self, life: int, slot: int) -> None:
         if life == self.lives and self.crew is not None:
@@ -465,29 +613,33 @@ class ControllerNode:
             return
         worker.place += 1
         if worker.place >= len(worker.assignments):
-            return self._flush(slot, worker)
+            self._flush(slot, worker)
+            return
         assignment = worker.assignments[worker.place]
-        behaviour = cluster.specs[assignment.tid][2]
+        behaviour = cluster.specs[assignment.tid].behaviour
         worker.since = cluster.now
+        first = not any(run.tid == assignment.tid for run in cluster.executions)
         worker.execution = Execution(assignment.tid, assignment.token, self.name, cluster.now)
         cluster.executions.append(worker.execution)
-        if behaviour.get("poison"):
+        if behaviour.poison:
             cluster.sometimes["poison"] += 1
             cluster.at(0.05, lambda: self._worker_dies(life, slot, worker.pid, -11))
         else:
-            cluster.at(behaviour["duration"], lambda: self._end(slot, worker, generation, life))
+            duration_s = behaviour.duration_s + (behaviour.straggles_s if first else 0.0)
+            cluster.at(duration_s, lambda: self._end(slot, worker, generation, life))
 
     def _end(self, slot: int, worker: WorkerProcess, generation: int, life: int) -> None:
         cluster = self.cluster
         if life != self.lives or worker.generation != generation or self.workers.get(slot) is not worker:
             return
         assignment = worker.assignments[worker.place]
-        behaviour = cluster.specs[assignment.tid][2]
+        behaviour = cluster.specs[assignment.tid].behaviour
+        started = worker.since
         self._stop_executing(worker)
         errors = sum(run.tid == assignment.tid and run.ended is not None for run in cluster.executions)
-        failed = errors <= behaviour["fails"] if behaviour["fails"] <= 2 else True
-        outcome = Outcome.RAISED if failed and behaviour["fails"] else Outcome.SUCCEEDED
-        worker.unsaid.append(End(assignment.token, behaviour["duration"], cluster.now, outcome))
+        failed = errors <= behaviour.fails if behaviour.fails <= 2 else True
+        outcome = Outcome.RAISED if failed and behaviour.fails else Outcome.SUCCEEDED
+        worker.unsaid.append(End(assignment.token, cluster.now - started, started + 1, outcome))
         if cluster.rng.random() < 0.5 and worker.place + 1 < len(worker.assignments):
             self._flush(slot, worker)
         self._next(slot, worker, generation, life)
@@ -517,7 +669,9 @@ class ControllerNode:
         if cluster.chance(0.01):
             cluster.sometimes["controller killed"] += 1
             self._end_life()
-            if cluster.rng.random() < 0.1 and sum(not node.gone for node in cluster.nodes.values()) > 1:
+            others = sum(not node.gone for node in cluster.nodes.values()) > 1
+            if cluster.rng.random() < 0.1 and others and self.name != "a":
+                cluster.sometimes["controller gone for good"] += 1
                 self.gone = True
         elif cluster.chance(0.005):
             cluster.sometimes["controller stopped"] += 1
@@ -525,14 +679,23 @@ class ControllerNode:
                 self.crew.leave("told by its administrator", cluster.now, at_once=cluster.rng.random() < 0.5)
             )
         elif cluster.chance(0.01):
-            # The reaper of a frozen controller still enforces nothing in this model, so a freeze is kept
-            # shorter than what is left of any lease could be missed by.
             cluster.sometimes["controller frozen"] += 1
-            self.frozen_until = cluster.now + cluster.rng.uniform(0.1, 0.5)
+            self._freeze(cluster.rng.uniform(0.1, 0.5))
+        elif cluster.chance(0.002):
+            cluster.sometimes["controller frozen for longer than a lease"] += 1
+            self._freeze(cluster.rng.uniform(1.0, 3.0) * LEASE_S)
         for slot, worker in list(self.workers.items()):
             if cluster.chance(0.01):
                 cluster.sometimes["worker killed"] += 1
                 self._worker_dies(self.lives, slot, worker.pid, -9)
+
+    def _freeze(self, seconds: float) -> None:
+        """The controller stands still; its workers and its reaper do not."""
+        self.frozen_until = max(self.frozen_until, self.cluster.now + seconds)
+
+    def restart(self) -> None:
+        if self.crew is not None:
+            self._end_life()
 
     def _end_life(self) -> None:
         """The process is gone, and with it all its workers."""
@@ -541,6 +704,7 @@ class ControllerNode:
             worker.generation += 1
         self.workers = {}
         self.crew = None
+        self.frozen_until = 0.0
         self.lives += 1  # letters to the former life find nobody
         self.cluster.at(self.cluster.rng.uniform(0, 3), self.start)
 
@@ -548,12 +712,10 @@ class ControllerNode:
 class ClientNode:
     """A client that hands in all tasks within its window and wants to know every end."""
 
-    lives = 0
-
     def __init__(self, cluster: Cluster) -> None:
-        ClientNode.lives += 1
+        cluster.client_lives += 1
         self.cluster = cluster
-        self.peer = Peer("client", str(ClientNode.lives))
+        self.peer = Peer("client", str(cluster.client_lives))
         self.dead = False
         self.finished = False
         self.closed = False
@@ -577,6 +739,8 @@ class ClientNode:
         if self.job:
             overdue = [tid for tid, moment in self.outstanding.items() if self.cluster.now - moment > 2.0]
             self._submit(overdue)
+            if self.outstanding and self.cluster.chance(0.05):
+                self._cancel(self.cluster.rng.choice(list(self.outstanding)))
         self.cluster.at(0.5, self._beat)
 
     def hear(self, message: Message) -> None:
@@ -607,7 +771,9 @@ class ClientNode:
                     self.told[end.tid] = end.state
             self._fill()
         elif isinstance(message, Refused):
-            tids = self.requests.pop(message.request, [])
+            if message.request not in self.requests:
+                return  # said twice
+            tids = self.requests.pop(message.request)
             if not any(moment != float("inf") for tid, moment in self.outstanding.items() if tid not in tids):
                 raise Broken(f"refused: {message.reason}")
             # What it comes after was in a submission that got lost: all of them are due again, in order.
@@ -624,6 +790,12 @@ class ClientNode:
             self._say(Close(CLOSING, self.job))
             self.cluster.at(1.0, self._close_until_heard)
 
+    def _cancel(self, tid: str) -> None:
+        self.cluster.sometimes["cancelled"] += 1
+        self.cluster.cancelled.add(tid)
+        self.request += 1
+        self._say(Cancel(self.request, self.job, [tid]))
+
     def _fill(self) -> None:
         if not self.job:
             return
@@ -639,10 +811,10 @@ class ClientNode:
         policies: list[Policy] = []
         tasks = []
         for tid in tids:
-            policy, after, _ = self.cluster.specs[tid]
-            if policy not in policies:
-                policies.append(policy)
-            tasks.append(Submission(tid, policies.index(policy), after))
+            spec = self.cluster.specs[tid]
+            if spec.policy not in policies:
+                policies.append(spec.policy)
+            tasks.append(Submission(tid, policies.index(spec.policy), spec.after))
             self.outstanding[tid] = self.cluster.now
         self._say(Submit(self.request, self.job, policies, tasks))
 
@@ -650,28 +822,7 @@ class ClientNode:
         self.cluster.deliver_to_master(self.peer, message)
 
 
-def _deliver_to_master(self: Cluster, sender: Peer, message: Message) -> None:
-    # The first Open of a life makes a job; a double of it, after that job was closed, would make another.
-    first_open = isinstance(message, Open) and not message.number
-    deliver = lambda: self.master.hear(sender, message) if self.master else None  # noqa: E731
-    self.send(sender, THE_MASTER, deliver, may_double=not first_open)
-
-
-def _deliver_from_master(self: Cluster, to: Peer, message: Message) -> None:
-    if to.name == "client":
-        client = self.client
-        if client is not None and client.peer == to:
-            self.send(THE_MASTER, to, lambda: client.hear(message))
-    elif to.name in self.nodes:
-        self.send(THE_MASTER, to, lambda: self.nodes[to.name].hear(to.life, message))
-
-
-Cluster.deliver_to_master = _deliver_to_master
-Cluster.deliver_from_master = _deliver_from_master
-
-
 def run(seed: int) -> Cluster:
-    ClientNode.lives = 0
     cluster = Cluster(seed)
     cluster.run()
     return cluster
@@ -681,15 +832,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run simulated clusters through a storm and a calm.")
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--first-failure", action="store_true", help="stop at the first seed that fails")
     options = parser.parse_args()
     sometimes: Counter[str] = Counter()
     failures = 0
     for seed in range(options.first, options.first + options.seeds):
         try:
             sometimes += run(seed).sometimes
-        except Exception as error:  # every kind of trouble of a seed is what this program is to print
+        except Exception as error:  # noqa: BLE001 - every kind of trouble of a seed is to be printed
             failures += 1
             print(f"seed {seed}: {type(error).__name__}: {str(error)[:300]}", flush=True)
+            if options.first_failure:
+                break
     print(f"{failures} of {options.seeds} seeds failed; faults: {dict(sometimes)}")
     return failures > 0
 

@@ -504,3 +504,15 @@ def test_a_copy_of_the_files_of_a_store_in_use_is_a_store(tmp_path: Path) -> Non
             shutil.copy(f"{tmp_path / 'store'}{suffix}", f"{tmp_path / 'copy'}{suffix}")
 
     assert live(tmp_path / "copy") == [1]
+
+
+def test_a_store_that_replaces_another_begins_after_its_epochs(tmp_path):
+    now = 1_800_000_000.0
+    former = SqliteStore(tmp_path / "former.db", clock=lambda: now)
+    last_epoch = former.wake().epoch
+    former.close()
+
+    following = SqliteStore(tmp_path / "following.db", clock=lambda: now + 60)
+
+    assert following.wake().epoch > last_epoch
+    following.close()
