@@ -1,0 +1,185 @@
+"""What a user writes: a task and a generator in a directory of the user's own, run from there."""
+
+from __future__ import annotations
+
+import pytest
+from acceptance.cluster import Cluster
+
+from cyclone.errors import EXIT_OK, EXIT_TASK_FAILED
+
+YIELDING = """
+import hashlib
+from pathlib import Path
+
+from cyclone import BaseTask, ConfigError, TaskGenerator
+
+
+class Checksum(BaseTask):
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def execute(self):
+        return hashlib.sha256(Path(self.path).read_bytes()).hexdigest()
+
+
+class Checksums(TaskGenerator):
+    def validate_config(self):
+        if not Path(self.config["files"]["directory"]).is_dir():
+            raise ConfigError("is not a directory", section="files", key="directory")
+
+    def generate(self):
+        for path in sorted(Path(self.config["files"]["directory"]).iterdir()):
+            yield Checksum(str(path))
+
+    def on_result(self, result):
+        with open("sums", "a") as sums:
+            sums.write(f"{result.value} {result.outcome} {result.attempts} {result.error.split(':')[0]}\\n")
+"""
+
+REACTING = """
+from cyclone import BaseTask, TaskGenerator
+
+
+class Halve(BaseTask):
+    def __init__(self, number):
+        self.number = number
+
+    def execute(self):
+        return self.number // 2
+
+
+class Halves(TaskGenerator):
+    def run(self):
+        tid = self.submit(Halve(int(self.config["start"]["number"])))
+        with open("sums", "w") as sums:
+            while True:
+                self.sleep(0.01)
+                for result in self.results(timeout=1):
+                    assert result.tid == tid
+                    sums.write(f"{result.value} {result.duration_s >= 0}\\n")
+                    if result.value == 0 or self.stopping:
+                        return
+                    tid = self.submit(Halve(result.value))
+"""
+
+PAIRS = """
+class Half(BaseTask):
+    def __init__(self, tid, *after):
+        self.tid, self.after = tid, after
+
+    def execute(self):
+        note("executed", self.tid)
+
+class Job(Telling):
+    def run(self):
+        dice, waiting = random.Random(1), []
+        for number in range(3000):
+            self.submit(Half(f"first {number}"))
+            waiting.append(number)
+            if len(waiting) > 300:
+                # The other half of one that has ended already, or will in a while, or does so right now.
+                self.submit(second_half(waiting.pop(dice.randrange(300))))
+                time.sleep(0.0005)
+        for number in waiting:
+            self.submit(second_half(number))
+        for result in self.results():
+            self.on_result(result)
+
+def second_half(number):
+    return Half(f"second {number}", f"first {number}")
+"""
+
+WRONG_VALUE = """
+class Trap:
+    def __reduce__(self):
+        return exec, ("raise RuntimeError('not here')",)
+
+class Trapped(BaseTask):
+    def execute(self):
+        return Trap()
+
+class Plain(BaseTask):
+    def execute(self):
+        return 1
+
+class Job(Telling):
+    def generate(self):
+        for number, kind in enumerate([Plain, Trapped, Plain]):
+            task = kind()
+            task.tid = number
+            yield task
+"""
+
+
+def test_a_generator_that_yields_is_told_value_error_and_attempts(cluster: Cluster) -> None:
+    cluster.write("sums_of_files.py", YIELDING)
+    cluster.write("files/a", "one")
+    cluster.write("files/b", "two")
+    (cluster.directory / "files" / "c").symlink_to("nowhere")
+    cluster.write("checksums.ini", "[files]\ndirectory = files\n")
+    section = {"module": "sums_of_files", "class": "Checksums", "config_file": "checksums.ini"}
+
+    master = cluster.start_master({"task_generator": section})
+    controller = cluster.start_controller()
+    codes = master.wait(), controller.wait()
+
+    assert codes == (EXIT_TASK_FAILED, EXIT_OK)
+    assert sorted(cluster.notes("sums")) == [
+        "3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3 succeeded 1 ",
+        "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed succeeded 1 ",
+        "None raised 1 FileNotFoundError",
+    ]
+
+
+def test_a_generator_may_make_tasks_of_results(cluster: Cluster) -> None:
+    cluster.write("halves.py", REACTING)
+    cluster.write("halves.ini", "[start]\nnumber = 100\n")
+    section = {"module": "halves", "class": "Halves", "config_file": "halves.ini"}
+
+    master = cluster.start_master({"task_generator": section})
+    controller = cluster.start_controller()
+    codes = master.wait(), controller.wait()
+
+    assert codes == (EXIT_OK, EXIT_OK)
+    assert cluster.notes("sums") == [f"{value} True" for value in (50, 25, 12, 6, 3, 1, 0)]
+
+
+def test_a_task_may_come_after_one_that_is_just_ending(cluster: Cluster) -> None:
+    cluster.write_job(PAIRS)
+
+    master = cluster.start_master()
+    controller = cluster.start_controller()
+    codes = master.wait(), controller.wait()
+
+    assert codes == (EXIT_OK, EXIT_OK), master.log
+    executed = {tid: place for place, tid in enumerate(cluster.notes("executed"))}
+    assert len(executed) == 6000
+    assert all(executed[f"first {number}"] < executed[f"second {number}"] for number in range(3000))
+
+
+@pytest.mark.parametrize("name", ["queue", "signal", "zmq", "msgspec"])
+def test_a_file_with_the_name_of_a_library_module_harms_nobody(cluster: Cluster, name: str) -> None:
+    cluster.write(f"{name}.py", "raise RuntimeError('this is not the module that was meant')\n")
+    cluster.write("halves.py", REACTING)
+    cluster.write("halves.ini", "[start]\nnumber = 1\n")
+    section = {"module": "halves", "class": "Halves", "config_file": "halves.ini"}
+
+    master = cluster.start_master({"task_generator": section})
+    controller = cluster.start_controller()
+
+    assert (master.wait(), controller.wait()) == (EXIT_OK, EXIT_OK)
+
+
+def test_a_result_that_the_generator_cannot_unpickle_ends_that_task_only(cluster: Cluster) -> None:
+    cluster.write_job(WRONG_VALUE)
+
+    master = cluster.start_master()
+    controller = cluster.start_controller()
+    master.wait()
+    controller.wait()
+
+    told = {one["tid"]: one for one in cluster.told()}
+    assert set(told) == {"0", "1", "2"}
+    assert told["0"]["value"] == told["2"]["value"] == "1"
+    assert "not here" in told["1"]["error"]
