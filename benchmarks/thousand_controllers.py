@@ -62,6 +62,7 @@ class SimulatedController:
             jitter=0.8 + 0.2 * int(self.life[:4], 16) / 0xFFFF,
         )
         self.due = 0.0
+        self.connections = 0
 
     def turn(self) -> None:
         """Hear, decide, say, until there is nothing to hear; work ends at once.
@@ -73,7 +74,11 @@ class SimulatedController:
         while said:
             now = time.monotonic()
             said = False
-            for message, _ in self.line.receive():
+            heard = self.line.receive()
+            if self.line.connections != self.connections:
+                self.connections = self.line.connections
+                self.crew.connected(now)
+            for message, _ in heard:
                 said |= self._obey(self.crew.receive(message, now), now)
             said |= self._obey(self.crew.tick(now), now)
         self.due = self.crew.next_moment(now)

@@ -53,7 +53,7 @@ CHUNK_MOST = 1000
 ANNOUNCE_S = 0.025
 #: An end that was not dropped is said again after so long.
 REPEAT_S = 3.0
-#: More deaths of idle workers than this within a minute mean that no worker can live here.
+#: More deaths of idle workers than this for each slot within a minute mean that no worker can live here.
 IDLE_DEATHS_MOST = 10
 
 
@@ -151,7 +151,7 @@ class Crew:
         self._report_at = now
         self._unanswered_since: float | None = None
         self._unanswered = 0
-        self._idle_deaths: deque[float] = deque(maxlen=IDLE_DEATHS_MOST + 1)
+        self._idle_deaths: deque[float] = deque(maxlen=IDLE_DEATHS_MOST * workers + 1)
         self._to_hire = list(self.workers)
         self._said_goodbye = False
         self._why_leaving = ""
@@ -242,7 +242,7 @@ class Crew:
             decision.note(f"idle worker died slot={slot} pid={worker.pid} status={status}")
         self._free(worker)
         self.workers[slot] = Worker(slot)
-        if len(self._idle_deaths) > IDLE_DEATHS_MOST and now - self._idle_deaths[0] < 60:
+        if len(self._idle_deaths) == self._idle_deaths.maxlen and now - self._idle_deaths[0] < 60:
             self.broken = (
                 f"{len(self._idle_deaths)} idle workers died within a minute, the last one with {status}"
             )

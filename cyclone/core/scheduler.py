@@ -109,6 +109,7 @@ class Scheduler:
         self._last_number = remembered.last_number
         self._last_job = remembered.last_job
         self._look_for_silence_at = now
+        self._ticked_at = now
         self._doors: dict[type[Message], Callable[..., None]] = {
             Report: self._on_report,
             Started: self._on_started,
@@ -148,6 +149,7 @@ class Scheduler:
     def tick(self, now: float) -> Decision:
         """Decide what time and free room bring. Called after every batch of messages and when a moment comes."""
         decision = Decision()
+        self._excuse_own_absence(now)
         self._lose_the_silent(now, decision)
         self._ring_alarms(now, decision)
         if not self.draining:
@@ -295,10 +297,13 @@ class Scheduler:
             decision.note(f"job opened job={job.name} number={job.number}")
         elif job.client != sender:
             decision.note(f"job resumed job={job.name} number={job.number} open={len(job.tasks)}")
-        if job.client != sender and job.client is not None:
-            self._serials.pop(job.client, None)
+        if job.client != sender:
+            # Ends may have been told to another client since, such as a former life whose last heartbeat came late:
+            # a serial that this one does not expect lets it submit its open tasks again.
+            self._serials[sender] = self._serials.get(sender, -1) + 1
         job.client = sender
-        job.closed = False
+        if not message.number:
+            job.closed = False
         serial = self._serials.setdefault(sender, 0)
         decision.say(sender, Opened(job.name, job.number, self.epoch, serial, self.window))
 
@@ -536,6 +541,13 @@ class Scheduler:
                 self._serials.pop(job.client, None)
 
     # What time does.
+
+    def _excuse_own_absence(self, now: float) -> None:
+        """While this daemon was stopped, or stuck on its disk, it could not hear: that was nobody's silence."""
+        absent_s, self._ticked_at = now - self._ticked_at, now
+        if absent_s > self.lease_s / 5:  # it wakes up twice as often, to look for silence
+            for controller in self.controllers.values():
+                controller.heard_at = min(now, controller.heard_at + absent_s)
 
     def _lose_the_silent(self, now: float, decision: Decision) -> None:
         if now < self._look_for_silence_at:

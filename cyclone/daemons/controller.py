@@ -47,6 +47,9 @@ class Controller:
     def __init__(self, settings: ControllerSettings, life: str) -> None:
         self._settings = settings
         self._life = life
+        # First what may be refused, so that nothing is left behind then.
+        self._line = self._connect()
+        self._connections = 0  # how many were reported over
         self._kept = KeptResults(settings.state_dir)
         self._payloads: dict[Token, bytes] = {}
         self._values: dict[Token, bytes] = self._kept.values()
@@ -57,8 +60,6 @@ class Controller:
         self._reaper_deaths: list[float] = []
         self._told_to_stop = 0
         self._broken = ""
-        self._line = self._connect()
-        self._connections = 0  # how many were reported over
         self._crew = Crew(
             monotonic(),
             workers=settings.worker_count,
@@ -90,9 +91,9 @@ class Controller:
         self._loop.on_signal(signal.SIGINT, self._on_interrupt)
         try:
             while not (self._crew.is_done or self._crew.broken or self._broken):
-                self._wait()
                 self._observe()
                 self._obey(self._crew.tick(monotonic()))
+                self._wait()
         finally:
             self._nursery.close()
         return self._end()
@@ -342,6 +343,9 @@ class KeptResults:
         self._read: list[tuple[End, bytes]] = []
         try:
             directory.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot be made: {error.strerror}", file=directory) from None
+        try:
             content = self.file.read_bytes()
             self._read = msgspec.msgpack.decode(content, type=list[tuple[End, bytes]])
         except FileNotFoundError:
@@ -379,9 +383,11 @@ class KeptResults:
 def serve(settings: ControllerSettings) -> int:
     life = secrets.token_hex(8)
     lives = settings.pid_file.with_suffix(".lives")
+    controller = Controller(settings, life)
+    # Nothing was reported yet: by then nobody of a former life may be left.
     if left := sweep_former_lives(lives, life):
         log.warning("processes of a former life cannot be killed pids=%s", sorted(left))
-    code = Controller(settings, life).run()
+    code = controller.run()
     forget_lives(lives)
     return code
 

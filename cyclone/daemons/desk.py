@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -390,15 +390,26 @@ def _policy(task: BaseTask) -> Policy:
 
 def _result(end: TaskEnd, value: bytes) -> Result:
     last = end.end
+    loaded, trouble = _loaded(value)
     outcome = end.state.value if last is None else last.outcome.value
-    error = (last.error if last is not None else "") or end.reason
+    error = trouble or (last.error if last is not None else "") or end.reason
     return Result(
         tid=end.tid,
         state=end.state.value,
         outcome=outcome,
         code=0 if last is None else last.code,
-        value=pickle.loads(value) if value else None,  # noqa: S301 - it comes from our own tasks
+        value=loaded,
         error=error,
         attempts=end.attempts,
         duration_s=0.0 if last is None else last.duration_s,
     )
+
+
+def _loaded(value: bytes) -> tuple[Any, str]:
+    """A result, and why it is missing. What cannot be read must not end the generator: it is told at each resume."""
+    if not value:
+        return None, ""
+    try:
+        return pickle.loads(value), ""  # noqa: S301 - it comes from our own tasks
+    except Exception as error:  # noqa: BLE001 - the border to the code of a user
+        return None, f"the result cannot be unpickled here: {type(error).__name__}: {error}"

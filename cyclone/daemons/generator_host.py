@@ -35,8 +35,8 @@ def main(link: socket.socket) -> int:
     on_death_of_parent(signal.SIGKILL)
     errand = msgspec.json.decode(link.recv(_LETTER_BYTES_MAX), type=Errand)
     spare_collector()
-    start_log(Path(errand.log_file) if errand.log_file else None, debug=errand.debug)
     try:
+        start_log(Path(errand.log_file) if errand.log_file else None, debug=errand.debug)
         generator = _load(errand)
     except CycloneError as error:
         return _refuse(link, Verdict(str(error), error.exit_code))

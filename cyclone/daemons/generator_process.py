@@ -11,12 +11,15 @@ import sys
 
 import msgspec
 
-from cyclone.errors import EXIT_CONFIG, CycloneError
+from cyclone.errors import EXIT_CONFIG, EXIT_INTERNAL, CycloneError
 from cyclone.settings import MasterSettings
 
 log = logging.getLogger(__name__)
 
 _LETTER_BYTES_MAX = 1 << 16
+
+#: A process that is killed before its generator was checked is started again, but not for ever.
+STARTS_MOST = 5
 
 
 class Errand(msgspec.Struct, frozen=True):
@@ -68,6 +71,21 @@ class GeneratorProcess:
 
         Raises GeneratorUnusable when it has not; the process has ended then.
         """
+        for _ in range(STARTS_MOST):
+            self.spawn()
+            verdict = self.verdict()
+            if verdict is not None:
+                break
+            log.warning(
+                "the process of the task generator was killed before it was checked: starting it again"
+            )
+        else:
+            verdict = Verdict("the process of the task generator is killed whenever it starts", EXIT_INTERNAL)
+        if verdict.problem:
+            raise GeneratorUnusable(verdict)
+
+    def spawn(self) -> None:
+        """Start the process; when `link` is readable, there is a `verdict`."""
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             # -P: a file of the user's in the working directory must not replace a module of the library.
@@ -76,15 +94,34 @@ class GeneratorProcess:
                 command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
             )
         self._pidfd = os.pidfd_open(self._process.pid)
-        self._link.send(msgspec.json.encode(self._errand()))
-        answer = self._link.recv(_LETTER_BYTES_MAX)
-        if answer:
-            verdict = msgspec.json.decode(answer, type=Verdict)
-        else:
-            verdict = Verdict("the process of the task generator died before it was checked")
+        self._tell(self._errand())
+
+    @property
+    def link(self) -> socket.socket:
+        assert self._link is not None
+        return self._link
+
+    def verdict(self) -> Verdict | None:
+        """Wait for it; None if a signal killed the process before. Unless it is good, the process is collected."""
+        try:
+            answer = self.link.recv(_LETTER_BYTES_MAX)
+        except ConnectionResetError:
+            answer = b""
+        if not answer:
+            status = self.collect()
+            if status < 0:
+                return None
+            return Verdict(f"the process of the task generator ended with {status} before it was checked")
+        verdict = msgspec.json.decode(answer, type=Verdict)
         if verdict.problem:
             self.collect()
-            raise GeneratorUnusable(verdict)
+        return verdict
+
+    def _tell(self, letter: Errand | Go) -> None:
+        try:
+            self.link.send(msgspec.json.encode(letter))
+        except (BrokenPipeError, ConnectionResetError):
+            log.debug("the generator has ended")  # which is about to be noticed
 
     def _errand(self) -> Errand:
         settings = self._settings
@@ -101,12 +138,8 @@ class GeneratorProcess:
 
     def go(self, address: str) -> None:
         """The master listens here."""
-        assert self._link is not None
         key_dir = str(self._settings.key_dir) if self._settings.curve else None
-        try:
-            self._link.send(msgspec.json.encode(Go(address, key_dir)))
-        except BrokenPipeError:
-            log.debug("the generator ended before it began")  # its end is about to be noticed
+        self._tell(Go(address, key_dir))
 
     def fileno(self) -> int:
         """Readable when the process has ended; `collect` it then."""
@@ -132,8 +165,13 @@ class GeneratorProcess:
         if self._process is not None:
             self._process.terminate()
 
+    def end_now(self) -> None:
+        """Kill it; it is to be collected as when it ends by itself."""
+        if self._process is not None:
+            self._process.kill()
+
     def kill(self) -> None:
-        """End it now. Nothing happens if there is none."""
+        """Kill it and collect it. Nothing happens if there is none."""
         if self._process is not None:
             self._process.kill()
             self.collect()

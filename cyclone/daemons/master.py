@@ -12,6 +12,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from time import monotonic
 from typing import TypeAlias
@@ -23,7 +24,7 @@ from cyclone.daemons.answers import MasterFacts, answer
 from cyclone.daemons.enclosures import split
 from cyclone.daemons.entry import raise_descriptor_limit, run_daemon
 from cyclone.daemons.generator_process import GeneratorProcess
-from cyclone.errors import EXIT_INTERNAL, EXIT_OK, EXIT_TASK_FAILED, ConfigError, StoreFull
+from cyclone.errors import EXIT_INTERNAL, EXIT_OK, EXIT_TASK_FAILED, ConfigError, CycloneError, StoreFull
 from cyclone.loop import Loop
 from cyclone.messages import AskCluster, AskTask, AskTasks, Ended, Place, Results, Submit, TaskEnd
 from cyclone.model.changes import Change
@@ -62,13 +63,14 @@ class Master:
         self._payloads: dict[tuple[JobNumber, str], bytes] = {}
         self._values: dict[Token, bytes] = {}
         self._loop = Loop()
-        self._store = SqliteStore(
-            settings.store_path, durability=settings.durability, max_bytes=settings.store_max_bytes or 0
-        )
+        # First what may be refused, so that no store is left behind then.
+        self._door, self._ring, self.address = _open_door(settings)
         try:
-            self._door, self._ring, self.address = _open_door(settings)
-        except ConfigError:
-            self._store.close()
+            self._store = SqliteStore(
+                settings.store_path, durability=settings.durability, max_bytes=settings.store_max_bytes or 0
+            )
+        except CycloneError:
+            self._door.close()
             raise
         now = monotonic()
         remembered = self._store.wake()
@@ -191,8 +193,6 @@ class Master:
         log.info(
             "Started address=%s store=%s epoch=%d", self.address, self._settings.store_path, self._mind.epoch
         )
-        if self._settings.port_file is not None:
-            _write_port(self._settings, self.address)
         for socket in self._door.sockets:
             self._loop.register(socket, _nothing)
         self._loop.on_signal(signal.SIGTERM, self._on_term)
@@ -241,10 +241,32 @@ class Master:
             return
         if status < 0 and self._may_restart_generator():
             log.warning("generator was killed by signal %d: starting it again", -status)
-            self._generator.start()
-            self._let_generator_go()
+            self._generator.spawn()
+            self._loop.register(self._generator.link, self._on_generator_checked)
             return
-        log.error("generator broke down status=%d: stopping when what runs has ended", status)
+        self._lose_generator(f"its process ended with {status}")
+
+    def _on_generator_checked(self) -> None:
+        """One that was started again has looked at its configuration, which may have changed meanwhile."""
+        assert self._generator is not None
+        self._loop.unregister(self._generator.link)
+        if self._mind.draining:
+            self._generator.kill()
+            self._generator = None
+            return
+        verdict = self._generator.verdict()
+        if verdict is not None and not verdict.problem:
+            self._let_generator_go()
+        elif verdict is None and self._may_restart_generator():
+            self._generator.spawn()
+            self._loop.register(self._generator.link, self._on_generator_checked)
+        else:
+            self._lose_generator(
+                verdict.problem if verdict is not None else "it is killed whenever it starts"
+            )
+
+    def _lose_generator(self, why: str) -> None:
+        log.error("generator broke down: %s: stopping when what runs has ended", why)
         self._generator = None
         self._exit_code = EXIT_INTERNAL
         self._stop("the task generator broke down")
@@ -263,7 +285,7 @@ class Master:
         must_end_by = self._generator_must_end_by
         if self._generator is not None and must_end_by is not None and monotonic() >= must_end_by:
             log.warning("generator did not stop within %g s: killing it", GENERATOR_GRACE_S)
-            self._generator.kill()
+            self._generator.end_now()
             self._generator_must_end_by = None
 
     def _is_over(self) -> bool:
@@ -301,7 +323,14 @@ def _open_door(settings: MasterSettings) -> tuple[Door, keys.KeyRing | None, str
     except ConfigError:
         door.close()
         raise
-    return door, ring, endpoint(reachable(settings.target), port)
+    address = endpoint(reachable(settings.target), port)
+    if settings.port_file is not None:
+        try:
+            _write_port(settings, address)
+        except ConfigError:
+            door.close()
+            raise
+    return door, ring, address
 
 
 def _write_port(settings: MasterSettings, address: str) -> None:
@@ -337,7 +366,8 @@ def serve(settings: MasterSettings) -> int:
 def check(settings: MasterSettings) -> None:
     """For `--check`: load the generator and let it check its own ini file, in a process of its own."""
     if settings.has_generator:
-        generator = GeneratorProcess(settings)
+        # What it has to say belongs on the terminal of who asked, not into the log of a daemon that may be running.
+        generator = GeneratorProcess(replace(settings, log_file=None))
         try:
             generator.start()
         finally:
