@@ -111,7 +111,9 @@ class GeneratorProcess:
             status = self.collect()
             if status < 0:
                 return None
-            return Verdict(f"the process of the task generator ended with {status} before it was checked")
+            return Verdict(
+                f"the process of the task generator died before it was checked, with exit code {status}"
+            )
         verdict = msgspec.json.decode(answer, type=Verdict)
         if verdict.problem:
             self.collect()
