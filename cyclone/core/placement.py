@@ -211,6 +211,8 @@ class Placement:
         for controller in takers:
             if idle <= 0:
                 return
+            if controller.room.free.get(WORKER, 0) > 0:
+                continue  # whatever waits there is about to begin
             for bundle in reversed(controller.bundles):
                 waits = bundle.ahead or bundle.open > 1
                 if waits and not bundle.called_back and now - bundle.placed_at > 2 * BUNDLE_S and idle > 0:

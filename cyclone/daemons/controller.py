@@ -13,6 +13,8 @@ import secrets
 import signal
 import socket
 import sys
+from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 from time import monotonic
 
@@ -55,6 +57,7 @@ class Controller:
         self._values: dict[Token, bytes] = self._kept.values()
         self._loop = Loop()
         self._nursery = Nursery("cyclone.daemons.worker")
+        self._outbox: list[Letter] = []  # to the master, until the end of the turn
         self._hired: dict[int, Hired] = {}
         self._places: dict[int, int] = {}  # slot -> how many `Place` its worker was sent
         self._reaper_deaths: list[float] = []
@@ -93,6 +96,7 @@ class Controller:
             while not (self._crew.is_done or self._crew.broken or self._broken):
                 self._observe()
                 self._obey(self._crew.tick(monotonic()))
+                self._post()
                 self._wait()
         finally:
             self._nursery.close()
@@ -238,7 +242,7 @@ class Controller:
             log.info("%s", note)
         for letter in decision.letters:
             if letter.to == MASTER:
-                self._say_to_master(letter)
+                self._outbox.append(letter)
             elif letter.to == REAPER:
                 self._order(letter.message)
             elif letter.to == LINE:
@@ -246,6 +250,16 @@ class Controller:
                 self._reconnect()
             else:
                 self._give(int(letter.to.life), letter)
+
+    def _post(self) -> None:
+        """Say to the master what the turn has brought, when all workers have something to do again."""
+        letters, self._outbox = self._outbox, []
+        for kind, alike in groupby(letters, key=lambda letter: type(letter.message)):
+            if kind is Ended:
+                self._say_to_master(_joined(alike))
+            else:
+                for letter in alike:
+                    self._say_to_master(letter)
 
     def _say_to_master(self, letter: Letter) -> None:
         values = [self._values.get(token, b"") for token in letter.enclose]
@@ -318,6 +332,7 @@ class Controller:
     # The end.
 
     def _end(self) -> int:
+        self._post()
         undelivered = self._crew.undelivered
         self._kept.keep(undelivered, self._values)
         self._line.close()
@@ -332,6 +347,15 @@ class Controller:
             return EXIT_UNREACHABLE
         log.info("Finished")
         return EXIT_OK
+
+
+def _joined(letters: Iterable[Letter]) -> Letter:
+    """What several workers have ended, in one letter."""
+    ends: list[End] = []
+    for letter in letters:
+        assert isinstance(letter.message, Ended)
+        ends += letter.message.ends
+    return Letter(MASTER, Ended(ends), [end.token for end in ends])
 
 
 class KeptResults:
