@@ -62,6 +62,8 @@ STORM_S, CALM_S, TICK_S, LEASE_S = 40.0, 2000.0, 0.2, 5.0
 #: Cuts and freezes may go on for three leases after the storm. So long after it, what nobody wants any more
 #: must have been stopped.
 MENDING_S = 30.0
+#: A task that takes so long has a time-out, and never gets that far.
+ENDLESS_S = 100.0
 #: At this moment a controller is started again with a resource that nobody had before.
 RARE_FROM_S = 15.0
 #: What goes wrong. Each must have happened at least once in a campaign, or the campaign says nothing.
@@ -322,7 +324,7 @@ class Cluster:
             after = tuple(rng.sample(tids[:number], rng.choice([0, 0, 0, 1, 2]))) if number > 5 else ()
             duration_s = rng.expovariate(1 / (0.02 if policy.kind == "quick" else 1.0))
             if policy.timeout_s and rng.random() < 0.1:
-                duration_s = 100.0
+                duration_s = ENDLESS_S
             straggles = rng.random() < (0.4 if policy.exclusive else 0.05)
             straggles_s = 40.0 if straggles and policy.timeout_s is None else 0.0
             fails = rng.choice([0, 0, 0, 0, 1, 2, 9])
@@ -342,7 +344,7 @@ class Cluster:
                 raise Broken(f"{tid} ended {ends[tid].state} and the client was told {state}")
         for tid, spec in self.specs.items():
             state, behaviour = ends[tid].state, spec.behaviour
-            endless = spec.policy.timeout_s is not None and behaviour.duration_s > 2 * spec.policy.timeout_s
+            endless = spec.policy.timeout_s is not None and behaviour.duration_s >= ENDLESS_S
             if state is State.SUCCEEDED and (behaviour.poison or behaviour.fails > 2 or endless):
                 raise Broken(f"{tid} cannot succeed and has")
             if state is State.SUCCEEDED and not any(run.tid == tid for run in self.executions):

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import pytest
+
+from cyclone.core.graph import Graph, find_cycle
+from cyclone.core.live import Job, Task
+from cyclone.model.lifecycle import State
+from cyclone.model.task import Policy
+
+
+@pytest.fixture
+def tasks() -> list[Task]:
+    job = Job(1, "job")
+    return [Task(number, job, f"t{number}", Policy(), State.WAITING) for number in range(1, 6)]
+
+
+def test_a_follower_is_free_when_the_last_one_before_it_has_succeeded(tasks: list[Task]) -> None:
+    first, second, last, *_ = tasks
+    graph = Graph()
+    graph.add(last, [first, second])
+
+    freed = [graph.succeeded(first), graph.succeeded(second)]
+
+    assert freed == [[], [last]]
+
+
+def test_it_tells_how_many_are_waited_for(tasks: list[Task]) -> None:
+    first, second, last, *_ = tasks
+    graph = Graph()
+    graph.add(last, [first, second])
+    graph.succeeded(first)
+
+    assert graph.waits_for(last) == 1
+    assert graph.waits_for(first) == 0
+
+
+def test_followers_are_freed_oldest_edge_first(tasks: list[Task]) -> None:
+    first, *others = tasks
+    graph = Graph()
+    for task in others:
+        graph.add(task, [first])
+
+    freed = graph.succeeded(first)
+
+    assert freed == others
+
+
+def test_a_failure_names_all_that_waited_in_vain(tasks: list[Task]) -> None:
+    first, second, third, *_ = tasks
+    graph = Graph()
+    graph.add(second, [first])
+    graph.add(third, [first])
+
+    vain = graph.failed(first)
+
+    assert vain == [second, third]
+
+
+def test_who_waited_in_vain_is_not_named_by_a_second_failure(tasks: list[Task]) -> None:
+    first, second, last, *_ = tasks
+    graph = Graph()
+    graph.add(last, [first, second])
+    graph.failed(first)
+
+    vain = graph.failed(second)
+
+    assert vain == []
+
+
+def test_who_ended_while_it_waited_is_not_freed(tasks: list[Task]) -> None:
+    first, last, *_ = tasks
+    graph = Graph()
+    graph.add(last, [first])
+    graph.forget(last)
+
+    freed = graph.succeeded(first)
+
+    assert freed == []
+
+
+def test_a_task_that_nobody_comes_after_frees_nobody(tasks: list[Task]) -> None:
+    graph = Graph()
+
+    assert graph.succeeded(tasks[0]) == []
+    assert graph.failed(tasks[0]) == []
+
+
+# Circles.
+
+
+def test_a_chain_is_no_circle() -> None:
+    assert find_cycle({"c": ["b"], "b": ["a"]}) == []
+
+
+def test_a_diamond_is_no_circle() -> None:
+    assert find_cycle({"d": ["b", "c"], "b": ["a"], "c": ["a"]}) == []
+
+
+def test_a_task_after_itself_is_a_circle() -> None:
+    assert find_cycle({"a": ["a"]}) == ["a", "a"]
+
+
+def test_a_circle_is_told_without_the_way_to_it() -> None:
+    assert find_cycle({"x": ["a"], "a": ["b"], "b": ["c"], "c": ["a"]}) == ["a", "b", "c", "a"]
+
+
+def test_a_chain_may_be_as_long_as_a_submission() -> None:
+    chain = {str(number): [str(number + 1)] for number in range(100_000)}
+
+    assert find_cycle(chain) == []

@@ -1,0 +1,1243 @@
+"""The master's mind. `Master` remembers every decision and checks the invariants after each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from core_builders import CLIENT, LEASE_S, Master, a_policy
+
+from cyclone.core.placement import CALL_BACK_S
+from cyclone.core.scheduler import LEASE_MARGIN, LEASE_MARGIN_S, REPORTS_PER_S
+from cyclone.messages import (
+    Accepted,
+    Agreed,
+    Cancel,
+    Close,
+    Drop,
+    Ended,
+    Goodbye,
+    Leave,
+    Open,
+    Opened,
+    Refused,
+    Report,
+    Results,
+    Submission,
+    Submit,
+)
+from cyclone.model.changes import AttemptEnded, JobClosed, JobOpened, TaskAccepted, TaskEnded
+from cyclone.model.lifecycle import Outcome, State
+from cyclone.model.peer import Peer
+from cyclone.model.resources import shape
+from cyclone.model.task import Cause, End, Retry, first_token
+
+OTHER_CLIENT = Peer("client", "c2")
+STRANGER = Peer("stranger", "1")
+#: How long after the last renewal an exclusive attempt is given to nobody else.
+GUARD_S = LEASE_S * (1 + LEASE_MARGIN) + LEASE_MARGIN_S
+
+
+@pytest.fixture
+def master() -> Master:
+    return Master()
+
+
+def running(master: Master, *tids: str, workers: int = 1, **policy: Any) -> Peer:
+    """A controller to which these tasks were given."""
+    node = master.join(workers=workers)
+    master.submit(*tids, **policy)
+    master.tick()
+    return node
+
+
+# A task's life.
+
+
+def test_a_submitted_task_is_remembered_before_it_is_accepted(master: Master) -> None:
+    master.submit("a")
+
+    assert [change.tid for change in master.changes(TaskAccepted)] == ["a"]
+    assert master.said(CLIENT, Accepted)
+
+
+def test_a_ready_task_is_placed_where_there_is_room(master: Master) -> None:
+    node = master.join()
+    master.submit("a")
+
+    master.tick()
+
+    assert master.tids(node) == ["a"]
+    assert master.state("a") is State.PLACED
+
+
+def test_a_task_said_to_have_started_is_running(master: Master) -> None:
+    node = running(master, "a")
+
+    master.started(node, master.token("a"))
+
+    assert master.state("a") is State.RUNNING
+
+
+def test_a_success_is_recorded_and_dropped(master: Master) -> None:
+    node = running(master, "a")
+    token = master.token("a")
+
+    master.ended(node, token)
+
+    assert master.end("a").state is State.SUCCEEDED
+    assert master.dropped(node) == [token]
+
+
+def test_what_ended_in_a_turn_is_told_at_its_end(master: Master) -> None:
+    node = running(master, "a", "b", workers=2)
+    master.ended(node, master.token("a"))
+    master.ended(node, master.token("b"))
+    before = master.said(CLIENT, Results)
+
+    master.tick()
+
+    assert before == []
+    assert [[end.tid for end in said.ends] for said in master.said(CLIENT, Results)] == [["a", "b"]]
+
+
+def test_a_tid_that_ended_in_this_very_turn_is_not_taken_again(master: Master) -> None:
+    node = running(master, "a")
+    token = master.token("a")
+    master.mind.receive(node, Ended([End(token, 1, 1)]), master.now)
+
+    decision = master.mind.receive(
+        CLIENT, Submit(9, 1, [a_policy()], [Submission("a", 0), Submission("b", 0, ("a",))]), master.now
+    )
+
+    assert [change.tid for change in decision.changes if isinstance(change, TaskAccepted)] == ["b"]
+    assert master.state("b") is State.READY
+
+
+def test_the_results_enclose_the_values_of_successes_alone(master: Master) -> None:
+    node = running(master, "a", "b", workers=2)
+    good, bad = master.token("a"), master.token("b")
+
+    master.hear(node, Ended([End(good, 1, 1), End(bad, 1, 1, Outcome.RAISED)]))
+    master.tick()
+
+    [enclose] = [letter.enclose for letter in master.decision.letters if isinstance(letter.message, Results)]
+    assert list(enclose) == [good, 0]
+
+
+# Fencing.
+
+
+def test_an_end_of_an_earlier_attempt_changes_nothing_and_is_dropped(master: Master) -> None:
+    node = running(master, "a")
+    stale = master.token("a")
+    master.report(node, [])
+    master.tick(5)
+    master.report(node, [])
+    master.tick()
+
+    master.ended(node, stale)
+
+    assert master.token("a") > stale
+    assert master.state("a") is State.PLACED
+    assert master.dropped(node) == [stale]
+
+
+def test_an_end_that_was_recorded_is_not_recorded_again(master: Master) -> None:
+    node = running(master, "a")
+    token = master.token("a")
+    master.ended(node, token)
+
+    master.ended(node, token)
+
+    assert master.decision.changes == []
+    assert master.dropped(node) == [token]
+
+
+def test_an_end_by_another_name_is_not_believed(master: Master) -> None:
+    running(master, "a")
+    thief = master.join("thief")
+
+    master.ended(thief, master.token("a"))
+
+    assert master.state("a") is State.PLACED
+
+
+def test_an_end_by_somebody_who_never_reported_is_not_believed_but_answered(master: Master) -> None:
+    running(master, "a")
+
+    master.ended(STRANGER, master.token("a"))
+
+    assert master.state("a") is State.PLACED
+    assert master.said(STRANGER, Drop)
+
+
+def test_an_end_of_a_former_life_counts_when_the_next_life_delivers_it_first(master: Master) -> None:
+    running(master, "a")
+
+    master.ended(Peer("node", "2"), master.token("a"))
+
+    assert master.state("a") is State.SUCCEEDED
+
+
+def test_an_end_of_a_former_life_is_stale_once_the_next_life_has_reported(master: Master) -> None:
+    running(master, "a")
+    token = master.token("a")
+    master.now += 1
+    reborn = master.join(life="2")
+
+    master.ended(reborn, token)
+
+    assert master.state("a") is State.READY
+
+
+def test_a_start_said_of_an_attempt_that_is_over_changes_nothing(master: Master) -> None:
+    node = running(master, "a")
+    token = master.token("a")
+    master.ended(node, token)
+
+    master.started(node, token)
+
+    assert master.decision.changes == []
+
+
+def test_a_start_said_by_a_stranger_or_by_another_name_changes_nothing(master: Master) -> None:
+    running(master, "a")
+    thief = master.join("thief")
+
+    master.started(STRANGER, master.token("a"))
+    master.started(thief, master.token("a"))
+
+    assert master.state("a") is State.PLACED
+
+
+def test_tokens_grow_and_are_larger_in_each_life_of_the_master(master: Master) -> None:
+    running(master, "a", "b", workers=2)
+    earlier = [master.token("a"), master.token("b")]
+    master.start()
+    master.submit("c")
+    master.join("other")
+
+    master.tick()
+
+    assert earlier == sorted(earlier)
+    assert master.token("c") > first_token(2)
+    assert master.token("c") > max(earlier)
+
+
+# Reports are the truth.
+
+
+def test_a_report_is_answered_with_its_own_time_and_the_lease(master: Master) -> None:
+    node = master.join()
+
+    master.report(node, at=77.5)
+
+    [agreed] = master.said(node, Agreed)
+    assert (agreed.at, agreed.lease_s) == (77.5, LEASE_S)
+
+
+def test_reports_come_more_slowly_from_a_large_cluster(master: Master) -> None:
+    for number in range(REPORTS_PER_S * 4):
+        node = master.join(f"node{number}")
+
+    master.report(node)
+
+    [agreed] = master.said(node, Agreed)
+    assert agreed.report_s == pytest.approx(4.0)
+
+
+def test_what_a_report_lists_and_is_not_wanted_is_dropped(master: Master) -> None:
+    node = master.join()
+
+    master.report(node, [7, 5])
+
+    assert master.dropped(node) == [5, 7]
+
+
+def test_what_a_report_lists_and_is_wanted_is_not_dropped(master: Master) -> None:
+    node = running(master, "a")
+
+    master.report(node)
+
+    assert master.said(node, Drop) == []
+
+
+def test_a_place_that_did_not_arrive_is_noticed_and_billed_to_nobody(master: Master) -> None:
+    node = running(master, "a")
+    master.now += 5
+
+    master.report(node, [])
+
+    [attempt] = master.attempts()
+    assert attempt.cause is Cause.NOBODY
+    assert master.state("a") is State.READY
+
+
+def test_a_place_that_may_still_be_on_its_way_is_waited_for(master: Master) -> None:
+    node = running(master, "a")
+    master.now += 0.9
+
+    master.report(node, [])
+
+    assert master.state("a") is State.PLACED
+
+
+def test_what_got_lost_on_its_way_is_placed_again_before_what_is_younger(master: Master) -> None:
+    node = running(master, "a")
+    master.submit("b")
+    master.now += 5
+    master.report(node, [])
+
+    master.tick()
+
+    assert master.tids(node) == ["a"]
+
+
+def test_a_controller_that_leaves_is_given_nothing(master: Master) -> None:
+    node = master.join()
+    master.submit("a")
+    master.report(node, leaving=True)
+
+    master.tick()
+
+    assert master.placed() == []
+
+
+def test_a_controller_with_hung_workers_is_given_less(master: Master) -> None:
+    node = master.join(workers=2)
+    master.hear(node, _report_of_size(master, workers=1))
+    master.submit("a", "b")
+
+    master.tick()
+
+    assert master.tids(node) == ["a"]
+
+
+def _report_of_size(master: Master, workers: int) -> Report:
+    return Report(master.now, shape({"cpus": 2, "workers": workers}), [])
+
+
+# Silence.
+
+
+def test_a_lost_controller_gives_its_tasks_back(master: Master) -> None:
+    running(master, "a")
+
+    master.tick(LEASE_S)
+
+    assert master.state("a") is State.READY
+    assert "silent" in master.decision.notes[0]
+
+
+def test_a_controller_is_not_lost_before_its_time(master: Master) -> None:
+    running(master, "a")
+
+    master.tick(LEASE_S - 0.1)
+
+    assert master.state("a") is State.PLACED
+
+
+def test_any_word_of_a_controller_breaks_its_silence(master: Master) -> None:
+    node = running(master, "a")
+    master.tick(LEASE_S - 0.1)
+    master.started(node)
+
+    master.tick(LEASE_S - 0.1)
+
+    assert master.state("a") is State.PLACED
+
+
+def test_the_loss_of_a_running_task_is_billed_to_the_loss_of_its_controller(master: Master) -> None:
+    node = running(master, "a")
+    master.started(node, master.token("a"))
+
+    master.tick(LEASE_S)
+
+    [attempt] = master.attempts()
+    assert (attempt.cause, attempt.end.outcome) == (Cause.LOSS, Outcome.LOST)
+
+
+def test_the_loss_of_a_task_that_never_ran_is_billed_to_nobody(master: Master) -> None:
+    running(master, "a")
+
+    master.tick(LEASE_S)
+
+    assert [attempt.cause for attempt in master.attempts()] == [Cause.NOBODY]
+
+
+def test_a_silent_controller_is_given_nothing_until_it_speaks(master: Master) -> None:
+    node = master.join()
+    master.tick(LEASE_S + 1)
+    master.submit("a")
+    master.tick()
+    before = master.placed()
+
+    master.report(node)
+    master.tick()
+
+    assert before == []
+    assert master.tids(node) == ["a"]
+
+
+def test_the_tasks_of_a_silent_controller_go_to_another(master: Master) -> None:
+    running(master, "a")
+    master.tick(LEASE_S - 1)
+    other = master.join("other")
+
+    master.tick(1)
+
+    assert master.tids(other) == ["a"]
+
+
+def test_a_late_success_counts_as_long_as_nobody_else_has_the_task(master: Master) -> None:
+    node = running(master, "a", exclusive=True)
+    token = master.token("a")
+    master.tick(LEASE_S + 0.5)
+
+    master.ended(node, token)
+
+    assert master.state("a") is State.SUCCEEDED
+
+
+def test_a_controller_that_was_silent_for_very_long_is_forgotten(master: Master) -> None:
+    node = master.join()
+    master.tick(LEASE_S)
+
+    master.tick(100 * LEASE_S)
+
+    assert node.name not in master.mind.controllers
+
+
+def test_the_master_is_deserted_when_every_controller_is_silent(master: Master) -> None:
+    master.join()
+    before = master.mind.is_deserted
+
+    master.tick(LEASE_S + 1)
+
+    assert not before
+    assert master.mind.is_deserted
+
+
+def test_nobody_is_silent_while_the_master_itself_was_away(master: Master) -> None:
+    running(master, "a")
+    master.now += 2 * LEASE_S
+
+    master.tick()
+
+    assert master.state("a") is State.PLACED
+
+
+# Leases of exclusive attempts.
+
+
+def test_an_exclusive_task_of_a_silent_controller_is_given_to_nobody_before_its_lease_is_over(
+    master: Master,
+) -> None:
+    running(master, "a", exclusive=True)
+
+    master.tick(GUARD_S - 0.01)
+
+    assert master.state("a") is State.PLACED
+
+
+def test_an_exclusive_task_of_a_silent_controller_is_given_back_when_its_lease_is_over(
+    master: Master,
+) -> None:
+    running(master, "a", exclusive=True)
+
+    master.tick(GUARD_S)
+
+    assert master.state("a") is State.READY
+
+
+def test_a_report_that_lists_an_exclusive_attempt_renews_its_lease(master: Master) -> None:
+    node = running(master, "a", exclusive=True)
+    master.now += 5
+    master.report(node)
+    renewed = [token for agreed in master.said(node, Agreed) for token in agreed.renewed]
+
+    master.tick(GUARD_S - 0.01)
+
+    assert renewed == [master.token("a")]
+    assert master.state("a") is State.PLACED
+
+
+def test_a_report_that_does_not_list_an_exclusive_attempt_does_not_renew_it(master: Master) -> None:
+    node = running(master, "a", exclusive=True)
+    master.now += 5
+    master.report(node, [])
+    renewed = [token for agreed in master.said(node, Agreed) for token in agreed.renewed]
+
+    master.now += GUARD_S - 5
+    master.report(node, [])
+
+    assert renewed == []
+    assert master.state("a") is State.READY
+
+
+def test_an_exclusive_attempt_that_is_not_listed_waits_for_the_end_of_its_lease(master: Master) -> None:
+    node = running(master, "a", exclusive=True)
+    master.now += GUARD_S - 0.1
+
+    master.report(node, [])
+
+    assert master.state("a") is State.PLACED
+
+
+def test_other_attempts_have_no_lease_to_renew(master: Master) -> None:
+    node = running(master, "a")
+
+    master.report(node)
+
+    assert [agreed.renewed for agreed in master.said(node, Agreed)] == [[]]
+
+
+def test_a_restarted_master_waits_for_the_lease_before_it_gives_an_exclusive_task_to_others(
+    master: Master,
+) -> None:
+    running(master, "a", exclusive=True)
+    master.start()
+
+    master.tick(GUARD_S - 0.01)
+    early = master.state("a")
+    master.tick(1.0)
+
+    assert early is State.PLACED
+    assert master.state("a") is State.READY
+
+
+# Lives of controllers.
+
+
+def test_a_controller_that_was_started_again_has_lost_what_it_held(master: Master) -> None:
+    running(master, "a", exclusive=True)
+    master.now += 1
+
+    master.join(life="2")
+
+    assert master.state("a") is State.READY
+
+
+def test_a_former_life_is_told_to_end_at_once(master: Master) -> None:
+    first = master.join(life="1")
+    master.now += 1
+    master.join(life="2")
+    master.now += 1
+
+    master.hear(first, _report_of_size(master, workers=1))
+
+    assert [leave.now for leave in master.said(first, Leave)] == [True]
+
+
+def test_a_report_of_a_former_life_that_was_overtaken_retires_nobody(master: Master) -> None:
+    running(master, "a")
+
+    master.now -= 1
+    master.hear(Peer("node", "0"), _report_of_size(master, workers=1))
+
+    assert master.state("a") is State.PLACED
+    assert master.said(Peer("node", "0"), Refused)
+
+
+def test_a_controller_whose_clock_began_anew_takes_its_place_when_the_former_life_is_silent(
+    master: Master,
+) -> None:
+    master.join()
+    master.tick(LEASE_S)
+    rebooted = Peer("node", "2")
+
+    master.hear(rebooted, _report_of_size(Master(), workers=1))
+
+    assert master.said(rebooted, Agreed)
+
+
+def test_a_letter_goes_to_the_life_that_spoke_last(master: Master) -> None:
+    master.join(life="1")
+    master.now += 1
+    second = master.join(life="2")
+    master.submit("a")
+
+    master.tick()
+
+    assert master.tids(second) == ["a"]
+
+
+def test_a_controller_that_says_goodbye_gives_back_what_it_held(master: Master) -> None:
+    node = running(master, "a")
+
+    master.hear(node, Goodbye("maintenance"))
+
+    assert master.state("a") is State.READY
+    assert master.mind.controllers == {}
+
+
+def test_a_goodbye_of_a_former_life_changes_nothing(master: Master) -> None:
+    running(master, "a")
+
+    master.hear(Peer("node", "0"), Goodbye())
+
+    assert master.state("a") is State.PLACED
+
+
+# Retry budgets, each cause by itself.
+
+
+def lost_while_running(master: Master, node: Peer, tid: str) -> None:
+    master.started(node, master.token(tid))
+    master.tick(LEASE_S)
+    master.report(node, [])
+    master.tick()
+
+
+def test_an_error_ends_a_task_that_allows_no_retry(master: Master) -> None:
+    node = running(master, "a")
+
+    master.raised(node, master.token("a"))
+
+    assert master.state("a") is State.FAILED
+    assert master.end("a").attempts == 1
+
+
+def test_an_error_lets_a_task_rest_that_allows_a_retry(master: Master) -> None:
+    node = running(master, "a", retry=Retry(errors=1))
+
+    master.raised(node, master.token("a"))
+
+    assert master.state("a") is State.RESTING
+
+
+def test_a_task_that_has_rested_is_tried_again_and_numbered(master: Master) -> None:
+    node = running(master, "a", retry=Retry(errors=1, delay_s=2.0))
+    master.raised(node, master.token("a"))
+    master.tick(1.9)
+    before = master.placed()
+
+    master.tick(0.1)
+
+    assert before == []
+    assert [(each.tid, each.attempt) for each in master.placed()] == [("a", 2)]
+
+
+def test_rests_grow_with_each_failure(master: Master) -> None:
+    node = running(master, "a", retry=Retry(errors=5, delay_s=1.0, backoff=3.0))
+    master.raised(node, master.token("a"))
+    master.tick(1.0)
+    master.raised(node, master.token("a"))
+
+    history = master.task("a").history
+
+    assert history is not None
+    assert history.rest_until - master.now == pytest.approx(3.0)
+
+
+def test_the_last_error_says_after_how_many_it_was_given_up(master: Master) -> None:
+    node = running(master, "a", retry=Retry(errors=1, delay_s=0))
+    master.raised(node, master.token("a"))
+    master.tick()
+
+    master.raised(node, master.token("a"))
+
+    assert master.end("a").reason == "given up after 2 attempts billed to: error"
+
+
+def test_errors_and_time_outs_have_budgets_of_their_own(master: Master) -> None:
+    node = running(master, "a", retry=Retry(errors=1, timeouts=1, delay_s=0))
+    master.raised(node, master.token("a"))
+    master.tick()
+
+    master.ended(node, master.token("a"), outcome=Outcome.TIMED_OUT)
+
+    assert master.state("a") is State.RESTING
+
+
+def test_a_task_that_kills_its_workers_is_quarantined(master: Master) -> None:
+    node = running(master, "a", retry=Retry(crashes=1))
+    master.ended(node, master.token("a"), outcome=Outcome.SIGNALLED, code=11, died=True)
+    master.tick()
+    again = master.placed()
+
+    master.ended(node, master.token("a"), outcome=Outcome.SIGNALLED, code=11, died=True)
+
+    assert [each.alone for each in again] == [True]
+    assert master.state("a") is State.QUARANTINED
+
+
+def test_a_signal_that_left_its_worker_alive_is_an_error(master: Master) -> None:
+    node = running(master, "a")
+
+    master.ended(node, master.token("a"), outcome=Outcome.SIGNALLED, code=9)
+
+    assert master.state("a") is State.FAILED
+
+
+def test_a_task_that_was_near_too_many_losses_is_quarantined(master: Master) -> None:
+    node = running(master, "a", retry=Retry(losses=1))
+    lost_while_running(master, node, "a")
+    middle = master.state("a")
+
+    master.started(node, master.token("a"))
+    master.tick(LEASE_S)
+
+    assert middle is State.PLACED
+    assert master.state("a") is State.QUARANTINED
+
+
+def test_evictions_are_without_bound_unless_one_is_set(master: Master) -> None:
+    node = running(master, "a")
+
+    for _ in range(20):
+        master.ended(node, master.token("a"), outcome=Outcome.EVICTED)
+        master.tick()
+
+    assert master.state("a") is State.PLACED
+
+
+def test_a_bound_of_evictions_is_kept(master: Master) -> None:
+    node = running(master, "a", retry=Retry(evictions=0))
+
+    master.ended(node, master.token("a"), outcome=Outcome.EVICTED)
+
+    assert master.state("a") is State.FAILED
+
+
+def test_what_was_given_back_before_it_started_is_billed_to_nobody(master: Master) -> None:
+    node = running(master, "a")
+
+    master.ended(node, master.token("a"), outcome=Outcome.CANCELLED)
+
+    assert [attempt.cause for attempt in master.attempts()] == [Cause.NOBODY]
+    assert master.state("a") is State.READY
+
+
+def test_the_attempts_that_did_not_end_a_task_are_remembered(master: Master) -> None:
+    node = running(master, "a", retry=Retry(errors=1))
+
+    master.raised(node, master.token("a"))
+
+    [attempt] = master.changes(AttemptEnded)
+    assert (attempt.attempt, attempt.peer, attempt.cause) == (1, "node", Cause.ERROR)
+
+
+# Expiry.
+
+
+def test_a_task_expires_when_it_was_not_started_in_time(master: Master) -> None:
+    master.submit("a", expires_s=5.0)
+
+    master.tick(5.0)
+
+    assert master.state("a") is State.CANCELLED
+    assert "expired" in master.end("a").reason
+
+
+def test_a_task_does_not_expire_before_its_time(master: Master) -> None:
+    master.submit("a", expires_s=5.0)
+
+    master.tick(4.9)
+
+    assert master.state("a") is State.READY
+
+
+def test_a_task_that_was_placed_in_time_does_not_expire(master: Master) -> None:
+    running(master, "a", expires_s=5.0)
+
+    master.tick(5.0)
+
+    assert master.state("a") is State.PLACED
+
+
+def test_a_task_that_ended_does_not_expire(master: Master) -> None:
+    node = running(master, "a", expires_s=5.0)
+    master.ended(node, master.token("a"))
+
+    master.tick(5.0)
+
+    assert master.decision.changes == []
+
+
+def test_a_waiting_task_expires_too(master: Master) -> None:
+    master.submit("first")
+    master.submit("last", after=("first",), expires_s=5.0)
+
+    master.tick(5.0)
+
+    assert master.state("last") is State.CANCELLED
+
+
+# What comes after what.
+
+
+def test_a_follower_waits_until_all_that_it_comes_after_have_succeeded(master: Master) -> None:
+    node = running(master, "a", "b", workers=2)
+    master.submit("last", after=("a", "b", "a"))
+    master.ended(node, master.token("a"))
+    between = master.state("last")
+
+    master.ended(node, master.token("b"))
+
+    assert between is State.WAITING
+    assert master.state("last") is State.READY
+
+
+def test_a_failure_skips_the_whole_chain_behind_it(master: Master) -> None:
+    node = running(master, "a")
+    master.submit("b", after=("a",))
+    master.submit("c", after=("b",))
+
+    master.raised(node, master.token("a"))
+    master.tick()
+
+    assert [end.tid for end in master.results] == ["a", "b", "c"]
+    assert master.state("c") is State.SKIPPED
+    assert master.end("b").reason == "it comes after 'a', which is failed"
+    assert master.end("c").reason == "it comes after 'b', which is skipped"
+
+
+def test_a_task_behind_two_failures_ends_once(master: Master) -> None:
+    node = running(master, "a", "b", workers=2)
+    master.submit("last", after=("a", "b"))
+
+    master.raised(node, master.token("a"), master.token("b"))
+    master.tick()
+
+    assert [end.tid for end in master.results].count("last") == 1
+
+
+def test_a_task_after_one_that_has_succeeded_is_ready_at_once(master: Master) -> None:
+    node = running(master, "a")
+    master.ended(node, master.token("a"))
+
+    master.submit("b", after=("a",))
+
+    assert master.state("b") is State.READY
+
+
+def test_a_task_after_one_that_has_failed_is_skipped_at_once(master: Master) -> None:
+    node = running(master, "a")
+    master.raised(node, master.token("a"))
+    master.submit("keeps the job open")
+
+    master.hear(
+        CLIENT,
+        Submit(9, 1, [a_policy()], [Submission("b", 0, ("a",)), Submission("c", 0, ("b",))]),
+    )
+
+    assert master.state("b") is State.SKIPPED
+    assert master.state("c") is State.SKIPPED
+
+
+def test_tasks_of_one_submission_may_come_after_one_another_in_any_order(master: Master) -> None:
+    job = master.open()
+
+    master.hear(CLIENT, Submit(1, job, [a_policy()], [Submission("b", 0, ("a",)), Submission("a", 0)]))
+
+    assert (master.state("a"), master.state("b")) == (State.READY, State.WAITING)
+
+
+def test_a_circle_is_refused_as_a_whole_and_named(master: Master) -> None:
+    job = master.open()
+    tasks = [Submission("x", 0), Submission("a", 0, ("b",)), Submission("b", 0, ("a",))]
+
+    master.hear(CLIENT, Submit(7, job, [a_policy()], tasks))
+
+    [refused] = master.said(CLIENT, Refused)
+    assert refused.request == 7
+    assert refused.reason == "tasks come after one another in a circle: a after b after a"
+    assert master.decision.changes == []
+
+
+def test_a_task_after_one_that_nobody_knows_is_refused(master: Master) -> None:
+    master.submit("b", after=("a",))
+
+    [refused] = master.said(CLIENT, Refused)
+    assert refused.reason == "task 'b' comes after 'a', which this job does not know"
+
+
+def test_a_policy_that_is_not_there_is_refused(master: Master) -> None:
+    job = master.open()
+
+    master.hear(CLIENT, Submit(1, job, [], [Submission("a", 0)]))
+
+    assert master.said(CLIENT, Refused)
+
+
+def test_workers_cannot_be_asked_for(master: Master) -> None:
+    master.submit("a", resources={"workers": 2})
+
+    [refused] = master.said(CLIENT, Refused)
+    assert "'workers'" in refused.reason
+
+
+# Handing in again.
+
+
+def test_a_tid_that_is_live_is_not_taken_twice(master: Master) -> None:
+    master.submit("a")
+
+    master.submit("a")
+
+    assert master.changes(TaskAccepted) == []
+    assert master.said(CLIENT, Accepted)
+
+
+def test_a_tid_twice_in_one_submission_is_one_task(master: Master) -> None:
+    master.submit("a", "a")
+
+    assert len(master.changes(TaskAccepted)) == 1
+
+
+def test_a_tid_that_has_ended_is_answered_with_its_end_and_not_executed(master: Master) -> None:
+    node = running(master, "a")
+    master.ended(node, master.token("a"))
+
+    master.submit("a")
+    master.tick()
+
+    assert [end.state for end in master.results] == [State.SUCCEEDED] * 2
+    assert master.placed() == []
+
+
+def test_a_failure_that_is_told_again_makes_the_job_fail_in_this_life_too(master: Master) -> None:
+    node = running(master, "a")
+    master.raised(node, master.token("a"))
+    master.start()
+    master.submit("a")
+
+    master.hear(CLIENT, Close(1, 1))
+
+    assert [change.state for change in master.changes(JobClosed)] == ["failed"]
+    assert master.mind.failures == 1
+
+
+# Cancelling, in each state.
+
+
+def cancel(master: Master, *tids: str) -> None:
+    master.hear(CLIENT, Cancel(1, 1, list(tids)))
+
+
+def test_a_ready_task_that_is_cancelled_is_never_placed(master: Master) -> None:
+    master.submit("a")
+    cancel(master, "a")
+    master.join()
+
+    master.tick()
+
+    assert master.placed() == []
+    assert master.state("a") is State.CANCELLED
+
+
+def test_a_waiting_task_that_is_cancelled_does_not_come_back(master: Master) -> None:
+    node = running(master, "a")
+    master.submit("b", after=("a",))
+    cancel(master, "b")
+
+    master.ended(node, master.token("a"))
+
+    assert master.state("b") is State.CANCELLED
+
+
+def test_a_placed_task_that_is_cancelled_is_dropped_where_it_is(master: Master) -> None:
+    node = running(master, "a")
+    token = master.token("a")
+
+    cancel(master, "a")
+
+    assert master.dropped(node) == [token]
+    assert master.state("a") is State.CANCELLED
+
+
+def test_a_running_task_that_is_cancelled_makes_room(master: Master) -> None:
+    node = running(master, "a")
+    master.started(node, master.token("a"))
+    master.submit("b")
+    cancel(master, "a")
+
+    master.tick()
+
+    assert master.tids(node) == ["b"]
+
+
+def test_a_resting_task_that_is_cancelled_does_not_wake(master: Master) -> None:
+    node = running(master, "a", retry=Retry(errors=1))
+    master.raised(node, master.token("a"))
+    cancel(master, "a")
+
+    master.tick(10)
+
+    assert master.state("a") is State.CANCELLED
+    assert master.placed() == []
+
+
+def test_cancelling_skips_what_comes_after(master: Master) -> None:
+    master.submit("a")
+    master.submit("b", after=("a",))
+
+    cancel(master, "a")
+
+    assert master.state("b") is State.SKIPPED
+
+
+def test_cancelling_what_has_ended_or_is_unknown_is_accepted_and_does_nothing(master: Master) -> None:
+    node = running(master, "a")
+    master.ended(node, master.token("a"))
+
+    cancel(master, "a", "nobody")
+
+    assert master.decision.changes == []
+    assert master.said(CLIENT, Accepted)
+
+
+def test_cancelling_in_a_job_that_is_not_open_is_refused(master: Master) -> None:
+    master.hear(CLIENT, Cancel(3, 9, ["a"]))
+
+    assert [refused.request for refused in master.said(CLIENT, Refused)] == [3]
+
+
+# Jobs.
+
+
+def test_a_new_job_is_remembered_and_the_window_told(master: Master) -> None:
+    master.hear(CLIENT, Open("job"))
+
+    [opened] = master.said(CLIENT, Opened)
+    assert (opened.job, opened.epoch, opened.serial, opened.window) == (1, 1, 0, 1000)
+    assert master.changes(JobOpened)
+
+
+def test_a_job_that_was_cut_short_is_resumed_by_its_name(master: Master) -> None:
+    master.submit("a")
+    master.start()
+
+    number = master.open(client=OTHER_CLIENT)
+
+    assert number == 1
+    assert master.changes(JobOpened) == []
+    assert any("resumed" in note for note in master.decision.notes)
+
+
+def test_a_heartbeat_opens_nothing(master: Master) -> None:
+    master.hear(CLIENT, Open("job", 5))
+
+    assert [refused.reason for refused in master.said(CLIENT, Refused)] == ["job 5 is not open"]
+
+
+def test_a_heartbeat_tells_the_serial_of_the_last_results(master: Master) -> None:
+    node = running(master, "a", "b", workers=2)
+    master.ended(node, master.token("a"))
+    master.tick()
+    master.ended(node, master.token("b"))
+    master.tick()
+
+    master.hear(CLIENT, Open("job", 1))
+
+    assert [opened.serial for opened in master.said(CLIENT, Opened)] == [2]
+
+
+def test_a_client_that_lost_its_job_for_a_while_hears_another_serial(master: Master) -> None:
+    master.open(client=OTHER_CLIENT)
+    master.hear(CLIENT, Open("job", 1))  # the last heartbeat of a former life
+
+    master.hear(OTHER_CLIENT, Open("job", 1))
+
+    assert [opened.serial for opened in master.said(OTHER_CLIENT, Opened)] == [1]
+
+
+def test_a_late_heartbeat_does_not_open_again_what_was_closed(master: Master) -> None:
+    node = running(master, "a")
+    master.hear(CLIENT, Close(1, 1))
+    master.hear(CLIENT, Open("job", 1))
+    master.ended(node, master.token("a"))
+
+    master.tick()
+
+    assert master.changes(JobClosed)
+
+
+def test_a_first_open_opens_again_what_was_closed_and_not_over(master: Master) -> None:
+    node = running(master, "a")
+    master.hear(CLIENT, Close(1, 1))
+    master.open(client=OTHER_CLIENT)
+    master.ended(node, master.token("a"))
+
+    master.tick()
+
+    assert not master.changes(JobClosed)
+
+
+def test_results_are_counted_for_each_peer_from_one(master: Master) -> None:
+    node = running(master, "a", "b", workers=2)
+    master.ended(node, master.token("a"))
+    master.tick()
+    first = master.said(CLIENT, Results)
+    master.open(client=OTHER_CLIENT)
+
+    master.ended(node, master.token("b"))
+    master.tick()
+
+    assert [said.serial for said in first] == [1]
+    assert [said.serial for said in master.said(OTHER_CLIENT, Results)] == [1]
+    assert master.said(CLIENT, Results) == []
+
+
+def test_a_closed_job_ends_with_its_last_task(master: Master) -> None:
+    node = running(master, "a")
+    master.hear(CLIENT, Close(1, 1))
+    before = master.changes(JobClosed)
+
+    master.ended(node, master.token("a"))
+    master.tick()
+
+    assert before == []
+    assert [change.state for change in master.changes(JobClosed)] == ["succeeded"]
+    assert master.mind.is_idle
+
+
+def test_a_job_with_a_task_that_failed_has_failed(master: Master) -> None:
+    node = running(master, "a")
+    master.raised(node, master.token("a"))
+
+    master.hear(CLIENT, Close(1, 1))
+
+    assert [change.state for change in master.changes(JobClosed)] == ["failed"]
+
+
+def test_a_job_whose_maker_broke_down_has_failed(master: Master) -> None:
+    master.open()
+
+    master.hear(CLIENT, Close(1, 1, failed=True))
+
+    assert [change.state for change in master.changes(JobClosed)] == ["failed"]
+
+
+def test_a_job_is_closed_only_by_the_client_that_works_on_it(master: Master) -> None:
+    master.open()
+    master.open(client=OTHER_CLIENT)
+
+    master.hear(CLIENT, Close(1, 1))
+
+    assert not master.mind.is_idle
+    assert master.said(CLIENT, Accepted)
+
+
+def test_closing_a_job_that_is_closed_is_accepted_again(master: Master) -> None:
+    master.open()
+    master.hear(CLIENT, Close(1, 1))
+
+    master.hear(CLIENT, Close(2, 1))
+
+    assert [accepted.request for accepted in master.said(CLIENT, Accepted)] == [2]
+
+
+def test_nothing_is_taken_for_a_job_that_is_closed(master: Master) -> None:
+    running(master, "a")
+    master.hear(CLIENT, Close(1, 1))
+
+    master.submit("b", job=1)
+
+    assert master.said(CLIENT, Refused)
+
+
+def test_the_next_start_after_a_closed_job_opens_a_new_one(master: Master) -> None:
+    master.open()
+    master.hear(CLIENT, Close(1, 1))
+
+    number = master.open()
+
+    assert number == 2
+
+
+def test_ends_of_a_job_without_a_client_are_remembered_and_told_to_nobody(master: Master) -> None:
+    node = running(master, "a")
+    token = master.token("a")
+    master.start()
+
+    master.ended(node, token)
+
+    assert master.changes(TaskEnded)
+    assert master.results == []
+
+
+# Stopping.
+
+
+def test_a_stopping_master_places_nothing_more(master: Master) -> None:
+    master.join()
+    master.submit("a")
+    master.stop()
+
+    master.tick()
+
+    assert master.placed() == []
+
+
+def test_a_stopping_master_sends_controllers_and_clients_home(master: Master) -> None:
+    node = master.join()
+    master.open()
+
+    master.stop()
+
+    assert [leave.now for leave in master.said(node, Leave)] == [False]
+    assert [leave.now for leave in master.said(CLIENT, Leave)] == [False]
+
+
+def test_a_second_stop_ends_what_runs(master: Master) -> None:
+    node = running(master, "a")
+    master.stop()
+
+    master.stop(at_once=True)
+
+    assert [leave.now for leave in master.said(node, Leave)] == [True]
+
+
+def test_a_stopping_master_records_what_ends_meanwhile(master: Master) -> None:
+    node = running(master, "a")
+    master.stop()
+
+    master.ended(node, master.token("a"))
+
+    assert master.state("a") is State.SUCCEEDED
+
+
+def test_a_controller_that_comes_while_the_master_stops_is_sent_home(master: Master) -> None:
+    master.stop()
+
+    node = master.join()
+
+    assert master.said(node, Leave)
+
+
+# When to be called again.
+
+
+def test_it_wants_to_be_called_soon_while_work_may_have_to_be_called_back(master: Master) -> None:
+    running(master, "a")
+    master.tick(1)
+
+    moment = master.mind.next_moment(master.now)
+
+    assert moment <= master.now + CALL_BACK_S
+
+
+def test_it_wants_to_be_called_when_the_next_alarm_rings(master: Master) -> None:
+    master.submit("a", expires_s=0.25)
+    master.tick()
+
+    moment = master.mind.next_moment(master.now)
+
+    assert moment == pytest.approx(master.now + 0.25)
+
+
+def test_it_wants_to_be_called_when_silence_is_to_be_looked_for(master: Master) -> None:
+    master.tick()
+
+    moment = master.mind.next_moment(master.now)
+
+    assert moment == pytest.approx(master.now + LEASE_S / 10)
+
+
+def test_a_lease_is_never_shorter_than_half_a_second() -> None:
+    master = Master(lease_s=0.01)
+
+    assert master.mind.lease_s == 0.5
