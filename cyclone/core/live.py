@@ -34,6 +34,15 @@ class Task:
         return self.history.attempts if self.history else 0
 
     @property
+    def has_started(self) -> bool:
+        """As far as is known, somebody has begun to execute it, or it has ended."""
+        if self.state is State.RUNNING or self.state in ENDED:
+            return True
+        return self.history is not None and any(
+            count for cause, count in self.history.billed.items() if cause is not Cause.NOBODY
+        )
+
+    @property
     def is_suspect(self) -> bool:
         """A worker or a host died near it: its next attempt runs alone, so that the blame is certain."""
         history = self.history

@@ -207,17 +207,20 @@ class Placement:
             return
         self._call_back_at = now + CALL_BACK_S
         takers = [controller for controller in controllers if controller.takes_tasks]
-        idle = sum(max(0, taker.room.free.get(WORKER, 0)) // UNIT for taker in takers)
-        for controller in takers:
-            if idle <= 0:
-                return
+        idle = [taker for taker in takers if taker.room.free.get(WORKER, 0) > 0]
+        workers = sum(taker.room.free[WORKER] for taker in idle) // UNIT
+        for controller in takers if idle else ():
             if controller.room.free.get(WORKER, 0) > 0:
                 continue  # whatever waits there is about to begin
             for bundle in reversed(controller.bundles):
+                if workers <= 0:
+                    return
                 waits = bundle.ahead or bundle.open > 1
-                if waits and not bundle.called_back and now - bundle.placed_at > 2 * BUNDLE_S and idle > 0:
+                if not waits or bundle.called_back or now - bundle.placed_at <= 2 * BUNDLE_S:
+                    continue
+                if any(taker.room.fits(bundle.shape) for taker in idle):
                     bundle.called_back = True
-                    idle -= 1
+                    workers -= 1
                     decision.say(controller.peer, Drop(bundle.tokens, unless_started=True))
 
 

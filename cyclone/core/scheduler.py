@@ -56,7 +56,7 @@ from cyclone.model.changes import (
     TaskAccepted,
     TaskEnded,
 )
-from cyclone.model.lifecycle import ENDED, HELD, Event, Outcome, State
+from cyclone.model.lifecycle import ENDED, Event, Outcome, State
 from cyclone.model.peer import Peer
 from cyclone.model.task import (
     Cause,
@@ -71,6 +71,8 @@ LEASE_MARGIN = 0.1
 LEASE_MARGIN_S = 1.0
 #: At most so many reports a second from the whole cluster; larger clusters report more slowly.
 REPORTS_PER_S = 200
+#: How soon to look again at a task that expired while it was placed and not known to run.
+EXPIRY_S = 1.0
 #: Lives of one name that are remembered, so that two controllers that share it by mistake are told.
 FORMER_LIVES = 16
 
@@ -95,6 +97,7 @@ class Scheduler:
         self.epoch = remembered.epoch
         self.draining = False
         self.failures = 0  # tasks that ended without success, as far as this life was told of
+        self.failed_jobs = 0  # that were closed in this life
         self.placement = Placement(remembered.epoch)
         woken = wake(remembered, now)
         self.jobs = woken.jobs
@@ -317,7 +320,7 @@ class Scheduler:
         if fresh := self._results.get(job):
             # Ended in this very turn, so that the store could not recall it.
             recalled = {**recalled, **{end.tid: end for end in fresh}}
-        after = {task.tid: task.after for task in message.tasks if task.after}
+        after = _predecessors(message)
         if problem := self._problem_with(message, job, after, recalled):
             decision.say(sender, Refused(problem, message.request))
             return
@@ -531,13 +534,16 @@ class Scheduler:
                 tokens = [end.end.token if end.state is State.SUCCEEDED and end.end else 0 for end in ends]
                 decision.say(job.client, Results(job.number, serial, ends), tokens)
             self._close_if_done(job, decision)
+            if job.client is not None and job.number not in self.jobs:
+                self._serials.pop(job.client, None)
 
     def _close_if_done(self, job: Job, decision: Decision) -> None:
         if job.closed and not job.tasks and self.jobs.pop(job.number, None) is not None:
             state = "failed" if job.broken or job.failures else "succeeded"
+            self.failed_jobs += state == "failed"
             decision.remember(JobClosed(job.number, state))
             decision.note(f"job closed job={job.name} number={job.number} state={state}")
-            if job.client is not None:
+            if job.client is not None and job not in self._results:
                 self._serials.pop(job.client, None)
 
     # What time does.
@@ -585,8 +591,13 @@ class Scheduler:
             if task.state is State.RESTING and task.token == token:
                 move(task, Event.WOKEN)
                 self.placement.ready.push(task, returned=True)
-            elif token == 0 and task.token == 0 and task.state not in ENDED and task.state not in HELD:
-                self._cancel(task, "it expired before it was started", decision)
+            elif token == 0 and not task.has_started:
+                if task.state is State.PLACED:
+                    self._alarms.set(
+                        now + EXPIRY_S, (task, 0)
+                    )  # it may come back without having been started
+                else:
+                    self._cancel(task, "it expired before it was started", decision)
 
     # Who is there.
 
@@ -628,6 +639,16 @@ class Scheduler:
         former = self._former_lives.setdefault(controller.peer.name, [])
         former.append(controller.peer.life)
         del former[:-FORMER_LIVES]
+
+
+def _predecessors(message: Submit) -> dict[str, tuple[str, ...]]:
+    """What each task that comes after others comes after. Of a tid that stands there twice, the first counts."""
+    if not any(task.after for task in message.tasks):
+        return {}
+    first: dict[str, tuple[str, ...]] = {}
+    for task in message.tasks:
+        first.setdefault(task.tid, task.after)
+    return {tid: after for tid, after in first.items() if after}
 
 
 def _skipped_by(tid: str, state: State) -> str:

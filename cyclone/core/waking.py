@@ -38,7 +38,7 @@ def wake(remembered: Remembered, now: float) -> Woken:
     """now: monotonic seconds; leases of what is held begin here."""
     woken = Woken()
     for number, name in remembered.jobs.items():
-        woken.jobs[number] = Job(number, name)
+        woken.jobs[number] = Job(number, name, failures=int(number in remembered.marred))
     free, known = _live_tasks(remembered, woken, now)
     last_causes = _histories(remembered, known)
     for placement in remembered.placements:

@@ -357,6 +357,12 @@ class Desk:
             self._lock.notify_all()
 
     def _on_refused(self, message: Refused) -> None:
+        if self._closing and message.request in (0, self._close_request):
+            # The job is not open any more, which is what we wanted; the answer that said so got lost.
+            with self._lock:
+                self._closed = True
+                self._lock.notify_all()
+            return
         _, tids = self._asked.pop(message.request, (0.0, []))
         earlier = [request for request in self._asked if request < message.request]
         if message.request and earlier:

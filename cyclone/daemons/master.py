@@ -280,7 +280,7 @@ class Master:
         finished = self._settings.stops_when_finished and self._generator is None and self._mind.is_idle
         if finished and not self._mind.draining:
             log.info("finished: the generator and all tasks have ended failures=%d", self._mind.failures)
-            self._exit_code = EXIT_TASK_FAILED if self._mind.failures else EXIT_OK
+            self._exit_code = EXIT_TASK_FAILED if self._mind.failed_jobs else EXIT_OK
             self._stop("all tasks have ended")
         must_end_by = self._generator_must_end_by
         if self._generator is not None and must_end_by is not None and monotonic() >= must_end_by:

@@ -95,6 +95,7 @@ class Remembered(NamedTuple):
     epoch: of this start: larger than any before, and on disk already.
     jobs: the open ones `{number: name}`; live: by number, oldest first; may be a one-time iterator.
     placements: not over, oldest first; attempts: all that ended without ending their (live) task.
+    marred: those of the open jobs in which a task has ended without success.
     """
 
     epoch: int
@@ -104,3 +105,4 @@ class Remembered(NamedTuple):
     live: Iterable[LiveTask]
     placements: list[TasksPlaced]
     attempts: list[AttemptEnded]
+    marred: frozenset[JobNumber] = frozenset()

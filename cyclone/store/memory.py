@@ -118,6 +118,11 @@ class MemoryStore:
             live=self._live(),
             placements=[placed for _, placed in sorted(facts.placements.items())],
             attempts=[facts.attempts[key] for key in sorted(facts.attempts) if key[0] in facts.live],
+            marred=frozenset(
+                ended.job
+                for ended, _ in facts.ended.values()
+                if ended.end.state is not State.SUCCEEDED and facts.jobs[ended.job].state == "open"
+            ),
         )
 
     def _live(self) -> Iterator[LiveTask]:

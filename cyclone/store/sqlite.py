@@ -112,6 +112,9 @@ _story_of: Callable[[bytes], _Story] = _decoder(_Story)
 _EPOCHS_FROM = 1_577_836_800
 
 
+_OK = State.SUCCEEDED.value
+
+
 class SqliteStore:
     """The `Store` on disk. It owns its file for as long as it is open; others may read the file meanwhile.
 
@@ -200,6 +203,11 @@ class SqliteStore:
                 for first, name, life, numbers in self._db.read("SELECT * FROM placement ORDER BY first")
             ],
             attempts=[attempt for span in where for attempt in self._attempts(*span, live_only=True)],
+            marred=frozenset(
+                job
+                for job, state in self._db.read("SELECT job, state FROM job_count")
+                if job in jobs and state != _OK
+            ),
         )
 
     def _live(self, where: list[tuple[TaskNumber, TaskNumber]]) -> Iterator[LiveTask]:
