@@ -419,6 +419,27 @@ def test_what_was_called_back_goes_to_who_is_idle(master: Master) -> None:
     assert master.tids(idle) == ["b"]
 
 
+def test_what_waits_is_not_called_back_for_somebody_without_room_for_its_shape(master: Master) -> None:
+    busy, _ = sent_ahead(master)
+    master.join("idle", workers=1, cpus=0)
+
+    master.tick(0.2)
+
+    assert master.dropped(busy, unless_started=True) == []
+
+
+def test_what_waits_where_a_worker_is_free_is_not_called_back_from_there(master: Master) -> None:
+    node = master.join("node", workers=2)
+    master.taught(duration_s=0.02)
+    master.submit("a", "b", "c")
+    master.tick()
+    master.ended(node, master.token("a"))
+
+    master.tick(0.2)
+
+    assert master.dropped(node, unless_started=True) == []
+
+
 def test_the_rest_of_a_bundle_is_called_back_too(master: Master) -> None:
     busy = master.join("busy")
     master.taught(duration_s=0.02)

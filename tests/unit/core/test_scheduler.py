@@ -23,6 +23,7 @@ from cyclone.messages import (
     Refused,
     Report,
     Results,
+    Started,
     Submission,
     Submit,
 )
@@ -747,6 +748,25 @@ def test_a_task_that_was_placed_in_time_does_not_expire(master: Master) -> None:
     assert master.state("a") is State.PLACED
 
 
+def test_a_task_that_came_back_without_having_been_started_expires_late(master: Master) -> None:
+    node = running(master, "a", expires_s=5.0)
+    master.tick(5.0)
+    master.ended(node, master.token("a"), outcome=Outcome.CANCELLED)
+
+    master.stop()
+    master.tick(1.0)
+
+    assert master.state("a") is State.CANCELLED
+
+
+def test_a_task_that_was_started_and_lost_does_not_expire(master: Master) -> None:
+    node = running(master, "a", expires_s=5.0)
+    master.hear(node, Started([master.token("a")]))
+    master.tick(master.lease_s + 5.0)
+
+    assert master.state("a") is State.READY
+
+
 def test_a_task_that_ended_does_not_expire(master: Master) -> None:
     node = running(master, "a", expires_s=5.0)
     master.ended(node, master.token("a"))
@@ -908,6 +928,27 @@ def test_a_failure_that_is_told_again_makes_the_job_fail_in_this_life_too(master
 
     assert [change.state for change in master.changes(JobClosed)] == ["failed"]
     assert master.mind.failures == 1
+
+
+def test_a_job_in_which_a_task_failed_in_a_former_life_has_failed(master: Master) -> None:
+    node = running(master, "a")
+    master.raised(node, master.token("a"))
+    master.start()
+    master.open()
+
+    master.hear(CLIENT, Close(1, 1))
+
+    assert [change.state for change in master.changes(JobClosed)] == ["failed"]
+    assert master.mind.failed_jobs == 1
+
+
+def test_of_a_tid_that_stands_twice_in_a_submission_the_first_counts(master: Master) -> None:
+    job = master.open()
+    tasks = [Submission("a", 0), Submission("b", 0, ("a",)), Submission("a", 0, ("b",))]
+
+    master.hear(CLIENT, Submit(1, job, [a_policy()], tasks))
+
+    assert (master.state("a"), master.state("b")) == (State.READY, State.WAITING)
 
 
 # Cancelling, in each state.
