@@ -4,8 +4,7 @@ A message may travel with an *enclosure*: a list of opaque byte strings (pickled
 that runs parallel to one list of the message. Minds see messages only; enclosures are carried past them,
 so the master cannot be made to interpret what is inside.
 
-Times named `at` are the sender's own monotonic clock: echoed back to it, and otherwise compared only to tell which
-of two lives on one host spoke later. Unix times are for
+Times named `at` are the sender's own monotonic clock and only ever echoed back to it. Unix times are for
 people; nothing is decided by them. Messages are arrays on the wire: new fields go to the end, with a default.
 """
 

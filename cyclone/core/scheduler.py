@@ -202,7 +202,7 @@ class Scheduler:
     # What controllers say.
 
     def _on_report(self, sender: Peer, message: Report, now: float, decision: Decision) -> None:
-        controller = self._acquaint(sender, message.at, now, decision)
+        controller = self._acquaint(sender, now, decision)
         if controller is None:
             return
         first_report = controller.report_at is None
@@ -604,8 +604,8 @@ class Scheduler:
     def _report_s(self) -> float:
         return max(self.lease_s / 3, len(self.controllers) / REPORTS_PER_S)
 
-    def _acquaint(self, sender: Peer, at: float, now: float, decision: Decision) -> Controller | None:
-        """The controller that speaks; None for a former life, which is told to end. at: its report's own time."""
+    def _acquaint(self, sender: Peer, now: float, decision: Decision) -> Controller | None:
+        """The controller that speaks; None for a former life, which is told to end."""
         known = self.controllers.get(sender.name)
         if known is not None and known.peer == sender:
             return known
@@ -617,9 +617,9 @@ class Scheduler:
             decision.say(sender, Leave(reason, now=True))
             return None
         if known is not None:
-            # A report of a former life may be overtaken by one of the next, and this master may have been started
-            # in between. The lives of one host share a clock; after a reboot, the former one is silent soon.
-            if known.report_at is not None and at < known.report_at and not known.silent:
+            # What a former life said may be overtaken by what the next one says, and this master may have been started
+            # in between and know the next one from its store alone.
+            if not sender.is_later_than(known.peer) and not known.silent:
                 decision.say(sender, Refused(f"a later life of {sender.name!r} is here already"))
                 return None
             self._retire(known, "its controller was started again", now, decision)

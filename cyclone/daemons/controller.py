@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import secrets
 import signal
 import socket
 import sys
@@ -23,7 +22,7 @@ import msgspec
 from cyclone.core.crew import LINE, MASTER, REAPER, Crew
 from cyclone.core.decision import Decision, Letter
 from cyclone.daemons.enclosures import split
-from cyclone.daemons.entry import raise_descriptor_limit, run_daemon
+from cyclone.daemons.entry import new_life, raise_descriptor_limit, run_daemon
 from cyclone.errors import EXIT_INTERNAL, EXIT_OK, EXIT_UNREACHABLE, ConfigError, Undecodable
 from cyclone.loop import Loop
 from cyclone.messages import VALUE_BYTES_MAX, Drop, Ended, Guard, Hire, Kill, Message, Place
@@ -74,7 +73,7 @@ class Controller:
             retry_wait_s=settings.request_retry_wait_duration_s,
             retries_max=settings.max_num_request_retries,
             # Reports of controllers that were started together drift apart.
-            jitter=0.8 + 0.2 * int(life[:4], 16) / 0xFFFF,
+            jitter=0.8 + 0.2 * int(life[-4:], 16) / 0xFFFF,
             kept=self._kept.ends(),
         )
 
@@ -405,7 +404,7 @@ class KeptResults:
 
 
 def serve(settings: ControllerSettings) -> int:
-    life = secrets.token_hex(8)
+    life = new_life()
     lives = settings.pid_file.with_suffix(".lives")
     controller = Controller(settings, life)
     # Nothing was reported yet: by then nobody of a former life may be left.

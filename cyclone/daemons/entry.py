@@ -7,7 +7,9 @@ import gc
 import logging
 import logging.handlers
 import resource
+import secrets
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -64,6 +66,11 @@ def spare_collector() -> None:
     """
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+
+
+def new_life() -> str:
+    """For a daemon that starts now; see `Peer.life`."""
+    return f"{time.time_ns():016x}{secrets.token_hex(6)}"
 
 
 def raise_descriptor_limit() -> None:

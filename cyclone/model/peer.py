@@ -11,11 +11,15 @@ class Peer(NamedTuple):
     It is also the address of a letter, so what was meant for a former life never reaches the next one.
 
     name: vouched for by the key (`KEY` or `KEY/INSTANCE`), never only claimed.
-    life: drawn at random when the process starts.
+    life: begins with the time of its start, so that later lives compare larger; then drawn at random.
     """
 
     name: str
     life: str
+
+    def is_later_than(self, other: Peer) -> bool:
+        """Was this life of the same name begun after the other one? Wrong if the clock was set back in between."""
+        return self.life > other.life
 
     def __str__(self) -> str:
         return f"{self.name}#{self.life}"

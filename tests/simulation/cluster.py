@@ -513,7 +513,7 @@ class ControllerNode:
 
     @property
     def peer(self) -> Peer:
-        return Peer(self.name, str(self.lives))
+        return Peer(self.name, f"{self.lives:06}")
 
     def start(self) -> None:
         if self.crew is not None or self.gone:
@@ -531,7 +531,7 @@ class ControllerNode:
         self._ticking(self.lives)
 
     def hear(self, life: str, message: Message) -> None:
-        if self.crew is None or life != str(self.lives):
+        if self.crew is None or life != f"{self.lives:06}":
             return
         if self.frozen_until > self.cluster.now:
             self.cluster.at(self.frozen_until - self.cluster.now, lambda: self.hear(life, message))

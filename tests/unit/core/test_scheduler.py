@@ -541,16 +541,26 @@ def test_a_report_of_a_former_life_that_was_overtaken_retires_nobody(master: Mas
     assert master.said(Peer("node", "0"), Refused)
 
 
-def test_a_controller_whose_clock_began_anew_takes_its_place_when_the_former_life_is_silent(
+def test_a_restarted_master_knows_from_its_store_which_life_is_later(master: Master) -> None:
+    running(master, "a")
+    master.start()
+
+    master.hear(Peer("node", "0"), _report_of_size(master, workers=1))
+
+    assert master.state("a") is State.PLACED
+    assert master.said(Peer("node", "0"), Refused)
+
+
+def test_a_controller_whose_clock_was_set_back_takes_its_place_when_the_former_life_is_silent(
     master: Master,
 ) -> None:
     master.join()
-    master.tick(LEASE_S)
-    rebooted = Peer("node", "2")
+    master.tick(LEASE_S + 2)
+    restarted = Peer("node", "0")
 
-    master.hear(rebooted, _report_of_size(Master(), workers=1))
+    master.hear(restarted, _report_of_size(master, workers=1))
 
-    assert master.said(rebooted, Agreed)
+    assert master.said(restarted, Agreed)
 
 
 def test_a_letter_goes_to_the_life_that_spoke_last(master: Master) -> None:
