@@ -173,7 +173,12 @@ class Crew:
         return decision
 
     def connected(self, now: float) -> None:
-        """There is a new connection to the master: it is told at once who is here."""
+        """There is a new connection to the master: it is told at once who is here.
+
+        First, what ended: it may have been lost with the former connection, and ends that a former life has
+        kept must be there before the master hears of this one and gives their tasks to somebody else.
+        """
+        self._ends = {token: (end, now - REPEAT_S) for token, (end, _) in self._ends.items()}
         self._report_at = now
         self._unanswered_since = None
 
@@ -332,8 +337,12 @@ class Crew:
             held = self.held[token] = Held(assignment, policy, message.at)
             if policy.exclusive:
                 self._leased[token] = held
-            if self.leaving or (policy.exclusive and not self._lease_is_good(held, now)):
+            if self.leaving:
                 self._close(held, _end_of_cancelled(held), now, decision)
+            elif policy.exclusive and not self._lease_is_fresh(held, now):
+                # It would be stopped soon. A fresh report follows, so that the next one gets a whole lease.
+                self._close(held, _end_of_cancelled(held), now, decision)
+                self._report_at = now
             else:
                 queues[assignment.policy].append(held)
 
@@ -517,6 +526,10 @@ class Crew:
         assert self.lease_s is not None
         worker.guarded = True
         decision.say(REAPER, Guard(worker.slot, held.lease_from + self.lease_s))
+
+    def _lease_is_fresh(self, held: Held, now: float) -> bool:
+        """The report that earned it was not long on its way, nor was the answer."""
+        return self.lease_s is not None and now < held.lease_from + self.lease_s / 2
 
     def _lease_is_good(self, held: Held, now: float) -> bool:
         return self.lease_s is not None and now < held.lease_from + self.lease_s

@@ -69,8 +69,6 @@ from cyclone.model.task import (
 #: clocks may run at rates that differ by 1 %, and the killing takes a moment.
 LEASE_MARGIN = 0.1
 LEASE_MARGIN_S = 1.0
-#: At most so many reports a second from the whole cluster; larger clusters report more slowly.
-REPORTS_PER_S = 200
 #: How soon to look again at a task that expired while it was placed and not known to run.
 EXPIRY_S = 1.0
 #: Lives of one name that are remembered, so that two controllers that share it by mistake are told.
@@ -214,7 +212,9 @@ class Scheduler:
             self.placement.resized(self.controllers.values())
         if first_report:
             decision.note(f"controller joined name={sender.name} host={message.host} pid={message.pid}")
-        report_s = self._report_s()
+        report_s = (
+            self.lease_s / 3
+        )  # also on a large cluster: leases would have to grow with it, and never shrink
         listed = set(message.held)
         renewed = self._compare(controller, listed, now, report_s, decision)
         if unwanted := sorted(listed - controller.held.keys()):
@@ -559,10 +559,9 @@ class Scheduler:
         if now < self._look_for_silence_at:
             return
         self._look_for_silence_at = now + self.lease_s / 10
-        silence_s = max(self.lease_s, 3 * self._report_s())
         for controller in list(self.controllers.values()):
             silent_s = now - controller.heard_at
-            if silent_s >= silence_s:
+            if silent_s >= self.lease_s:
                 if not controller.silent:
                     controller.silent = True
                     decision.note(
@@ -572,7 +571,7 @@ class Scheduler:
                 self._give_to_others(
                     controller, f"its controller was silent for {silent_s:.1f} s", now, decision
                 )
-            if silent_s >= 100 * silence_s and not controller.held:
+            if silent_s >= 100 * self.lease_s and not controller.held:
                 self._forget(controller)
 
     def _give_to_others(self, controller: Controller, why: str, now: float, decision: Decision) -> None:
@@ -600,9 +599,6 @@ class Scheduler:
                     self._cancel(task, "it expired before it was started", decision)
 
     # Who is there.
-
-    def _report_s(self) -> float:
-        return max(self.lease_s / 3, len(self.controllers) / REPORTS_PER_S)
 
     def _acquaint(self, sender: Peer, now: float, decision: Decision) -> Controller | None:
         """The controller that speaks; None for a former life, which is told to end."""

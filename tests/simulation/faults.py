@@ -115,7 +115,7 @@ FAULTS = [
     Fault(
         "silence is never noticed",
         "core/scheduler.py",
-        "if silent_s >= silence_s:",
+        "if silent_s >= self.lease_s:",
         "if silent_s >= 1e9:",
         first=6,
     ),

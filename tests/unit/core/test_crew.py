@@ -12,6 +12,7 @@ from cyclone.core.crew import (
     CHUNK_MOST,
     IDLE_DEATHS_MOST,
     LINE,
+    MASTER,
     NUDGE,
     REAPER,
     REPEAT_S,
@@ -1036,3 +1037,31 @@ def test_it_does_not_want_to_be_called_for_ever_about_a_lease_that_is_over(node:
     moment = node.mind.next_moment(node.now)
 
     assert moment > node.now
+
+
+# What was on its way when the connection broke.
+
+
+def test_over_a_new_connection_ends_are_said_again_before_the_report(node: Node) -> None:
+    [token] = node.work("a")
+    node.finish(0, token)
+
+    node.mind.connected(node.now)
+    node.tick()
+
+    letters = [letter.message for letter in node.decision.letters if letter.to == MASTER]
+    assert [type(message) for message in letters] == [Ended, Report]
+
+
+def test_an_exclusive_attempt_that_was_long_on_its_way_is_given_back_for_a_fresh_report(node: Node) -> None:
+    node.place("a", at=node.now - LEASE_S / 2, exclusive=True)
+
+    assert [end.outcome for end in node.ends()] == [Outcome.CANCELLED]
+    node.tick()
+    assert node.said(Report)
+
+
+def test_an_exclusive_attempt_that_came_quickly_is_taken(node: Node) -> None:
+    node.place("a", at=node.now - LEASE_S / 2 + 0.1, exclusive=True)
+
+    assert node.ends() == []
