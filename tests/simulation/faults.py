@@ -49,7 +49,7 @@ FAULTS = [
         "core/scheduler.py",
         "held = controller.held if controller is not None else {}",
         "held = {token: task for each in self.controllers.values() for token, task in each.held.items()}",
-        first=44,
+        first=141,
     ),
     Fault(
         "tokens begin anew with every start of the master",
@@ -104,7 +104,7 @@ FAULTS = [
         "core/scheduler.py",
         "if unwanted := sorted(listed - controller.held.keys()):",
         "if unwanted := sorted(listed - listed):",
-        first=12,
+        first=94,
     ),
     Fault(
         "a controller that was started again is not noticed to have lost what it held",
@@ -130,7 +130,7 @@ FAULTS = [
         "core/crew.py",
         "held.lease_from = max(held.lease_from, message.at)",
         "held.lease_from = now",
-        first=60,
+        first=28,
     ),
     Fault(
         "leases are taken for longer than they are",
@@ -211,7 +211,7 @@ FAULTS = [
         "core/scheduler.py",
         "self._serials[sender] = self._serials.get(sender, -1) + 1",
         "self._serials[sender] = 0",
-        first=204,
+        first=325,
     ),
     Fault(
         "a job that has ended is not closed",
