@@ -60,16 +60,18 @@ class CommandTask(BaseTask):
     def execute(self) -> None:
         with contextlib.ExitStack() as open_files:
             stdout, stderr, tail = self._outputs(open_files)
-            process = self._start(stdout, stderr)
+            process: _Program | None = None
             try:
+                process = self._start(stdout, stderr)
                 returncode = process.wait()
             except BaseException:  # SystemExit from SIGTERM: the attempt is stopped.
-                _end_group(process)
+                if process is not None:
+                    _end_group(process)
                 raise
             if returncode != 0:
                 raise CommandFailed(returncode, _sentence(returncode, tail))
 
-    def _start(self, stdout: IO[bytes] | int, stderr: IO[bytes] | int) -> subprocess.Popen[bytes]:
+    def _start(self, stdout: IO[bytes] | int, stderr: IO[bytes] | int) -> _Program:
         if self.cwd is not None and not os.path.isdir(self.cwd):
             raise TaskError(f"cannot run in {self.cwd!r}: no such directory")
         # Popen starts by vfork unless preexec_fn is given, and is then as fast as posix_spawn.
@@ -82,10 +84,10 @@ class CommandTask(BaseTask):
             # nothing. What is no program by itself (`exit`, a script without `#!`) is left to it all the same.
             if _PLAIN.match(self.command):
                 with contextlib.suppress(OSError):
-                    return subprocess.Popen(shlex.split(self.command), **options)
-            return subprocess.Popen(["/bin/sh", "-c", self.command], **options)
+                    return _Program(shlex.split(self.command), **options)
+            return _Program(["/bin/sh", "-c", self.command], **options)
         try:
-            return subprocess.Popen(self.command, **options)
+            return _Program(self.command, **options)
         except FileNotFoundError:
             raise CommandFailed(127, f"no such program: {self.command[0]!r}") from None
         except OSError as error:
@@ -129,6 +131,19 @@ class CommandTask(BaseTask):
             return open(file, "wb", buffering=0)
         except OSError as error:
             raise TaskError(f"cannot write to {file}: {error.strerror}") from None
+
+
+class _Program(subprocess.Popen[bytes]):
+    """A program that is ended if whoever starts it is interrupted while it starts."""
+
+    def __init__(self, command: Sequence[str], **options: Any) -> None:
+        try:
+            super().__init__(command, **options)
+        except BaseException:
+            # One that could not be executed has been waited for already.
+            if getattr(self, "pid", None) is not None and self.returncode is None:
+                _end_group(self)
+            raise
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

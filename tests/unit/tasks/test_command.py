@@ -66,7 +66,7 @@ def test_a_plain_line_does_not_need_a_shell(monkeypatch: pytest.MonkeyPatch) -> 
         started.append(arguments)
         return popen(arguments, **options)  # type: ignore[call-overload, no-any-return]
 
-    monkeypatch.setattr(module.subprocess, "Popen", record)
+    monkeypatch.setattr(module, "_Program", record)
 
     execute(CommandTask("/bin/true"))
     execute(CommandTask("/bin/true; true"))
