@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     load.add_argument("--program", action="store_true", help=_HELP["program"])
     load.add_argument("--sleep-ms", type=_whole(1, 60_000), metavar="MAX", help=_HELP["sleep_ms"])
     parser.add_argument(
-        "--queued", type=_whole(0, 10_000_000), default=300_000, metavar="N", help=_HELP["queued"]
+        "--queued", type=_whole(0, 10_000_000), default=1_000_000, metavar="N", help=_HELP["queued"]
     )
     parser.add_argument("--json", action="store_true", help="one object, for programs")
     parser.add_argument(
