@@ -154,6 +154,7 @@ class Crew:
         self._idle_deaths: deque[float] = deque(maxlen=IDLE_DEATHS_MOST * workers + 1)
         self._to_hire = list(self.workers)
         self._said_goodbye = False
+        self._leaving_at_once = False
         self._why_leaving = ""
         self._doors: dict[type[Message], Callable[..., None]] = {
             Place: self._on_place,
@@ -299,6 +300,7 @@ class Crew:
                 self._close(held, _end_of_cancelled(held), now, decision)
         self._queues.clear()
         if at_once:
+            self._leaving_at_once = True
             for worker in self.workers.values():
                 if worker.state is WorkerState.BUSY:
                     self._stop(
@@ -308,8 +310,13 @@ class Crew:
 
     @property
     def is_done(self) -> bool:
-        """Everything was said, and this daemon may end."""
-        return self._said_goodbye or (self.unreachable and not self._busy())
+        """Everything was said, and this daemon may end.
+
+        Told to end at once, it does not wait for workers that cannot be killed. It says no goodbye then: what these
+        hold is given to others only when the lease has run out.
+        """
+        only_hung = self._leaving_at_once and bool(self.held) and not self._busy() and not self._ends
+        return self._said_goodbye or only_hung or (self.unreachable and not self._busy())
 
     @property
     def undelivered(self) -> list[End]:
@@ -347,19 +354,21 @@ class Crew:
                 queues[assignment.policy].append(held)
 
     def _on_drop(self, message: Drop, now: float, decision: Decision) -> None:
+        queued: list[Held] = []
         for token in message.tokens:
             held = self.held.get(token)
-            if held is None:
-                if not message.unless_started:
-                    self._ends.pop(token, None)
-            elif held.worker is None:
-                self._queues[held.policy].remove(held)
-                if message.unless_started:
-                    self._close(held, _end_of_cancelled(held), now, decision)
-                else:
-                    del self.held[token]
+            if held is not None and held.worker is None:
+                queued.append(held)
             elif not message.unless_started:
-                held.unwanted = True  # its worker is stopped at the next tick if it is this one that runs
+                if held is None:
+                    self._ends.pop(token, None)
+                else:
+                    held.unwanted = True  # its worker is stopped at the next tick if it is this one that runs
+        self._take_out(queued)
+        for held in queued:
+            del self.held[held.assignment.token]
+        if message.unless_started:
+            self._tell([_end_of_cancelled(held) for held in queued], now, decision)
 
     def _on_agreed(self, message: Agreed, now: float, decision: Decision) -> None:
         self.lease_s = message.lease_s
@@ -436,6 +445,12 @@ class Crew:
             self._guard(worker, first, decision)
         decision.say(worker_peer(worker.slot), Place(now, [], assignments), tokens)
 
+    def _take_out(self, queued: list[Held]) -> None:
+        """They are not to be handed out any more. Each queue is gone through once, however many they are."""
+        for policy in {held.policy for held in queued}:
+            gone = {held for held in queued if held.policy == policy}
+            self._queues[policy] = deque(held for held in self._queues[policy] if held not in gone)
+
     def _free(self, worker: Worker) -> None:
         if worker.shape is not None:
             self.room.give_back(worker.shape)
@@ -510,7 +525,7 @@ class Crew:
                 continue
             worker = held.worker
             if worker is None:
-                self._queues[held.policy].remove(held)
+                self._take_out([held])
                 self._close(held, _end_of_cancelled(held), now, decision)
             elif worker.state is WorkerState.BUSY or not worker.outlawed:
                 if worker.state is WorkerState.BUSY:

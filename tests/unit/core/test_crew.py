@@ -617,6 +617,32 @@ def test_an_exclusive_attempt_stays_here_as_long_as_its_hung_worker_could_act(no
     assert token in node.mind.held
 
 
+def test_told_to_end_at_once_it_does_not_wait_for_what_cannot_be_killed_nor_give_it_away(node: Node) -> None:
+    [token] = node.work("a", timeout_s=5.0, exclusive=True)
+    node.run()
+    for _ in range(80):
+        node.tick(1.0)
+        node.agree(renewed=[token])
+    node.leave()
+    assert not node.mind.is_done
+
+    node.leave(at_once=True)
+    node.tick()
+
+    assert node.mind.is_done
+    assert node.said(Goodbye) == []
+
+
+def test_told_to_end_at_once_an_idle_one_says_goodbye_first(node: Node) -> None:
+    node.leave(at_once=True)
+    assert not node.mind.is_done
+
+    node.tick()
+
+    assert node.said(Goodbye)
+    assert node.mind.is_done
+
+
 def test_what_waits_behind_a_hung_attempt_is_given_back(node: Node) -> None:
     node.taught()
     _, second = node.work("a", "b", timeout_s=5.0)
