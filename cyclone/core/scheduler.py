@@ -69,6 +69,8 @@ from cyclone.model.task import (
 #: clocks may run at rates that differ by 1 %, and the killing takes a moment.
 LEASE_MARGIN = 0.1
 LEASE_MARGIN_S = 1.0
+#: Of a circle of tasks that come after one another, so many are named.
+CYCLE_NAMED = 10
 #: How soon to look again at a task that expired while it was placed and not known to run.
 EXPIRY_S = 1.0
 #: Lives of one name that are remembered, so that two controllers that share it by mistake are told.
@@ -365,8 +367,12 @@ class Scheduler:
             for predecessor in predecessors:
                 if predecessor not in here and predecessor not in job.tasks and predecessor not in recalled:
                     return f"task {tid!r} comes after {predecessor!r}, which this job does not know"
-        cycle = find_cycle(after)
-        return f"tasks come after one another in a circle: {' after '.join(cycle)}" if cycle else ""
+        if cycle := find_cycle(after):
+            named = (
+                cycle if len(cycle) <= CYCLE_NAMED else [*cycle[:CYCLE_NAMED], f"… ({len(cycle) - 1} tasks)"]
+            )
+            return f"tasks come after one another in a circle: {' after '.join(named)}"
+        return ""
 
     def _settle(
         self,
