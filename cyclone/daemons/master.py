@@ -26,7 +26,18 @@ from cyclone.daemons.entry import raise_descriptor_limit, run_daemon
 from cyclone.daemons.generator_process import GeneratorProcess
 from cyclone.errors import EXIT_INTERNAL, EXIT_OK, EXIT_TASK_FAILED, ConfigError, CycloneError, StoreFull
 from cyclone.loop import Loop
-from cyclone.messages import AskCluster, AskTask, AskTasks, Ended, Place, Results, Submit, TaskEnd
+from cyclone.messages import (
+    Accepted,
+    AskCluster,
+    AskTask,
+    AskTasks,
+    Drop,
+    Ended,
+    Place,
+    Results,
+    Submit,
+    TaskEnd,
+)
 from cyclone.model.changes import Change
 from cyclone.model.peer import Peer
 from cyclone.model.task import JobNumber, Token
@@ -41,6 +52,8 @@ Question: TypeAlias = AskCluster | AskTasks | AskTask
 
 #: Messages that are decided about together and remembered in one transaction.
 BATCH_MOST = 200
+#: How long an answer for which nobody waits may be put off.
+PATIENCE_S = 0.01
 #: A generator that is killed is started again, but not more often than this within a minute.
 GENERATOR_DEATHS_MOST = 5
 GENERATOR_GRACE_S = 10.0
@@ -57,6 +70,8 @@ class Master:
         self._stopping = 0  # how often it was told to
         self._waits_for_room = False  # on the disk
         self._questions: list[tuple[Peer, Question]] = []
+        self._patient: list[Letter] = []  # remembered, and to be said
+        self._patient_until = 0.0
         self._exit_code = EXIT_OK
         self._generator_deaths: list[float] = []
         self._generator_must_end_by: float | None = None
@@ -85,6 +100,8 @@ class Master:
             decisions.append(self._mind.tick(monotonic()))
             self._obey(decisions)
             self._answer()
+            if self._patient and monotonic() >= self._patient_until:
+                self._say_what_was_put_off()
             self._mind_the_end()
         return self._end()
 
@@ -93,6 +110,8 @@ class Master:
     def _wait(self) -> None:
         now = monotonic()
         pause_s = min(self._mind.next_moment(now) - now, self._settings.poll_timeout_s or 1.0)
+        if self._patient:
+            pause_s = min(pause_s, self._patient_until - now)
         if self._generator_must_end_by is not None:
             pause_s = min(pause_s, self._generator_must_end_by - now)
         self._loop.wait(max(0.0, pause_s))
@@ -142,7 +161,10 @@ class Master:
             for note in decision.notes:
                 log.info("%s", note)
             for letter in decision.letters:
-                self._say(letter)
+                if isinstance(letter.message, Accepted | Drop):
+                    self._put_off(letter)
+                else:
+                    self._say(letter)
         self._payloads.clear()
         self._values.clear()
 
@@ -164,6 +186,17 @@ class Master:
                     raise  # nothing was promised that is not on disk
             else:
                 return
+
+    def _put_off(self, letter: Letter) -> None:
+        """Nobody waits for it: it goes with others like it, and whoever hears it is woken up once for all of them."""
+        if not self._patient:
+            self._patient_until = monotonic() + PATIENCE_S
+        self._patient.append(letter)
+
+    def _say_what_was_put_off(self) -> None:
+        letters, self._patient = self._patient, []
+        for letter in letters:
+            self._say(letter)
 
     def _say(self, letter: Letter) -> None:
         to, message = letter.to, letter.message
@@ -292,6 +325,7 @@ class Master:
         return self._mind.draining and self._mind.is_deserted and self._generator is None
 
     def _end(self) -> int:
+        self._say_what_was_put_off()
         self._door.close()
         self._store.close()
         self._loop.close()
