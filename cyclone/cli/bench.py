@@ -37,7 +37,7 @@ from cyclone.tasks.empty import EmptyTask
 
 #: No more tasks than this are open at a time, as a generator would have it with the default window.
 OPEN_MOST = 100_000
-ROUND_TRIPS = 300
+ROUND_TRIPS = 1500
 ROUND_TRIPS_S = 10.0
 #: Queued before memory is measured, so that what is loaded at first use is not counted.
 QUEUED_BEFORE = 10_000
