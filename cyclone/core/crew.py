@@ -136,7 +136,6 @@ class Crew:
         self.leaving = False
         self.unreachable = False  # the master did not answer, however often it was asked
         self.broken = ""  # why no worker can live here
-        self.heard_at = now
         self.lease_s: float | None = None
 
         self._host, self._pid = host, pid
@@ -169,7 +168,6 @@ class Crew:
     def receive(self, message: Message, now: float) -> Decision:
         """The master has said something."""
         decision = Decision()
-        self.heard_at = now
         self._doors[type(message)](message, now, decision)
         return decision
 

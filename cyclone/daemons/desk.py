@@ -17,7 +17,6 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -369,7 +368,7 @@ class Desk:
             # It may refer to tasks of a submission that got lost on the way: hand in all, in order.
             self._send_all_again()
             return
-        first = next(islice(tids, 1), None)
+        first = next(iter(tids), None)
         where = f" (task {first!r} and {len(tids) - 1} more)" if first else ""
         raise Refusal(f"{message.reason}{where}")
 

@@ -62,7 +62,7 @@ def run_daemon(
 def spare_collector() -> None:
     """Let the garbage collector look seldom: what daemons make by the thousand is freed by counting.
 
-    Its full passes walk over every live task, and cost a sixth of a busy master's time by default.
+    Its full passes walk over every live task; by default they took over a quarter of a busy master's time.
     """
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

@@ -63,7 +63,7 @@ class Master:
     """Owns the ports of the master, and for one turn of the loop what the mind must not see."""
 
     def __init__(self, settings: MasterSettings, generator: GeneratorProcess | None) -> None:
-        """Opens the store and the door. Raises StoreError or ConfigError; nothing stays open then."""
+        """Opens the door and then the store. Raises StoreError or ConfigError."""
         self._settings = settings
         self._generator = generator
         self._started_at = monotonic()
