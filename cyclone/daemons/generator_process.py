@@ -23,14 +23,17 @@ STARTS_MOST = 5
 
 
 class Errand(msgspec.Struct, frozen=True):
-    """What a generator host is started for; all paths as the ini file has them."""
+    """What a generator host is started for; all paths as the ini file has them.
+
+    master_file: the ini file of the master, in which the generator is named.
+    """
 
     module: str
     class_name: str
     config_file: str | None
     path: list[str]
     job: str
-    master_file: str
+    master_file: str | None
     log_file: str | None
     debug: bool
 
@@ -133,7 +136,7 @@ class GeneratorProcess:
             None if settings.generator_config_file is None else str(settings.generator_config_file),
             [str(directory) for directory in settings.plugin_path],
             settings.job_name,
-            str(settings.pid_file),
+            None if settings.file is None else str(settings.file),
             None if settings.log_file is None else str(settings.log_file),
             logging.getLogger().isEnabledFor(logging.DEBUG),
         )

@@ -270,6 +270,12 @@ def test_a_plug_in_that_cannot_be_used_is_refused(
     assert_refused(place, {"task_generator": section}, named)
 
 
+def test_a_plug_in_that_is_not_there_is_refused_with_the_place_where_it_is_named(place: Cluster) -> None:
+    section = {"module": "nowhere", "class": "Job"}
+
+    assert_refused(place, {"task_generator": section}, "bad.conf: [task_generator] module: ")
+
+
 # Ports.
 
 
