@@ -148,9 +148,9 @@ def _range(minimum: float, maximum: float | None) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What one ini file says, checked and complete. file: that one, to name it in errors; None if there is none."""
+    """What one ini file says, checked and complete. ini_file: that one, to name it in errors."""
 
-    file: str | Path | None = None
+    ini_file: str | Path | None = None
 
     @classmethod
     def read(cls, file: str | Path) -> Self:
@@ -162,7 +162,7 @@ class Settings:
         """As `read`, from what was read already."""
         cls._refuse_unknown(ini)
         complete = cls._with_defaults(ini)
-        settings = cls(file=ini.file, **{
+        settings = cls(ini_file=ini.file, **{
             name: setting.reader(complete, setting.section, setting.key)
             for name, setting in cls._by_field().items()
         })  # fmt: skip

@@ -136,7 +136,7 @@ class GeneratorProcess:
             None if settings.generator_config_file is None else str(settings.generator_config_file),
             [str(directory) for directory in settings.plugin_path],
             settings.job_name,
-            None if settings.file is None else str(settings.file),
+            None if settings.ini_file is None else str(settings.ini_file),
             None if settings.log_file is None else str(settings.log_file),
             logging.getLogger().isEnabledFor(logging.DEBUG),
         )
