@@ -89,6 +89,7 @@ class Desk:
         self._sent_at = 0.0
         self._batch = 0  # how many tasks were sent then
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._line.wake_on(self._wake_fd)
         self._thread = threading.Thread(target=self._run_line, name="line", daemon=True)
         # Of the caller's thread alone.
         self._policies: dict[type[BaseTask], Policy] = {}
@@ -216,7 +217,7 @@ class Desk:
                 if pause_s <= 0:
                     self._send()
                     pause_s = 0.05
-                if self._line.wait(pause_s, [self._wake_fd]):
+                if self._line.wait(pause_s):
                     self._forget_waking()
                 for message, enclosure in self._line.receive():
                     self._hear(message, enclosure)

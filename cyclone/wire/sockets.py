@@ -54,10 +54,10 @@ class Inbox:
     def take(self, limit: int) -> Iterator[list[zmq.Frame]]:
         taken = 0
         for _ in range(limit * self._parts_max):
-            try:
-                part = self._socket.recv(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
+            # In the midst of a message there is more of it: libzmq hands over whole messages.
+            if not self._parts and not is_readable(self._socket):
                 return
+            part = self._socket.recv(zmq.NOBLOCK, copy=False)
             if len(self._parts) <= self._parts_max:
                 self._parts.append(part)
             if part.more:
@@ -103,12 +103,10 @@ class Connection:
     def events(self) -> list[zmq.Event]:
         """What has happened since this was asked last."""
         events: list[zmq.Event] = []
-        while True:
-            try:
-                told = self.monitor.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return events
+        while is_readable(self.monitor):
+            told = self.monitor.recv_multipart(zmq.NOBLOCK)
             events.append(zmq.Event(parse_monitor_message(told)["event"]))
+        return events
 
     def close(self, linger_ms: int) -> None:
         if self.socket.closed:
@@ -137,6 +135,11 @@ def set_limits(socket: Socket, max_message_bytes: int, ipv6: bool) -> None:
     socket.tcp_keepalive = 1
     socket.tcp_keepalive_idle, socket.tcp_keepalive_intvl, socket.tcp_keepalive_cnt = 60, 10, 6
     socket.ipv6 = ipv6
+
+
+def is_readable(socket: Socket) -> bool:
+    """Whether there is something to receive. Asked first, because libzmq's "no" as an exception is dear."""
+    return bool(int(socket.get(zmq.EVENTS)) & zmq.POLLIN)
 
 
 def parse(address: str) -> tuple[str, int]:

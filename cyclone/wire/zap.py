@@ -10,6 +10,7 @@ import zmq
 
 from cyclone.wire.complaints import Complaints
 from cyclone.wire.keys import KeyRing, fingerprint
+from cyclone.wire.sockets import is_readable
 
 #: The name that the question must carry; set together with ZAP_ENFORCE_DOMAIN.
 DOMAIN = b"cyclone"
@@ -38,11 +39,8 @@ class Zap:
 
         expected: a raw key that is neither counted nor complained about when it is refused.
         """
-        while True:
-            try:
-                question = self.socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
+        while is_readable(self.socket):
+            question = self.socket.recv_multipart(zmq.NOBLOCK)
             # RFC 27: route, empty, version, request, domain, address, routing id, mechanism, credentials.
             route, rest, request = question[:1], question[1:], question[3:4]
             user_id = self._user_id(rest, expected)
