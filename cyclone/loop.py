@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import select
 import signal
 import socket
@@ -22,16 +21,79 @@ Pollable = zmq.Socket[Any] | HasFileno | int
 
 Callback = Callable[[], object]
 
+# As plain numbers: those of pyzmq are members of an enumeration, whose arithmetic is dear.
+_EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 
-class Loop:
-    """Owns what is waited for, and the signals of this process; to be made in its main thread.
+
+class Selector:
+    """Owns what is waited for.
 
     A callback may register and unregister anything. It may be called once in vain, so it reads without blocking.
     """
 
     def __init__(self) -> None:
-        self._poller = zmq.Poller()
-        self._callbacks: dict[zmq.Socket[Any] | int, tuple[Callback, Callback | None]] = {}
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, tuple[Callback, Callback | None]] = {}
+        self._zmq_sockets: dict[int, zmq.Socket[Any]] = {}
+
+    def register(self, pollable: Pollable, readable: Callback, writable: Callback | None = None) -> None:
+        """Call `readable` whenever there is something to read, or an end; `writable` whenever there is room.
+
+        Replaces what was registered for it before. Leave `writable` out while there is nothing to write, or the
+        loop never rests. A ZeroMQ socket is only ever waited for to be readable.
+        """
+        fd = _descriptor(pollable)
+        events = select.EPOLLIN if writable is None else select.EPOLLIN | select.EPOLLOUT
+        if fd in self._callbacks:
+            self._epoll.modify(fd, events)
+        else:
+            self._epoll.register(fd, events)
+        self._callbacks[fd] = (readable, writable)
+        if isinstance(pollable, zmq.Socket):
+            self._zmq_sockets[fd] = pollable
+
+    def unregister(self, pollable: Pollable) -> None:
+        """To be called before it is closed. Nothing happens if it is not registered."""
+        fd = _descriptor(pollable)
+        if self._callbacks.pop(fd, None) is not None:
+            self._zmq_sockets.pop(fd, None)
+            self._epoll.unregister(fd)
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Wait for one thing at least, or for so many seconds, and call back for all that is ready.
+
+        timeout_s: None waits without bound. Whatever a callback raises is raised here.
+        """
+        # The descriptor of a ZeroMQ socket only tells that something has changed since the socket was asked last
+        # (zmq_getsockopt(3), ZMQ_FD); so each is asked before resting.
+        due = [fd for fd, end in self._zmq_sockets.items() if int(end.get(_EVENTS)) & _POLLIN]
+        ready = self._epoll.poll(0 if due else timeout_s)
+        for fd in due:
+            self._call(fd, select.EPOLLIN)
+        for fd, events in ready:
+            end = self._zmq_sockets.get(fd)
+            if end is None or (fd not in due and int(end.get(_EVENTS)) & _POLLIN):
+                self._call(fd, events)
+
+    def close(self) -> None:
+        """What was registered stays open."""
+        self._epoll.close()
+
+    def _call(self, fd: int, events: int) -> None:
+        readable, _ = self._callbacks.get(fd, _NOBODY)
+        if events & ~select.EPOLLOUT and readable is not None:
+            readable()
+        # Asked again, because the first callback may have unregistered it.
+        _, writable = self._callbacks.get(fd, _NOBODY)
+        if events & select.EPOLLOUT and writable is not None:
+            writable()
+
+
+class Loop(Selector):
+    """Owns the signals of this process, too; to be made in its main thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self._signals: dict[int, Callback] = {}
         self._former: dict[int, Any] = {}
         self._posted, self._post = socket.socketpair()
@@ -40,44 +102,12 @@ class Loop:
         self._former_fd = signal.set_wakeup_fd(self._post.fileno(), warn_on_full_buffer=False)
         self.register(self._posted, self._on_posted)
 
-    def register(self, pollable: Pollable, readable: Callback, writable: Callback | None = None) -> None:
-        """Call `readable` whenever there is something to read, or an end; `writable` whenever there is room.
-
-        Replaces what was registered for it before. Leave `writable` out while there is nothing to write, or the
-        loop never rests.
-        """
-        key = _key(pollable)
-        self._poller.register(key, zmq.POLLIN if writable is None else zmq.POLLIN | zmq.POLLOUT)
-        self._callbacks[key] = (readable, writable)
-
-    def unregister(self, pollable: Pollable) -> None:
-        """To be called before it is closed. Nothing happens if it is not registered."""
-        key = _key(pollable)
-        if self._callbacks.pop(key, None) is not None:
-            self._poller.unregister(key)
-
     def on_signal(self, signum: int, callback: Callback) -> None:
         """Call back from within `wait`, once for each time the signal arrived."""
         # The handler itself does nothing: the interpreter has posted the number of the signal before it runs.
         former = signal.signal(signum, _posted_already)
         self._former.setdefault(signum, former)
         self._signals[signum] = callback
-
-    def wait(self, timeout_s: float | None = None) -> None:
-        """Wait for one thing at least, or for so many seconds, and call back for all that is ready.
-
-        timeout_s: None waits without bound. Whatever a callback raises is raised here.
-        """
-        # Rounded up: a rest of half a millisecond must not become a busy loop.
-        timeout_ms = None if timeout_s is None else max(0, math.ceil(timeout_s * 1000))
-        for key, events in self._poller.poll(timeout_ms):
-            readable, _ = self._callbacks.get(key, _NOBODY)
-            if events & ~zmq.POLLOUT and readable is not None:
-                readable()
-            # Asked again, because the first callback may have unregistered it.
-            _, writable = self._callbacks.get(key, _NOBODY)
-            if events & zmq.POLLOUT and writable is not None:
-                writable()
 
     def wait_for_signals(self, timeout_s: float) -> None:
         """As `wait`, but deaf to everything else: for when nothing may be heard and yet one may be told to stop."""
@@ -87,6 +117,7 @@ class Loop:
 
     def close(self) -> None:
         """Give the signals back. What was registered stays open."""
+        super().close()
         for signum, former in self._former.items():
             signal.signal(signum, former)
         signal.set_wakeup_fd(self._former_fd)
@@ -107,8 +138,8 @@ class Loop:
 _NOBODY: tuple[None, None] = (None, None)
 
 
-def _key(pollable: Pollable) -> zmq.Socket[Any] | int:
-    if isinstance(pollable, (zmq.Socket, int)):
+def _descriptor(pollable: Pollable) -> int:
+    if isinstance(pollable, int):
         return pollable
     return pollable.fileno()
 

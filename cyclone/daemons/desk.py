@@ -24,6 +24,7 @@ import msgspec
 
 from cyclone.base_task import BaseTask
 from cyclone.errors import CycloneError, MasterUnreachable, Refusal, RuleBroken
+from cyclone.loop import Selector
 from cyclone.messages import (
     VALUE_BYTES_MAX,
     Accepted,
@@ -89,7 +90,7 @@ class Desk:
         self._sent_at = 0.0
         self._batch = 0  # how many tasks were sent then
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._line.wake_on(self._wake_fd)
+        self._selector = Selector()
         self._thread = threading.Thread(target=self._run_line, name="line", daemon=True)
         # Of the caller's thread alone.
         self._policies: dict[type[BaseTask], Policy] = {}
@@ -210,6 +211,9 @@ class Desk:
     # The line's thread.
 
     def _run_line(self) -> None:
+        for end in self._line.sockets:
+            self._selector.register(end, self._receive)
+        self._selector.register(self._wake_fd, self._forget_waking)
         try:
             while not self._closed:
                 self._beat()
@@ -217,10 +221,7 @@ class Desk:
                 if pause_s <= 0:
                     self._send()
                     pause_s = 0.05
-                if self._line.wait(pause_s):
-                    self._forget_waking()
-                for message, enclosure in self._line.receive():
-                    self._hear(message, enclosure)
+                self._selector.wait(pause_s)
                 if self._stopping:
                     with self._lock:
                         self._lock.notify_all()
@@ -230,6 +231,7 @@ class Desk:
             log.exception("internal error: please report this")
             self._fail(CycloneError(f"internal error: {error}"))
         finally:
+            self._selector.close()
             self._line.close()
 
     def _fail(self, error: CycloneError) -> None:
@@ -275,10 +277,7 @@ class Desk:
         return self._sent_at + GATHER_S - monotonic()
 
     def _forget_waking(self) -> None:
-        try:
-            os.eventfd_read(self._wake_fd)
-        except BlockingIOError:
-            return  # it was the line that had something to say
+        os.eventfd_read(self._wake_fd)
 
     def _next_batch(self) -> tuple[list[str], list[_Open]]:
         tids: list[str] = []
@@ -314,6 +313,10 @@ class Desk:
         with self._lock:
             self._asked.clear()
             self._unsent = deque(self._open)
+
+    def _receive(self) -> None:
+        for message, enclosure in self._line.receive():
+            self._hear(message, enclosure)
 
     def _hear(self, message: Message, enclosure: list[bytes]) -> None:
         if isinstance(message, Results):

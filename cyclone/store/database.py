@@ -78,7 +78,6 @@ class Database:
             self._lock.close()
             raise self._explained(error) from error
         self.execute = self._connection.execute
-        self.executemany = self._connection.executemany
         try:
             self._prepare(max_bytes)
         except BaseException:
@@ -107,6 +106,10 @@ class Database:
             if isinstance(error, UnicodeEncodeError | OverflowError):
                 raise RuleBroken(f"cannot be stored: {error}") from error
             raise
+
+    def executemany(self, statement: str, rows: Sequence[Sequence[object]]) -> int:
+        """Execute it for each of the rows, which may be none. Returns how many rows of the table it touched."""
+        return self._connection.executemany(statement, rows).rowcount if rows else 0
 
     def read(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
         return list(self.rows(statement, values))

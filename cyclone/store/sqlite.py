@@ -366,7 +366,7 @@ class SqliteStore:
                 self._db.execute(many, values[start : start + size])
         if cut < len(values):
             rest = iter(values[cut:])
-            self._db.executemany(statement + row, zip(*[rest] * width, strict=True))
+            self._db.executemany(statement + row, list(zip(*[rest] * width, strict=True)))
 
     def _place(self, placements: list[TasksPlaced]) -> None:
         self._db.executemany(
@@ -375,10 +375,7 @@ class SqliteStore:
         )
 
     def _end_placements(self, over: list[PlacementOver]) -> None:
-        if not over:
-            return
-        found = self._db.executemany("DELETE FROM placement WHERE first = ?", over)
-        if found.rowcount != len(over):
+        if self._db.executemany("DELETE FROM placement WHERE first = ?", over) != len(over):
             raise RuleBroken("a placement is to be over and is not there")
 
     def _end_attempts(self, attempts: list[AttemptEnded]) -> None:

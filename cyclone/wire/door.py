@@ -30,6 +30,7 @@ from cyclone.wire.sockets import (
     Socket,
     check_libzmq,
     parse,
+    send,
     set_limits,
 )
 from cyclone.wire.zap import DOMAIN, Zap
@@ -248,7 +249,7 @@ class Door:
 
     def _send(self, who: str, frames: list[bytes]) -> bool:
         try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
+            send(self._socket, frames)
         except zmq.Again:
             self._complaints.add("clogged", who, "does not read what it is sent")
         except zmq.ZMQError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from cyclone.wire.sockets import (
     Socket,
     check_libzmq,
     parse,
+    send,
 )
 
 _CLOSED_HANDSHAKES_MAX = 3
@@ -68,7 +68,6 @@ class Line:
         self._closed_handshakes = 0
         self.connected = False
         self.connections = 0
-        self._also: list[int] = []
         try:
             self._open()
         except AddressError:
@@ -109,21 +108,16 @@ class Line:
                 f"{self._max_message_bytes} are allowed"
             )
         try:
-            self._connection.socket.send_multipart(frames, zmq.NOBLOCK)
+            send(self._connection.socket, frames)
         except zmq.Again:
             return False
         return True
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until something has come in, or the connection has changed, but no longer than this."""
-        ready = self._poller.poll(math.ceil(timeout_s * 1000))
+        ready, _, _ = zmq.select([*self.sockets], [], [], timeout_s)
         self._watch()
         return bool(ready)
-
-    def wake_on(self, fd: int) -> None:
-        """Have `wait` end also when this file descriptor becomes readable."""
-        self._also.append(fd)
-        self._poller.register(fd, zmq.POLLIN)
 
     def reconnect(self) -> None:
         """Begin anew over another connection, in the same life. What was on its way is given up.
@@ -152,9 +146,6 @@ class Line:
             self._context, self.address, self._own, self._master, self._max_message_bytes, self._ipv6
         )
         self._inbox = Inbox(self._connection.socket, codec.FRAMES_MAX)
-        self._poller = zmq.Poller()
-        for end in (*self.sockets, *self._also):
-            self._poller.register(end, zmq.POLLIN)
 
     def _read(self, frames: list[zmq.Frame]) -> tuple[Message, list[bytes]] | None:
         try:

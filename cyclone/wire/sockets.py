@@ -32,6 +32,10 @@ _HEARTBEAT_TIMEOUT_MS = 15_000
 _RECONNECT_MS = 100
 _RECONNECT_MAX_MS = 5000
 
+# As plain numbers: those of pyzmq are members of an enumeration, whose arithmetic is dear.
+_EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
+_NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
+
 #: Versions before this one let peers without a key crash or block a server (CVE-2019-6250, CVE-2019-13132,
 #: CVE-2020-15166).
 _LIBZMQ_MIN = (4, 3, 3)
@@ -57,7 +61,7 @@ class Inbox:
             # In the midst of a message there is more of it: libzmq hands over whole messages.
             if not self._parts and not is_readable(self._socket):
                 return
-            part = self._socket.recv(zmq.NOBLOCK, copy=False)
+            part = self._socket.recv(_NOBLOCK, copy=False)
             if len(self._parts) <= self._parts_max:
                 self._parts.append(part)
             if part.more:
@@ -137,9 +141,16 @@ def set_limits(socket: Socket, max_message_bytes: int, ipv6: bool) -> None:
     socket.ipv6 = ipv6
 
 
+def send(socket: Socket, frames: list[bytes]) -> None:
+    """Send one message without blocking. Raises zmq.Again when there is no room for it, ZMQError."""
+    for frame in frames[:-1]:
+        socket.send(frame, _NOBLOCK | _SNDMORE)
+    socket.send(frames[-1], _NOBLOCK)
+
+
 def is_readable(socket: Socket) -> bool:
     """Whether there is something to receive. Asked first, because libzmq's "no" as an exception is dear."""
-    return bool(int(socket.get(zmq.EVENTS)) & zmq.POLLIN)
+    return bool(int(socket.get(_EVENTS)) & _POLLIN)
 
 
 def parse(address: str) -> tuple[str, int]:
