@@ -6,9 +6,10 @@ if sys.version_info < (3, 11):  # noqa: UP036 - an older one would only say that
     raise ImportError(f"Cyclone needs Python 3.11 or newer, this is {sys.version.split()[0]}")
 
 from cyclone.base_task import Attempt, BaseTask
-from cyclone.errors import CommandFailed, ConfigError, CycloneError, TaskError
+from cyclone.errors import CommandFailed, ConfigError, CycloneError, RecordError, TaskError
 from cyclone.ini import Ini
 from cyclone.model.task import Retry
+from cyclone.record import Metric, Record
 from cyclone.task_generator import Result, TaskGenerator
 
 __version__ = "3.0.0"
@@ -20,6 +21,9 @@ __all__ = [
     "ConfigError",
     "CycloneError",
     "Ini",
+    "Metric",
+    "Record",
+    "RecordError",
     "Result",
     "Retry",
     "TaskError",

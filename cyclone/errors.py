@@ -18,7 +18,8 @@ CycloneError
 │   └── WrongVersion            … because the peer speaks another version of the protocol
 ├── RuleBroken                  the caller broke a rule of this package: a bug on our side
 └── TaskError                   raised inside a task to end its attempt in a particular way
-    └── CommandFailed           a program ended with a non-zero exit code or by a signal
+    ├── CommandFailed           a program ended with a non-zero exit code or by a signal
+    └── RecordError             a record is not as its kind was declared
 """
 
 from __future__ import annotations
@@ -149,6 +150,10 @@ class TaskError(CycloneError):
     """Ends an attempt from inside `execute` with a reason but without a traceback."""
 
     exit_code = EXIT_TASK_FAILED
+
+
+class RecordError(TaskError):
+    """A record has a field that its kind does not have, lacks one, or holds a value that does not fit."""
 
 
 class CommandFailed(TaskError):

@@ -1,0 +1,182 @@
+"""What a user subclasses to say which rows and samples his tasks send to a sink.
+
+A kind of record is declared once, and everything else follows from it: what `BaseTask.record` takes, what the
+table in the database looks like, what Prometheus sees.
+
+    class OstPerformance(Record):
+        kind = "ost_perf"
+        table = "ost_perf_history"
+        metrics = (Metric("cyclone_ost_write_seconds", "How long it took.", ("fs", "ost"), lambda row: row.seconds),)
+
+        fs: Annotated[str, Meta(max_length=16)]
+        ost: Annotated[int, Meta(ge=0)]
+        seconds: Annotated[float, Meta(description="to write and sync", extra={"unit": "s"})] | None = None
+
+A field is text, a whole number, a float, a bool or a moment (`datetime` with a time zone; kept in UTC to the
+millisecond), or such or None. `Meta` bounds it, describes it and names its unit.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from cyclone.errors import RecordError, RuleBroken
+
+#: What a field may hold.
+Value: TypeAlias = str | int | float | bool | datetime | None
+
+#: The types that a field may have. A bool before an int, for it is one.
+FIELD_TYPES: tuple[type, ...] = (str, bool, int, float, datetime)
+
+UID_BYTES = 16
+
+#: Of kinds, tables, columns and metrics: whatever is put into SQL or an exposition is one of these.
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z", re.ASCII)
+
+#: The columns that every table has of its own.
+ROW_COLUMNS = ("id", "uid", "recorded_at", "job", "tid")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How the newest records of a kind show in Prometheus.
+
+    labels: fields that become labels; one series for each set of their values.
+    value: of a record; None removes the series.
+    kind: a gauge shows the value of the newest record, a counter the sum over all.
+    """
+
+    name: str
+    help: str
+    labels: tuple[str, ...]
+    value: Callable[[Any], float | None]
+    kind: Literal["gauge", "counter"] = "gauge"
+
+
+class Field(NamedTuple):
+    """One declared field. bound: the longest text; unit: as people write it, "" without."""
+
+    name: str
+    type: type
+    optional: bool
+    bound: int | None
+    unsigned: bool
+    unit: str
+    description: str
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A kind of record: subclass it, name it, and declare its fields.
+
+    kind: its name; table: where its rows go, the kind if not said otherwise.
+    metrics: what Prometheus sees of it. indexes: of the table, the fields of each in their order.
+    """
+
+    kind: ClassVar[str] = ""
+    table: ClassVar[str] = ""
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+    indexes: ClassVar[tuple[tuple[str, ...], ...]] = ()
+
+
+def fields(kind: type[Record]) -> tuple[Field, ...]:
+    """The fields in the order in which they were declared. Raises RuleBroken when the declaration is not sound."""
+    if not _NAME.match(kind.kind) or not _NAME.match(table(kind)):
+        raise RuleBroken(f"{kind.__qualname__}: the kind {kind.kind!r} or its table has no usable name")
+    found = tuple(
+        _field(kind, name, hint) for name, hint in typing.get_type_hints(kind, include_extras=True).items()
+        if typing.get_origin(hint) is not ClassVar
+    )  # fmt: skip
+    names = {field.name for field in found}
+    try:
+        msgspec.msgpack.Decoder(kind)
+    except TypeError as error:
+        raise RuleBroken(f"{kind.__qualname__}: {error}") from None
+    named = [name for metric in kind.metrics for name in metric.labels]
+    named += [name for index in kind.indexes for name in index]
+    if unknown := sorted(set(named) - names):
+        raise RuleBroken(f"{kind.__qualname__}: a metric or an index names {unknown[0]!r}, which is no field")
+    return found
+
+
+def table(kind: type[Record]) -> str:
+    """The table that rows of this kind go to."""
+    return kind.table or kind.kind
+
+
+def encode(kind: type[Record], values: Mapping[str, Any]) -> bytes:
+    """A record as it travels. Raises RecordError naming the kind and the field that does not fit."""
+    try:
+        checked = msgspec.convert(dict(values), kind)
+        for name in values:
+            _check(name, getattr(checked, name))
+        return _encode(checked)
+    except (msgspec.ValidationError, UnicodeEncodeError, OverflowError, TypeError) as error:
+        raise RecordError(f"a record of the kind {kind.kind!r}: {error}") from None
+
+
+def decode(kind: type[Record], body: bytes) -> Record:
+    """Raises RecordError when the bytes are no record of this kind."""
+    try:
+        return msgspec.msgpack.decode(body, type=kind)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"a record of the kind {kind.kind!r}: {error}") from None
+
+
+def uid(store: str, job: int, tid: str, number: int) -> bytes:
+    """The key of a record: the same for each attempt at a task, another for everything else.
+
+    store: the identity of the store by which jobs are numbered. number: of the record within its attempt.
+    """
+    return blake2b(f"{store}/{job}/{number}/{tid}".encode(), digest_size=UID_BYTES).digest()
+
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def _check(name: str, value: object) -> None:
+    """What msgspec lets through and a database would not take."""
+    if isinstance(value, datetime) and value.tzinfo is None:
+        raise TypeError(f"the moment has no time zone - at `$.{name}`")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise TypeError(f"the number has more than 64 bits - at `$.{name}`")
+
+
+def _field(kind: type[Record], name: str, hint: Any) -> Field:
+    # `Annotated[float, Meta(…)] | None`: msgspec itself takes bounds only where the type stands.
+    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    metas: list[msgspec.Meta] = []
+    inner = []
+    for option in options:
+        if typing.get_origin(option) is Annotated:
+            option, *extras = typing.get_args(option)
+            metas += [extra for extra in extras if isinstance(extra, msgspec.Meta)]
+        if option is not type(None):
+            inner.append(option)
+    if len(inner) != 1 or inner[0] not in FIELD_TYPES:
+        allowed = ", ".join(each.__name__ for each in FIELD_TYPES)
+        raise RuleBroken(f"{kind.__qualname__}.{name}: found {hint!r}, expected one of {allowed}, or None")
+    if not _NAME.match(name) or name in ROW_COLUMNS:
+        raise RuleBroken(f"{kind.__qualname__}.{name}: this cannot be the name of a field")
+    bounds = [meta.max_length for meta in metas if meta.max_length is not None]
+    return Field(
+        name=name,
+        type=inner[0],
+        optional=type(None) in options,
+        bound=min(bounds, default=None),
+        unsigned=any(meta.ge is not None and meta.ge >= 0 for meta in metas),
+        unit=next((str(meta.extra["unit"]) for meta in metas if meta.extra and "unit" in meta.extra), ""),
+        description=next((meta.description for meta in metas if meta.description), ""),
+    )
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
