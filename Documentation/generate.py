@@ -45,6 +45,8 @@ def alphabet() -> str:
         "Master to controller": [*typing.get_args(messages.ToController)],
         "Client to master": [*typing.get_args(messages.FromClient)],
         "Master to client": [*typing.get_args(messages.ToClient)],
+        "Controller to sink": [messages.Deliver],
+        "Sink to controller": [*typing.get_args(messages.FromSink)],
     }
     spoken = {each for group in groups.values() for each in group}
     here = _structs(messages)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from cyclone.model.task import Retry, Token
+from cyclone.record import Record
 
 
 class Attempt(NamedTuple):
@@ -20,6 +21,12 @@ class Attempt(NamedTuple):
     tid: str
     token: Token
     number: int
+
+
+class Recorder(Protocol):
+    """What the worker lends to a task."""
+
+    def record(self, sink: str, kind: type[Record], fields: Mapping[str, Any]) -> None: ...
 
 
 class BaseTask(ABC):
@@ -53,6 +60,7 @@ class BaseTask(ABC):
 
     _tid: str | None = None
     _attempt: Attempt | None = None
+    _recorder: Recorder | None = None
 
     @abstractmethod
     def execute(self) -> Any:
@@ -62,6 +70,17 @@ class BaseTask(ABC):
         `exited` or `signalled`. On a time-out the process gets SIGTERM, which raises SystemExit here, so
         that `finally` runs; SIGKILL follows after the grace.
         """
+
+    def record(self, sink: str, kind: type[Record], **fields: Any) -> None:
+        """Send a row or sample to a sink, by the name that it has in `[sinks]` of the controller. Only inside `execute`.
+
+        It leaves when the attempt has succeeded, and arrives once however often the task is tried: its key is the
+        job, the tid, and that it is the first, second, … record of its attempt. So record in the same order each time.
+        Raises RecordError: no such sink here, or a field is missing, unknown, or of the wrong type.
+        """
+        if self._recorder is None:
+            raise RuntimeError("a task records only while it executes")
+        self._recorder.record(sink, kind, fields)
 
     @property
     def tid(self) -> str | None:

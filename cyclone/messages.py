@@ -32,6 +32,22 @@ class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
 # Controller to master.
 
 
+class SpoolView(msgspec.Struct, frozen=True):
+    """What waits for one sink, and how it does.
+
+    entries, size_bytes: on the disk of the controller. oldest_s: how long the first has waited.
+    trouble: why the sink does not take them, "" if it does; sink_entries, sink_trouble: what it says of itself.
+    """
+
+    sink: str
+    entries: int
+    size_bytes: int
+    oldest_s: float
+    trouble: str = ""
+    sink_entries: int = 0
+    sink_trouble: str = ""
+
+
 class Report(Message, frozen=True):
     """I am alive, this big, and hold exactly this. The heartbeat, and the first word after any silence.
 
@@ -48,6 +64,7 @@ class Report(Message, frozen=True):
     pid: int = 0
     workers_busy: int = 0
     workers_hung: int = 0
+    spools: list[SpoolView] = []
 
 
 class Started(Message, frozen=True):
@@ -77,6 +94,7 @@ class Assignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     job: its name; attempt: 1 for the first attempt at this task.
     policy: index into the message's policies.
     alone: one of its earlier attempts was near the death of a worker or host: announce it, then run it singly.
+    job_key: tells its job from all others; names and numbers come again in other stores.
     """
 
     token: Token
@@ -85,6 +103,7 @@ class Assignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     attempt: int
     policy: int
     alone: bool = False
+    job_key: int = 0
 
 
 class Place(Message, frozen=True):
@@ -128,7 +147,54 @@ class Leave(Message, frozen=True):
     now: bool = False
 
 
-# Controller to the processes that it owns; these never leave the node.
+# Controllers and sinks.
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One record on its way to a sink.
+
+    uid: its key, the same for each attempt at its task. at: Unix time. body: a `Record` of this kind in msgpack,
+    which only its sink looks into.
+    """
+
+    uid: bytes
+    sink: str
+    kind: str
+    job: str
+    tid: str
+    at: float
+    body: bytes
+
+
+class Deliver(Message, frozen=True):
+    """To a sink: keep these. Repeated until `Stored` says the same serial; none at all asks how it does."""
+
+    serial: int
+    entries: list[Entry]
+
+
+class Stored(Message, frozen=True):
+    """From a sink: what came under this serial is safe with me.
+
+    entries: what waits here for its database or gateway. trouble: why that does not take them, "" if it does.
+    """
+
+    serial: int
+    entries: int = 0
+    trouble: str = ""
+
+
+# Controller to the processes that it owns, and back; these never leave the node.
+
+
+class Finished(Message, frozen=True):
+    """From a worker: these attempts are over, and this is what those among them recorded that succeeded.
+
+    Enclosure: a value for each end.
+    """
+
+    ends: list[End]
+    entries: list[Entry] = []
 
 
 class Hire(Message, frozen=True):
@@ -237,6 +303,26 @@ class AskTask(Message, frozen=True):
     job: str = ""
 
 
+class AskGenerator(Message, frozen=True):
+    """Ask the client that works on this job to carry out one of its commands; "" is the only job that has a client.
+
+    The answer is `GeneratorAnswer`, or `Refused` with the reason.
+    """
+
+    request: int
+    job: str
+    command: str
+    arguments: dict[str, str]
+
+
+class CommandDone(Message, frozen=True):
+    """The answer to `Command`. answer: JSON; problem: why it was not carried out, "" if it was."""
+
+    number: int
+    answer: str
+    problem: str = ""
+
+
 # Master to client.
 
 
@@ -309,6 +395,7 @@ class ControllerView(msgspec.Struct, frozen=True):
     workers: int
     workers_busy: int
     workers_hung: int
+    spools: list[SpoolView] = []
 
 
 class JobView(msgspec.Struct, frozen=True):
@@ -368,6 +455,21 @@ class AttemptView(msgspec.Struct, frozen=True):
     end: End
 
 
+class Command(Message, frozen=True):
+    """Somebody asks for a command of the job's generator. Answered with `CommandDone`; may come twice."""
+
+    number: int
+    command: str
+    arguments: dict[str, str]
+
+
+class GeneratorAnswer(Message, frozen=True):
+    """The answer to `AskGenerator`. answer: JSON."""
+
+    request: int
+    answer: str
+
+
 class TaskStory(Message, frozen=True):
     """The answer to `AskTask`: the task, its policy, why it stands where it stands, and every attempt."""
 
@@ -381,6 +483,12 @@ class TaskStory(Message, frozen=True):
 
 FromController: TypeAlias = Report | Started | Ended | Goodbye
 ToController: TypeAlias = Place | Drop | Agreed | Leave | Refused
-FromClient: TypeAlias = Open | Submit | Close | Cancel | AskCluster | AskTasks | AskTask
-ToClient: TypeAlias = Opened | Accepted | Refused | Results | Cluster | Tasks | TaskStory | Leave
-AnyMessage: TypeAlias = FromController | ToController | FromClient | ToClient
+FromClient: TypeAlias = (
+    Open | Submit | Close | Cancel | AskCluster | AskTasks | AskTask | AskGenerator | CommandDone
+)
+ToClient: TypeAlias = (
+    Opened | Accepted | Refused | Results | Cluster | Tasks | TaskStory | Leave | Command | GeneratorAnswer
+)
+ToSink: TypeAlias = Deliver
+FromSink: TypeAlias = Stored | Refused
+AnyMessage: TypeAlias = FromController | ToController | FromClient | ToClient | ToSink | FromSink

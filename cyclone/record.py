@@ -18,12 +18,13 @@ millisecond), or such or None. `Meta` bounds it, describes it and names its unit
 
 from __future__ import annotations
 
+import math
 import re
 import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
@@ -38,6 +39,12 @@ Value: TypeAlias = str | int | float | bool | datetime | None
 FIELD_TYPES: tuple[type, ...] = (str, bool, int, float, datetime)
 
 UID_BYTES = 16
+
+#: Of one record. It is a row of measurements; what is larger belongs into a file.
+RECORD_BYTES_MAX = 64 * 1024
+
+#: In the environment of workers: the names of the sinks of this node, separated by commas.
+SINKS_VARIABLE = "CYCLONE_SINKS"
 
 #: Of kinds, tables, columns and metrics: whatever is put into SQL or an exposition is one of these.
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z", re.ASCII)
@@ -116,8 +123,7 @@ def encode(kind: type[Record], values: Mapping[str, Any]) -> bytes:
     """A record as it travels. Raises RecordError naming the kind and the field that does not fit."""
     try:
         checked = msgspec.convert(dict(values), kind)
-        for name in values:
-            _check(name, getattr(checked, name))
+        _check(checked)
         return _encode(checked)
     except (msgspec.ValidationError, UnicodeEncodeError, OverflowError, TypeError) as error:
         raise RecordError(f"a record of the kind {kind.kind!r}: {error}") from None
@@ -126,28 +132,40 @@ def encode(kind: type[Record], values: Mapping[str, Any]) -> bytes:
 def decode(kind: type[Record], body: bytes) -> Record:
     """Raises RecordError when the bytes are no record of this kind."""
     try:
-        return msgspec.msgpack.decode(body, type=kind)
-    except (ValueError, RecursionError) as error:
+        record = msgspec.msgpack.decode(body, type=kind)
+        _check(record)
+    except (ValueError, OverflowError, RecursionError, TypeError) as error:
         raise RecordError(f"a record of the kind {kind.kind!r}: {error}") from None
+    return record
 
 
-def uid(store: str, job: int, tid: str, number: int) -> bytes:
+def uid(job_key: int, tid: str, number: int) -> bytes:
     """The key of a record: the same for each attempt at a task, another for everything else.
 
-    store: the identity of the store by which jobs are numbered. number: of the record within its attempt.
+    job_key: see `Assignment`. number: of the record within its attempt.
     """
-    return blake2b(f"{store}/{job}/{number}/{tid}".encode(), digest_size=UID_BYTES).digest()
+    return blake2b(f"{job_key}/{number}/{tid}".encode(), digest_size=UID_BYTES).digest()
 
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def _check(name: str, value: object) -> None:
-    """What msgspec lets through and a database would not take."""
-    if isinstance(value, datetime) and value.tzinfo is None:
-        raise TypeError(f"the moment has no time zone - at `$.{name}`")
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise TypeError(f"the number has more than 64 bits - at `$.{name}`")
+def _check(record: Record) -> None:
+    """What msgspec lets through and a database would not take. Raises TypeError, OverflowError."""
+    for name in record.__struct_fields__:
+        value = getattr(record, name)
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise TypeError(f"the number is not finite - at `$.{name}`")
+        elif isinstance(value, int):
+            if not -(2**63) <= value < 2**63:
+                raise TypeError(f"the number has more than 64 bits - at `$.{name}`")
+        elif isinstance(value, datetime):
+            if value.tzinfo is None:
+                raise TypeError(f"the moment has no time zone - at `$.{name}`")
+            # The calendar of a database begins there (MariaDB: "DATETIME", "1000-01-01 to 9999-12-31").
+            if value.astimezone(UTC).year < 1000:
+                raise TypeError(f"the moment is before the year 1000 - at `$.{name}`")
 
 
 def _field(kind: type[Record], name: str, hint: Any) -> Field:

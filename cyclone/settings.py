@@ -19,7 +19,7 @@ import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from cyclone.errors import ConfigError
 from cyclone.ini import Ini
@@ -132,11 +132,23 @@ def seconds(section: str, key: str, default: str, meaning: str, *, minimum: floa
     return special(section, key, default, meaning, expected, read, "seconds")
 
 
+def port(section: str, key: str, default: str, meaning: str) -> Any:
+    """A TCP port to listen on."""
+    return special(section, key, default, meaning, "0 or a whole number from 1024 to 65535", _port)
+
+
 def special(
     section: str, key: str, default: str | None, meaning: str, expected: str, reader: Reader, unit: str = ""
 ) -> Any:
     """A value with a reader of its own."""
     return field(metadata={"setting": Setting(section, key, default, meaning, expected, reader, unit)})
+
+
+def _port(ini: Ini, section: str, key: str) -> int:
+    number = ini.integer(section, key, minimum=0, maximum=65535)
+    if 0 < number < 1024:
+        raise ini.wrong(section, key, f"found {number}, expected 0 or a whole number from 1024 to 65535")
+    return number
 
 
 def _range(minimum: float, maximum: float | None) -> str:
@@ -261,13 +273,6 @@ def reachable(target: str) -> str:
 # Readers for values of a special kind.
 
 
-def _port(ini: Ini, section: str, key: str) -> int:
-    port = ini.integer(section, key, minimum=0, maximum=65535)
-    if 0 < port < 1024:
-        raise ini.wrong(section, key, f"found {port}, expected 0 or a whole number from 1024 to 65535")
-    return port
-
-
 def _directories(ini: Ini, section: str, key: str) -> tuple[Path, ...]:
     return tuple(Path(part) for part in ini.text(section, key).split(":") if part)
 
@@ -300,9 +305,39 @@ def _name(ini: Ini, section: str, key: str) -> str:
     return value
 
 
+class SinkAddress(NamedTuple):
+    """Where the daemon of a sink listens, and the name by which tasks know it."""
+
+    name: str
+    host: str
+    port: int
+
+
+_SINK = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
+_HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(?P<port>\d{1,5})\Z")
+
+
+def _sinks(ini: Ini, section: str, key: str) -> tuple[SinkAddress, ...]:
+    found = []
+    for name, value in ini.sections().get(section, {}).items():
+        if not _SINK.match(name):
+            raise ini.wrong(section, name, "is no name for a sink, expected small letters, digits, - and _")
+        address = _HOST_AND_PORT.match(value.strip())
+        if address is None or not 1024 <= int(address["port"]) <= 65535:
+            raise ini.wrong(
+                section, name, f"found {value!r}, expected HOST:PORT with a port from 1024 to 65535"
+            )
+        found.append(SinkAddress(name, address["host"].strip("[]"), int(address["port"])))
+    return tuple(found)
+
+
 _NAME_EXPECTED = "up to 64 letters, digits, dots, dashes and underscores"
-_KEY_DIR = "Directory of the keys. The first start of a master makes it, readable by its owner alone."
-_LOG = "The log. Empty: standard error. It is reopened when somebody has moved it away."
+KEY_DIR = "Directory of the keys. The first start of a master makes it, readable by its owner alone."
+METRICS_PORT = "TCP port on which Prometheus can ask this daemon for its metrics. Empty: none."
+METRICS_TARGET = (
+    "Address of the interface for metrics. There are no keys there: whoever reaches it can read them."
+)
+LOG = "The log. Empty: standard error. It is reopened when somebody has moved it away."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,10 +377,9 @@ class MasterSettings(Settings):
         "comm", "target", "*",
         "Address of the interface to listen on; * is all of them.", "an IP address, a host name or *",
     )  # fmt: skip
-    port: int = special(
+    port: int = port(
         "comm", "port", "5555",
         "TCP port to listen on. 0 takes any free one; it is written to the log and to port_file.",
-        "0 or a whole number from 1024 to 65535", _port,
     )  # fmt: skip
     port_file: Path | None = path(
         "comm", "port_file", "",
@@ -361,7 +395,7 @@ class MasterSettings(Settings):
         "travels with others, so less than 64 would not do.",
         minimum=64, maximum=1024, unit="MiB",
     )  # fmt: skip
-    log_file: Path | None = path("log", "filename", "", _LOG, "a path, or nothing")
+    log_file: Path | None = path("log", "filename", "", LOG, "a path, or nothing")
     generator_module: str = text(
         "task_generator", "module", "",
         "Module of the task generator, by its dotted name. The whole section may be missing: such a "
@@ -406,12 +440,17 @@ class MasterSettings(Settings):
         "Tasks are refused while the store is larger than this. Empty: the disk is the bound.",
         minimum=1_048_576, unit="bytes",
     )  # fmt: skip
-    key_dir: Path = path("security", "key_dir", "/var/lib/cyclone/keys", _KEY_DIR)
+    key_dir: Path = path("security", "key_dir", "/var/lib/cyclone/keys", KEY_DIR)
     curve: bool = switch(
         "security", "curve", "on",
         "Encryption, and proof of identity by keys, of every connection. off is refused unless target is "
         "a loopback address.",
     )  # fmt: skip
+
+    metrics_port: int | None = whole("metrics", "port", "", METRICS_PORT, minimum=1024, maximum=65535)
+    metrics_target: str = text(
+        "metrics", "target", "127.0.0.1", METRICS_TARGET, "an IP address or a host name"
+    )
 
     @property
     def lease_s(self) -> float:
@@ -477,8 +516,8 @@ class ControllerSettings(Settings):
     )  # fmt: skip
     given_state_dir: Path | None = path(
         "control", "state_dir", "",
-        "Directory for results that the master has not taken yet. Empty: next to the PID file, with "
-        "the ending .state.",
+        "Directory for results that the master has not taken yet, and for records that their sinks have not "
+        "taken yet; on a local disk. Empty: next to the PID file, with the ending .state.",
         "a path, or nothing",
     )  # fmt: skip
     target: str = text(
@@ -490,7 +529,7 @@ class ControllerSettings(Settings):
         "The longest sleep of the main loop while nothing happens. Nothing that comes in waits for it.",
         minimum=0.001,
     )  # fmt: skip
-    log_file: Path | None = path("log", "filename", "", _LOG, "a path, or nothing")
+    log_file: Path | None = path("log", "filename", "", LOG, "a path, or nothing")
     worker_count: int = special(
         "processing", "worker_count", "8",
         "How many tasks may run at the same time, each in a process of its own. cores: one for each core "
@@ -512,9 +551,27 @@ class ControllerSettings(Settings):
         "workers.",
         "amounts such as 2, 0.5 or 64GiB", _amounts,
     )  # fmt: skip
+    sinks: tuple[SinkAddress, ...] = special(
+        "sinks", ANY_KEY, "",
+        "Where records of tasks go: the name that tasks use = the address of the sink's daemon, such as "
+        "database = 127.0.0.1:5777 and pushgateway = 127.0.0.1:5888.",
+        "HOST:PORT", _sinks,
+    )  # fmt: skip
+    spool_max_mb: int = whole(
+        "spool", "max_mb", "1024",
+        "Records are kept on disk, in state_dir, until their sink has them. This is how much may wait there.",
+        minimum=1, unit="MiB",
+    )  # fmt: skip
+    spool_when_full: str = choice(
+        "spool", "when_full", "wait",
+        "What to do when so much waits: wait (no task is begun until some of it was delivered) or drop_oldest "
+        "(the oldest records are lost, which is logged).",
+        ("wait", "drop_oldest"),
+    )  # fmt: skip
     key_dir: Path = path(
         "security", "key_dir", "/var/lib/cyclone/keys",
-        "Directory of the keys: the public one of the master and the secret one of this controller.",
+        "Directory of the keys: the public one of the master, that of the sinks if there are any, and the secret "
+        "one of this controller.",
     )  # fmt: skip
     key: str = special(
         "security", "key", "controller",
@@ -527,9 +584,14 @@ class ControllerSettings(Settings):
         "loopback address.",
     )  # fmt: skip
 
+    metrics_port: int | None = whole("metrics", "port", "", METRICS_PORT, minimum=1024, maximum=65535)
+    metrics_target: str = text(
+        "metrics", "target", "127.0.0.1", METRICS_TARGET, "an IP address or a host name"
+    )
+
     @property
     def state_dir(self) -> Path:
-        """Where results wait that the master has not taken yet."""
+        """Where results wait that the master has not taken yet, and records that no sink has taken yet."""
         return self.given_state_dir or self.pid_file.with_suffix(".state")
 
     @property
@@ -542,9 +604,11 @@ class ControllerSettings(Settings):
     def check(self, ini: Ini) -> None:
         if not self.key:
             raise ini.wrong("security", "key", f"is empty, expected {_NAME_EXPECTED}")
-        if not self.curve and not is_loopback(self.target):
-            problem = f"is off while [comm] target is {self.target}; expected on, or a loopback address"
-            raise ini.wrong("security", "curve", problem)
+        where = [("[comm] target", self.target), *((f"[sinks] {s.name}", s.host) for s in self.sinks)]
+        for key, host in where:
+            if not self.curve and not is_loopback(host):
+                problem = f"is off while {key} is {host}; expected on, or a loopback address"
+                raise ini.wrong("security", "curve", problem)
 
 
 @dataclass(frozen=True, kw_only=True)

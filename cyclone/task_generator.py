@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
@@ -59,7 +59,10 @@ class TaskGenerator:
 
     config: the ini file that `[task_generator] config_file` names.
     log: writes to the log of the master.
+    commands: what `cyclone command NAME` can ask of this generator, and what each does, in a line.
     """
+
+    commands: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: Ini) -> None:
         self.config = config
@@ -77,6 +80,14 @@ class TaskGenerator:
 
     def on_result(self, result: Result) -> None:
         """Called once in the life of this process for each task that was handed in, when it has ended."""
+
+    def on_command(self, name: str, arguments: Mapping[str, str]) -> object:
+        """Carry out one of `commands`, which somebody asked for; what is returned (anything JSON can say) is the answer.
+
+        Called in the thread of `run`, from within `submit`, `results` and `sleep`, so not while your own code is busy.
+        Raise ValueError to refuse, with the reason. It may be called twice for one request: make that harmless.
+        """
+        raise NotImplementedError(f"{type(self).__name__} declares commands but no on_command()")
 
     def run(self) -> None:
         """Hand in what `generate` yields, and tell `on_result` of every end, until all have ended."""

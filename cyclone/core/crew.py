@@ -32,6 +32,7 @@ from cyclone.messages import (
     Reconnect,
     Refused,
     Report,
+    SpoolView,
     Started,
 )
 from cyclone.model.lifecycle import Outcome
@@ -136,6 +137,8 @@ class Crew:
         self.leaving = False
         self.unreachable = False  # the master did not answer, however often it was asked
         self.broken = ""  # why no worker can live here
+        self.spools: list[SpoolView] = []  # what waits for the sinks, as the next report tells it
+        self.has_no_room_for_records = False  # nothing more is handed out until some have been delivered
         self.lease_s: float | None = None
 
         self._host, self._pid = host, pid
@@ -170,6 +173,10 @@ class Crew:
         decision = Decision()
         self._doors[type(message)](message, now, decision)
         return decision
+
+    def keeps_end(self, token: Token) -> bool:
+        """Has it ended, and has the master not been told yet, or not said so?"""
+        return token in self._ends
 
     def connected(self, now: float) -> None:
         """There is a new connection to the master: it is told at once who is here.
@@ -391,6 +398,8 @@ class Crew:
     # Who does what.
 
     def _hand_out(self, now: float, decision: Decision) -> None:
+        if self.has_no_room_for_records:
+            return
         for worker in self.workers.values():
             if worker.state is not WorkerState.IDLE:
                 continue
@@ -595,6 +604,7 @@ class Crew:
                 self._pid,
                 self._busy(),
                 hung,
+                self.spools,
             ),
         )
 

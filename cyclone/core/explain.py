@@ -55,6 +55,7 @@ def view_controllers(scheduler: Scheduler, now: float) -> list[ControllerView]:
                 workers=room.capacity.get(WORKER, 0) // UNIT,
                 workers_busy=controller.workers_busy,
                 workers_hung=controller.workers_hung,
+                spools=controller.spools,
             )
         )
     return views

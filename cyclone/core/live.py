@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
+from cyclone.messages import SpoolView
 from cyclone.model.lifecycle import ENDED, LIFECYCLE, Event, State
 from cyclone.model.peer import Peer
 from cyclone.model.resources import UNIT, Room, Shape
@@ -60,10 +61,14 @@ class History:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Tasks that belong together under a name. tasks: the live ones by tid. client: who hears their ends."""
+    """Tasks that belong together under a name.
+
+    key: tells it from the jobs of all stores. tasks: the live ones by tid. client: who hears their ends.
+    """
 
     number: JobNumber
     name: str
+    key: int = 0
     tasks: dict[str, Task] = field(default_factory=dict)
     counts: Counter[State] = field(default_factory=Counter)  # of live tasks
     client: Peer | None = None
@@ -109,6 +114,7 @@ class Controller:
         self.told_to_leave = False
         self.host, self.pid = "", 0
         self.workers_busy = self.workers_hung = 0
+        self.spools: list[SpoolView] = []  # what waits there for sinks
         self.room = Room()
         self.ahead = Room()  # as large again: what waits there, so that no worker waits for the network
         self.held: dict[Token, Task] = {}

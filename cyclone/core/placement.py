@@ -155,7 +155,9 @@ class Placement:
             held[token] = task
             history = task.history
             attempt = 1 if history is None else history.attempts + 1
-            assignments.append(Assignment(token, task.tid, task.job.name, attempt, index, alone))
+            assignments.append(
+                Assignment(token, task.tid, task.job.name, attempt, index, alone, task.job.key)
+            )
             token += 1
         numbers = [task.number for task in tasks]
         letter.numbers += numbers

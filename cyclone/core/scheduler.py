@@ -63,6 +63,7 @@ from cyclone.model.task import (
     End,
     Token,
     cause,
+    job_key,
 )
 
 #: The master waits this much longer than the lease before it gives an exclusive attempt to somebody else:
@@ -111,6 +112,7 @@ class Scheduler:
         self._results: dict[Job, list[TaskEnd]] = {}
         self._last_number = remembered.last_number
         self._last_job = remembered.last_job
+        self._store = remembered.store
         self._look_for_silence_at = now
         self._ticked_at = now
         self._doors: dict[type[Message], Callable[..., None]] = {
@@ -210,6 +212,7 @@ class Scheduler:
         controller.leaving = message.leaving
         controller.host, controller.pid = message.host, message.pid
         controller.workers_busy, controller.workers_hung = message.workers_busy, message.workers_hung
+        controller.spools = message.spools
         if controller.resize(message.room) or first_report:
             self.placement.resized(self.controllers.values())
         if first_report:
@@ -297,7 +300,9 @@ class Scheduler:
             job = next((job for job in self.jobs.values() if job.name == message.job), None)
         if job is None:
             self._last_job += 1
-            job = self.jobs[self._last_job] = Job(self._last_job, message.job)
+            job = self.jobs[self._last_job] = Job(
+                self._last_job, message.job, job_key(self._store, self._last_job)
+            )
             decision.remember(JobOpened(job.number, job.name))
             decision.note(f"job opened job={job.name} number={job.number}")
         elif job.client != sender:

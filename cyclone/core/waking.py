@@ -14,7 +14,7 @@ from cyclone.core.graph import Graph
 from cyclone.core.live import Bundle, Controller, History, Job, Task, with_worker
 from cyclone.model.changes import Remembered, TasksPlaced
 from cyclone.model.lifecycle import State
-from cyclone.model.task import Cause, JobNumber, Policy, TaskNumber, Token
+from cyclone.model.task import Cause, JobNumber, Policy, TaskNumber, Token, job_key
 
 
 @dataclass(slots=True)
@@ -38,7 +38,9 @@ def wake(remembered: Remembered, now: float) -> Woken:
     """now: monotonic seconds; leases of what is held begin here."""
     woken = Woken()
     for number, name in remembered.jobs.items():
-        woken.jobs[number] = Job(number, name, failures=int(number in remembered.marred))
+        woken.jobs[number] = Job(
+            number, name, job_key(remembered.store, number), failures=int(number in remembered.marred)
+        )
     free, known = _live_tasks(remembered, woken, now)
     last_causes = _histories(remembered, known)
     for placement in remembered.placements:

@@ -12,6 +12,7 @@ import re
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
@@ -21,18 +22,31 @@ import msgspec
 
 from cyclone.core.crew import LINE, MASTER, REAPER, Crew
 from cyclone.core.decision import Decision, Letter
+from cyclone.daemons.delivery import Delivery
 from cyclone.daemons.enclosures import split
 from cyclone.daemons.entry import new_life, raise_descriptor_limit, run_daemon
-from cyclone.errors import EXIT_INTERNAL, EXIT_OK, EXIT_UNREACHABLE, ConfigError, Undecodable
+from cyclone.errors import EXIT_INTERNAL, EXIT_OK, EXIT_UNREACHABLE, ConfigError, StoreFull, Undecodable
 from cyclone.loop import Loop
-from cyclone.messages import VALUE_BYTES_MAX, Drop, Ended, Guard, Hire, Kill, Message, Place
+from cyclone.messages import (
+    VALUE_BYTES_MAX,
+    Drop,
+    Ended,
+    Finished,
+    Guard,
+    Hire,
+    Kill,
+    Message,
+    Place,
+    Started,
+)
 from cyclone.model.lifecycle import Outcome
 from cyclone.model.task import End, Token
 from cyclone.process.former_lives import forget_lives, sweep_former_lives
 from cyclone.process.nursery import Hired, Nursery, ReaperDied
 from cyclone.process.reaper import Born, Died, Unborn
+from cyclone.record import SINKS_VARIABLE
 from cyclone.settings import ControllerSettings, endpoint, is_ipv6
-from cyclone.wire.keys import Role, load_pair, load_public
+from cyclone.wire.keys import KeyPair, PublicKey, Role, load_pair, load_public
 from cyclone.wire.line import Line
 
 log = logging.getLogger("controller")
@@ -40,6 +54,9 @@ log = logging.getLogger("controller")
 #: The reaper may be killed by an administrator's mistake now and then; more often than this within a minute it
 #: cannot live here.
 REAPER_DEATHS_MOST = 5
+#: While the disk has no room for records.
+KEEP_AGAIN_S = 1.0
+NO_ROOM_TOLD_S = 60.0
 
 
 class Controller:
@@ -55,8 +72,13 @@ class Controller:
         self._payloads: dict[Token, bytes] = {}
         self._values: dict[Token, bytes] = self._kept.values()
         self._loop = Loop()
+        self._delivery = self._open_delivery()
         self._nursery = Nursery("cyclone.daemons.worker")
         self._outbox: list[Letter] = []  # to the master, until the end of the turn
+        # What has ended with records that are not on disk yet, and what came from workers after it.
+        self._unkept: deque[tuple[int, Finished, list[bytes]]] = deque()
+        self._keep_again_at = 0.0
+        self._told_of_no_room_at = -NO_ROOM_TOLD_S
         self._hired: dict[int, Hired] = {}
         self._places: dict[int, int] = {}  # slot -> how many `Place` its worker was sent
         self._reaper_deaths: list[float] = []
@@ -86,6 +108,8 @@ class Controller:
         raise_descriptor_limit()
         self._loop.register(self._nursery, self._on_reaper)
         self._register_line()
+        if self._delivery is not None:
+            self._delivery.start()
         self._loop.on_signal(signal.SIGTERM, self._on_term)
         self._loop.on_signal(signal.SIGHUP, self._on_hangup)
         # Ctrl-C in the terminal in which it was started must not stop it (but its workers are in sessions of
@@ -93,9 +117,11 @@ class Controller:
         self._loop.on_signal(signal.SIGINT, self._on_interrupt)
         try:
             while not (self._crew.is_done or self._crew.broken or self._broken):
+                self._keep_records()
                 self._observe()
                 self._obey(self._crew.tick(monotonic()))
                 self._post()
+                self._deliver()
                 self._wait()
         finally:
             self._nursery.close()
@@ -103,8 +129,12 @@ class Controller:
 
     def _wait(self) -> None:
         now = monotonic()
-        pause_s = min(self._crew.next_moment(now) - now, self._settings.poll_timeout_s)
-        self._loop.wait(max(0.0, pause_s))
+        moments = [self._crew.next_moment(now), now + self._settings.poll_timeout_s]
+        if self._unkept:
+            moments.append(self._keep_again_at)
+        if self._delivery is not None and (moment := self._delivery.next_moment()) is not None:
+            moments.append(moment)
+        self._loop.wait(max(0.0, min(moments) - now))
 
     # Hear.
 
@@ -132,7 +162,7 @@ class Controller:
             return
         try:
             for message, values in hired.channel.receive():
-                self._finished(slot, message, values)
+                self._on_finished(slot, message, values)
         except Undecodable as error:
             log.warning("worker said nonsense slot=%d: %s", slot, error)
             self._nursery.kill(slot, signal.SIGKILL)
@@ -142,7 +172,33 @@ class Controller:
         if hired.channel.closed:
             self._loop.unregister(hired.channel)
 
-    def _finished(self, slot: int, message: Ended, values: list[bytes]) -> None:
+    def _on_finished(self, slot: int, message: Finished, values: list[bytes]) -> None:
+        """An end is heard of when what it has recorded is on disk, so that no record is lost with this process."""
+        if message.entries or self._unkept:
+            self._unkept.append((slot, message, values))
+        else:
+            self._finished(slot, message, values)
+
+    def _keep_records(self) -> None:
+        """Write down what was recorded in this turn; while the disk has no room, what recorded it has not ended."""
+        now = monotonic()
+        if not self._unkept or now < self._keep_again_at:
+            return
+        entries = [entry for _, message, _ in self._unkept for entry in message.entries]
+        try:
+            if entries and self._delivery is not None:
+                self._delivery.keep(entries)
+        except StoreFull as error:
+            self._keep_again_at = now + KEEP_AGAIN_S
+            if now - self._told_of_no_room_at >= NO_ROOM_TOLD_S:
+                self._told_of_no_room_at = now
+                log.error("%s: trying again every second until there is room", error)
+            return
+        unkept, self._unkept = self._unkept, deque()
+        for slot, message, values in unkept:
+            self._finished(slot, message, values)
+
+    def _finished(self, slot: int, message: Finished, values: list[bytes]) -> None:
         ends = message.ends
         for place, (end, value) in enumerate(zip(ends, values, strict=True)):
             self._payloads.pop(end.token, None)
@@ -151,9 +207,12 @@ class Controller:
                     f"the result has {len(value)} bytes, {VALUE_BYTES_MAX} may be sent; write it to a file"
                 )
                 ends[place] = msgspec.structs.replace(end, outcome=Outcome.RAISED, error=error)
-            elif value:
+        decision = self._crew.finished(slot, ends, monotonic())
+        for end, value in zip(ends, values, strict=True):
+            # Nobody will ever ask us to drop what the mind does not keep: the attempt was not wanted any more.
+            if value and end.outcome is Outcome.SUCCEEDED and self._crew.keeps_end(end.token):
                 self._values[end.token] = value
-        self._obey(self._crew.finished(slot, ends, monotonic()))
+        self._obey(decision)
 
     def _on_reaper(self) -> None:
         for event in self._nursery.receive():
@@ -177,9 +236,12 @@ class Controller:
         self._loop.unregister(hired.channel)
         try:
             for message, values in hired.channel.drain():
-                self._finished(slot, message, values)
+                self._on_finished(slot, message, values)
         except Undecodable as error:
             log.warning("worker died while it spoke slot=%d: %s", slot, error)
+        self._keep_records()
+        # What could not be kept is tried again with its task.
+        self._unkept = deque(unkept for unkept in self._unkept if unkept[0] != slot)
         running = self._place_of(slot, hired)
         hired.channel.close()
         hired.progress.close()
@@ -242,6 +304,9 @@ class Controller:
         for letter in decision.letters:
             if letter.to == MASTER:
                 self._outbox.append(letter)
+                if isinstance(letter.message, Started):
+                    # It may be the announcement of a task that kills whoever begins it.
+                    self._post()
             elif letter.to == REAPER:
                 self._order(letter.message)
             elif letter.to == LINE:
@@ -266,6 +331,13 @@ class Controller:
             log.debug("said %s", type(message).__name__)
             # One that cannot be sent is lost, like one that was lost on the way: the mind repeats what matters.
             self._line.say(message, enclosure)
+
+    def _deliver(self) -> None:
+        """Bring records to their sinks, and tell the mind how much room for more there is."""
+        if self._delivery is not None:
+            self._delivery.tick()
+            self._crew.spools = self._delivery.views()
+            self._crew.has_no_room_for_records = not self._delivery.has_room
 
     def _order(self, message: Message) -> None:
         if isinstance(message, Hire):
@@ -306,14 +378,27 @@ class Controller:
 
     def _connect(self) -> Line:
         settings = self._settings
-        own = master = None
-        if settings.curve:
-            own, master = load_pair(settings.key_dir, settings.key), load_public(settings.key_dir, "master")
-            if own.role is not Role.CONTROLLER:
-                problem = f"the key {settings.key!r} has the role {own.role}, expected {Role.CONTROLLER}"
-                raise ConfigError(problem, file=settings.key_dir, section="security", key="key")
+        own, master = self._keys("master")
         address, ipv6 = endpoint(settings.target, settings.port), is_ipv6(settings.target)
         return Line(address, own, master, instance=self._name, life=self._life, ipv6=ipv6)
+
+    def _open_delivery(self) -> Delivery | None:
+        if not self._settings.sinks:
+            return None
+        os.environ[SINKS_VARIABLE] = ",".join(sink.name for sink in self._settings.sinks)
+        own, sink = self._keys("sink")
+        return Delivery(self._settings, own, sink, self._name, self._life, self._loop)
+
+    def _keys(self, server: str) -> tuple[KeyPair | None, PublicKey | None]:
+        """Our own key and that of the server of this name; None where keys are switched off."""
+        settings = self._settings
+        if not settings.curve:
+            return None, None
+        own = load_pair(settings.key_dir, settings.key)
+        if own.role is not Role.CONTROLLER:
+            problem = f"the key {settings.key!r} has the role {own.role}, expected {Role.CONTROLLER}"
+            raise ConfigError(problem, file=settings.key_dir, section="security", key="key")
+        return own, load_public(settings.key_dir, server)
 
     def _register_line(self) -> None:
         for end in self._line.sockets:
@@ -335,6 +420,9 @@ class Controller:
         undelivered = self._crew.undelivered
         self._kept.keep(undelivered, self._values)
         self._line.close()
+        if self._delivery is not None:
+            self._delivery.finish()
+            self._delivery.close()
         self._loop.close()
         if undelivered:
             log.warning("results kept for the next start count=%d file=%s", len(undelivered), self._kept.file)

@@ -12,18 +12,29 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import cyclone
 from cyclone.errors import EXIT_INTERNAL, EXIT_OK, ConfigError, CycloneError
 from cyclone.ini import Ini
 from cyclone.process.pid_file import PidFile
 from cyclone.settings import ControllerSettings, MasterSettings
+from cyclone.sinks.settings import DatabaseProxySettings, PushgatewayClientSettings
 
 log = logging.getLogger(__name__)
 
 
-_Settings = TypeVar("_Settings", MasterSettings, ControllerSettings)
+_Settings = TypeVar(
+    "_Settings", MasterSettings, ControllerSettings, DatabaseProxySettings, PushgatewayClientSettings
+)
+
+
+class Action(NamedTuple, Generic[_Settings]):
+    """Something that a daemon can do instead of serving, and what `--help` says of it. run: returns the exit code."""
+
+    flag: str
+    help: str
+    run: Callable[[_Settings], int]
 
 
 def run_daemon(
@@ -33,14 +44,20 @@ def run_daemon(
     serve: Callable[[_Settings], int],
     check: Callable[[_Settings], None] | None = None,
     arguments: Sequence[str] | None = None,
+    actions: Sequence[Action[_Settings]] = (),
 ) -> int:
     """Run one daemon in the foreground and return its exit code.
 
     name: of the daemon without `cyclone-`; what: one sentence for `--help`.
     serve: does the work while the PID file is held. check: more that `--check` looks at.
+    actions: they work beside a running daemon, too.
     """
     program = f"cyclone-{name}"
-    options = _parser(program, name, what).parse_args(arguments)
+    parser = _parser(program, name, what)
+    for action in actions:
+        parser.add_argument(action.flag, dest="action", action="store_const", const=action, help=action.help)
+    parser.set_defaults(action=None)
+    options = parser.parse_args(arguments)
     try:
         ini = Ini.read(options.config_file)
         settings = settings_type.of(ini)
@@ -49,6 +66,8 @@ def run_daemon(
             if check is not None:
                 check(settings)
             return EXIT_OK
+        if options.action is not None:
+            return int(options.action.run(settings))
         return _serve(settings, serve, options.debug)
     except CycloneError as error:
         return _tell(program, error)

@@ -16,17 +16,19 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
 from cyclone.base_task import Attempt
-from cyclone.errors import EXIT_OK, EXIT_TASK_FAILED, CommandFailed, TaskError
-from cyclone.messages import Ended, Place
+from cyclone.errors import EXIT_OK, EXIT_TASK_FAILED, CommandFailed, RecordError, TaskError
+from cyclone.messages import Assignment, Entry, Finished, Place
 from cyclone.model.lifecycle import Outcome
 from cyclone.model.task import End
 from cyclone.process.channel import PIECE_BYTES_MAX, Channel
 from cyclone.process.progress import Progress
 from cyclone.process.reaper import NUDGE, Reaper
+from cyclone.record import RECORD_BYTES_MAX, SINKS_VARIABLE, Record, encode, uid
 
 #: Ends are kept back no longer than this, unless the next task takes longer than that.
 _KEEP_BACK_NS = 5_000_000
@@ -74,7 +76,10 @@ class Worker:
         self._places = 0
         self._ends: list[End] = []
         self._values: list[bytes] = []
+        self._entries: list[Entry] = []
         self._kept_bytes = 0
+        # What is missing in the environment was not started by a controller, as in tests.
+        self._sinks = frozenset(os.environ.get(SINKS_VARIABLE, "").split(","))
         self._may_interrupt = False  # we are inside a task, or waiting: nothing of ours is half done
         self._is_ending = False
         self._is_fork = False
@@ -111,6 +116,7 @@ class Worker:
         task = value = _NOT_YET
         for index, (assignment, payload) in enumerate(zip(place.assignments, payloads, strict=True)):
             mark(places, index, started)
+            recorder = Recorder(self._sinks, assignment)
             failure: tuple[Outcome, int, str] | None = None
             enclosed = b""
             try:
@@ -121,6 +127,7 @@ class Worker:
                 attempt = Attempt(assignment.job, assignment.tid, assignment.token, assignment.attempt)
                 # Past __setattr__, so that a frozen dataclass may be a task.
                 object.__setattr__(task, "_attempt", attempt)
+                object.__setattr__(task, "_recorder", recorder)
                 value = task.execute()
                 if value is not None:
                     enclosed = _enclosed(value)
@@ -140,6 +147,9 @@ class Worker:
                 self._ends.append(End(assignment.token, duration_s, started_at))
                 self._kept_bytes += len(enclosed)
                 self._values.append(enclosed)
+                if recorder.entries:
+                    self._entries += recorder.entries
+                    self._kept_bytes += sum(len(entry.body) for entry in recorder.entries)
             else:
                 outcome, code, text = failure
                 self._ends.append(End(assignment.token, duration_s, started_at, outcome, code, error=text))
@@ -153,9 +163,9 @@ class Worker:
 
     def _send(self) -> None:
         if self._ends:
-            ends, values = self._ends, self._values
-            self._ends, self._values, self._kept_bytes = [], [], 0
-            self._channel.send(Ended(ends), values)
+            finished, values = Finished(self._ends, self._entries), self._values
+            self._ends, self._values, self._entries, self._kept_bytes = [], [], [], 0
+            self._channel.send(finished, values)
 
     # Signals and forks.
 
@@ -185,6 +195,35 @@ class Worker:
         self._send()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Recorder:
+    """What one attempt records, until it is known whether it succeeded. entries: in the order of the calls.
+
+    One for each attempt: what a thread that a task left behind records later goes nowhere.
+    """
+
+    __slots__ = ("_assignment", "_sinks", "entries")
+
+    def __init__(self, sinks: frozenset[str], assignment: Assignment) -> None:
+        self._sinks = sinks
+        self._assignment = assignment
+        self.entries: list[Entry] = []
+
+    def record(self, sink: str, kind: type[Record], fields: Mapping[str, Any]) -> None:
+        """See `BaseTask.record`."""
+        if sink not in self._sinks:
+            named = ", ".join(sorted(self._sinks - {""})) or "none"
+            raise RecordError(f"no sink {sink!r} in [sinks] of this controller; there: {named}")
+        if not (isinstance(kind, type) and issubclass(kind, Record)):
+            raise RecordError(f"found {kind!r}, expected a kind of record: a subclass of cyclone.Record")
+        body = encode(kind, fields)
+        if len(body) > RECORD_BYTES_MAX:
+            raise RecordError(f"a record of {len(body)} bytes, {RECORD_BYTES_MAX} are allowed")
+        assignment = self._assignment
+        key = uid(assignment.job_key, assignment.tid, len(self.entries))
+        moment = time.time()
+        self.entries.append(Entry(key, sink, kind.kind, assignment.job, assignment.tid, moment, body))
 
 
 def _enclosed(value: object) -> bytes:

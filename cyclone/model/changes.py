@@ -96,6 +96,7 @@ class Remembered(NamedTuple):
     jobs: the open ones `{number: name}`; live: by number, oldest first; may be a one-time iterator.
     placements: not over, oldest first; attempts: all that ended without ending their (live) task.
     marred: those of the open jobs in which a task has ended without success.
+    store: its identity, which no other store has.
     """
 
     epoch: int
@@ -106,3 +107,4 @@ class Remembered(NamedTuple):
     placements: list[TasksPlaced]
     attempts: list[AttemptEnded]
     marred: frozenset[JobNumber] = frozenset()
+    store: str = ""

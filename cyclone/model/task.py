@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from hashlib import blake2b
 from typing import Annotated
 
 import msgspec
@@ -35,6 +36,11 @@ _SEQUENCE_BITS = 38
 def first_token(epoch: int) -> Token:
     """The smallest token of an epoch: room for 2^38 attempts in each of 2^25 lives of a master."""
     return epoch << _SEQUENCE_BITS
+
+
+def job_key(store: str, number: JobNumber) -> int:
+    """Tells a job from the jobs of all stores, in 63 bits. store: the identity of the one that numbers it."""
+    return int.from_bytes(blake2b(f"{store}/{number}".encode(), digest_size=8).digest()) >> 1
 
 
 def token_text(token: Token) -> str:

@@ -18,9 +18,10 @@ from typing import Generic, TypeVar
 import msgspec
 
 from cyclone.errors import RuleBroken, Undecodable
-from cyclone.messages import Message
+from cyclone.messages import Message, Place
 
-#: No frame is longer; a worker that announces a longer one has lost its mind, or a task wrote to its channel.
+#: No frame of a worker is longer; one that announces a longer one has lost its mind, or a task wrote to its channel.
+#: What a controller says has no such bound: a chunk of tasks with large payloads may be longer.
 FRAME_BYTES_MAX = 1 << 30
 
 #: Leaves room in a frame for the message around one enclosed piece.
@@ -44,6 +45,8 @@ class Channel(Generic[Heard]):
     def __init__(self, connected: socket.socket, hears: type[Heard], *, blocking: bool) -> None:
         connected.setblocking(blocking)
         self._socket = connected
+        # Only the worker hears work.
+        self._is_worker = hears is Place
         self._decode = msgspec.msgpack.Decoder(hears).decode
         self._unsent: deque[memoryview] = deque()
         self._incoming = bytearray(_READ_BYTES)
@@ -68,7 +71,7 @@ class Channel(Generic[Heard]):
         body = _encode(message)
         sizes = list(map(len, enclosure))
         rest = len(body) + 4 * len(sizes) + sum(sizes)
-        if rest > FRAME_BYTES_MAX:
+        if self._is_worker and rest > FRAME_BYTES_MAX:
             raise RuleBroken(f"a frame of {rest} bytes, {FRAME_BYTES_MAX} are allowed")
         header = _HEADER.pack(rest, len(body), len(sizes))
         head = (header, body, struct.pack(f"<{len(sizes)}I", *sizes))
@@ -142,7 +145,7 @@ class Channel(Generic[Heard]):
         with memoryview(self._incoming) as view:
             while self._filled - at >= _HEADER.size:
                 rest, body, pieces = _HEADER.unpack_from(view, at)
-                if rest > FRAME_BYTES_MAX or body + 4 * pieces > rest:
+                if (rest > FRAME_BYTES_MAX and not self._is_worker) or body + 4 * pieces > rest:
                     raise Undecodable(f"no frame of ours: {rest} bytes, {body} of body, {pieces} pieces")
                 needed = _HEADER.size + rest
                 if self._filled - at < needed:

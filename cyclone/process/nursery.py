@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from cyclone.errors import RuleBroken
-from cyclone.messages import Ended, Guard, Hire, Kill
+from cyclone.messages import Finished, Guard, Hire, Kill
 from cyclone.process.channel import Channel, create_pair
 from cyclone.process.former_lives import LIFE_VARIABLE
 from cyclone.process.lineage import adopt_orphans, slay_descendants
@@ -50,7 +50,7 @@ class Hired(NamedTuple):
     """What the controller holds of one worker; both are to be closed by it when the worker has died."""
 
     slot: int
-    channel: Channel[Ended]
+    channel: Channel[Finished]
     progress: Progress
 
 
@@ -109,7 +109,7 @@ class Nursery:
         self._slots.add(slot)
         ours, theirs = create_pair()
         page = create_page()
-        hired = Hired(slot, Channel(ours, Ended, blocking=False), Progress(page))
+        hired = Hired(slot, Channel(ours, Finished, blocking=False), Progress(page))
         self._unsent.append((Hire(slot), [theirs.detach(), page]))
         self._send()
         return hired

@@ -123,6 +123,7 @@ class MemoryStore:
                 for ended, _ in facts.ended.values()
                 if ended.end.state is not State.SUCCEEDED and facts.jobs[ended.job].state == "open"
             ),
+            store="memory",
         )
 
     def _live(self) -> Iterator[LiveTask]:

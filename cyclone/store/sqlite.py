@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import secrets
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -184,6 +185,7 @@ class SqliteStore:
                 "UPDATE meta SET value = CASE value WHEN 0 THEN max(?, 1) ELSE value + 1 END WHERE key = 'epoch'",
                 (first,),
             )
+            self._db.execute("INSERT OR IGNORE INTO meta VALUES ('identity', ?)", (secrets.token_hex(8),))
         self._waking = True
         meta = dict(self._db.read("SELECT key, value FROM meta"))
         self._last_number = self._last()
@@ -208,6 +210,7 @@ class SqliteStore:
                 for job, state in self._db.read("SELECT job, state FROM job_count")
                 if job in jobs and state != _OK
             ),
+            store=meta["identity"],
         )
 
     def _live(self, where: list[tuple[TaskNumber, TaskNumber]]) -> Iterator[LiveTask]:

@@ -1,7 +1,7 @@
 """Messages and frames: `[envelope, body]` or `[envelope, body, enclosure]`.
 
-The envelope is one byte, the version of the protocol, and then the msgpack array `[instance, life]`: towards the
-master it says who speaks, from the master for which life the message is meant. The body is one message of
+The envelope is one byte, the version of the protocol, and then the msgpack array `[instance, life]`: towards a server
+(the master or a sink) it says who speaks, from the server for which life the message is meant. The body is one message of
 `cyclone.messages`, the enclosure an array of byte strings as long as one list of the message.
 
 Whatever the bytes, only `Undecodable` and `WrongVersion` leave this file when frames are read.
@@ -21,12 +21,14 @@ from cyclone.messages import (
     Ended,
     FromClient,
     FromController,
+    FromSink,
     Message,
     Place,
     Results,
     Submit,
     ToClient,
     ToController,
+    ToSink,
 )
 
 #: One part of a message as it came from a socket.
@@ -52,7 +54,7 @@ _enclosures = msgspec.msgpack.Decoder(list[bytes])
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
-    """Who speaks (towards the master), or which life is spoken to (from it).
+    """Who speaks (towards a server), or which life is spoken to (from it).
 
     instance: tells daemons apart that use the same key; "" if there is only one.
     """
@@ -123,7 +125,8 @@ class Decoder:
 
 
 TO_MASTER = Decoder(FromController | FromClient)
-FROM_MASTER = Decoder(ToController | ToClient)
+TO_SINK = Decoder(ToSink)
+FROM_SERVER = Decoder(ToController | ToClient | FromSink)
 
 
 def _expected(message: Message) -> int:

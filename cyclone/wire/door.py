@@ -1,4 +1,4 @@
-"""The master's end of every connection.
+"""The end of every connection that a server holds: the master, or a sink.
 
 Nothing here blocks. A peer that is gone, clogged or hostile is an answer (False, or a count), never an exception.
 """
@@ -9,14 +9,14 @@ import ipaddress
 import socket
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self, get_args
 
 import zmq
 
 from cyclone.errors import AddressError, KeyFileError, RuleBroken, Undecodable, WrongVersion
-from cyclone.messages import FromClient, FromController, Message, Refused
+from cyclone.messages import Deliver, FromClient, FromController, Message, Refused
 from cyclone.model.peer import Peer
 from cyclone.wire import codec
 from cyclone.wire.complaints import Complaints
@@ -41,14 +41,21 @@ _PROBE_S = 1.0
 #: The name of whoever speaks where keys are switched off.
 _KEYLESS = "keyless"
 
-_FROM_CONTROLLER = frozenset(get_args(FromController))
-_FROM_CLIENT = frozenset(get_args(FromClient))
 
-_MAY_SAY: dict[Role | None, frozenset[type[Message]]] = {
-    Role.CONTROLLER: _FROM_CONTROLLER,
-    Role.CLIENT: _FROM_CLIENT,
-    None: _FROM_CONTROLLER | _FROM_CLIENT,
-}
+class House(NamedTuple):
+    """Whose door it is: the role of its key, the language that is spoken there, and who may say what."""
+
+    role: Role
+    decoder: codec.Decoder
+    may_say: Mapping[Role, frozenset[type[Message]]]
+
+
+MASTER = House(
+    Role.MASTER,
+    codec.TO_MASTER,
+    {Role.CONTROLLER: frozenset(get_args(FromController)), Role.CLIENT: frozenset(get_args(FromClient))},
+)
+SINK = House(Role.SINK, codec.TO_SINK, {Role.CONTROLLER: frozenset({Deliver})})
 
 #: For somebody whose envelope could not be read.
 _ANY_LIFE = codec.seal("", "-")
@@ -75,7 +82,7 @@ class _Route(NamedTuple):
 
 
 class _Speaker(NamedTuple):
-    """Whose key it is. Without keys everybody has the same name and may say anything."""
+    """Whose key it is. Without keys everybody has the same name and may say anything that anybody may say."""
 
     name: str = _KEYLESS
     role: Role | None = None
@@ -83,24 +90,24 @@ class _Speaker(NamedTuple):
 
 
 class Door:
-    """Where the master hears everybody. Owns who was heard over which connection, and what was dropped.
+    """Where a server hears everybody. Owns who was heard over which connection, and what was dropped.
 
-    own, ring: the master's key pair and the keys that it admits; both None where keys are switched off.
+    own, ring: the server's key pair and the keys that it admits; both None where keys are switched off.
     `sockets` belong in the poller of one loop: whichever of them is readable, `receive` is to be called, for
     that also lets people in.
     """
 
     def __init__(
-        self, own: KeyPair | None, ring: KeyRing | None, *,
+        self, own: KeyPair | None, ring: KeyRing | None, house: House = MASTER, *,
         max_message_bytes: int = MAX_MESSAGE_BYTES, ipv6: bool = False, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        """Raises KeyFileError when the key is not that of a master."""
+        """Raises KeyFileError when the key is not that of such a server."""
         if (own is None) != (ring is None):
             raise RuleBroken("a door has both a key and a list of keys, or neither")
-        if own is not None and own.role is not Role.MASTER:
-            raise KeyFileError(f"the key {own.name} has the role {own.role}, expected {Role.MASTER}")
+        if own is not None and own.role is not house.role:
+            raise KeyFileError(f"the key {own.name} has the role {own.role}, expected {house.role}")
         check_libzmq()
-        self._own, self._ring = own, ring
+        self._own, self._ring, self._house = own, ring, house
         self._max_message_bytes, self._ipv6 = max_message_bytes, ipv6
         self._complaints = Complaints(clock)
         self._routes: OrderedDict[Peer, _Route] = OrderedDict()
@@ -213,16 +220,17 @@ class Door:
             raise _Unwelcome("too many parts", name)
         try:
             envelope = codec.unseal(rest[0].buffer)
-            message, enclosure = codec.TO_MASTER.decode([frame.buffer for frame in rest[1:]])
+            message, enclosure = self._house.decoder.decode([frame.buffer for frame in rest[1:]])
         except WrongVersion as error:
             self._send(name, [route.bytes, *codec.frames(_ANY_LIFE, Refused(str(error)))])
             raise _Unwelcome("wrong version", name, str(error)) from None
         except Undecodable as error:
             raise _Unwelcome("undecodable", name, str(error)) from None
-        if type(message) not in _MAY_SAY[role]:
-            raise _Unwelcome("wrong role", name, f"a {role} said {type(message).__name__}")
+        may_say = self._house.may_say
         if role is None:
-            role = Role.CONTROLLER if type(message) in _FROM_CONTROLLER else Role.CLIENT
+            role = next(each for each in may_say if type(message) in may_say[each])
+        elif type(message) not in may_say.get(role, ()):
+            raise _Unwelcome("wrong role", name, f"a {role} said {type(message).__name__}")
         peer = Peer(f"{name}/{envelope.instance}" if envelope.instance else name, envelope.life)
         self._learn(peer, user_id, route.bytes)
         return Heard(peer, role, message, enclosure)

@@ -1,12 +1,13 @@
-"""Key pairs on disk, and the list of the keys that a master admits.
+"""Key pairs on disk, and the list of the keys that a master or a sink admits.
 
     KEY_DIR                     0700
         NAME.secret             0600   name, role, public and secret half
         NAME.public             0644   the same without the secret
-        authorized/NAME.public  0644   the allow-list of a master; the role says what its owner may say
+        authorized/NAME.public  0644   the allow-list; the role says what its owner may say
         authorized/NAME.revoked 0644   was on the list: the next start of a master does not put it back
 
-A controller on another node needs its own NAME.secret and master.public, and nothing else. Every file comes into
+A controller on another node needs its own NAME.secret, master.public and, if it has sinks, sink.public, and nothing
+else. Every file comes into
 being whole or not at all and is never overwritten, so two masters may make the same directory at the same time,
 and one that was killed half-way is followed by one that makes the rest.
 """
@@ -39,9 +40,10 @@ class Role(StrEnum):
     MASTER = "master"
     CONTROLLER = "controller"
     CLIENT = "client"
+    SINK = "sink"
 
 
-#: Roles whose keys a master can put on its list.
+#: Roles whose keys can be put on the list: the others are those of servers.
 ADMISSIBLE = frozenset({Role.CONTROLLER, Role.CLIENT})
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}\Z")
@@ -147,8 +149,8 @@ def load_public(key_dir: Path, name: str) -> PublicKey:
 
 
 def ensure(key_dir: Path) -> list[str]:
-    """Make what a master needs that is not there: its own key pair, and an admitted one each for controllers and
-    clients. Returns the names of the pairs that it made; changes nothing that exists.
+    """Make what a master or a sink needs that is not there: a key pair for each role, and admit those of controllers
+    and clients. Returns the names of the pairs that it made; changes nothing that exists.
 
     A public key without a secret one means that the secret lives on another host, and a revoked key stays so.
     Raises KeyFileError.
@@ -179,7 +181,7 @@ def ensure(key_dir: Path) -> list[str]:
 
 
 class KeyRing:
-    """The keys that a master admits. Owns the list in memory; the files in `KEY_DIR/authorized` are its source."""
+    """The keys that are admitted. Owns the list in memory; the files in `KEY_DIR/authorized` are its source."""
 
     def __init__(self, key_dir: Path) -> None:
         self._directory = key_dir / "authorized"

@@ -1,4 +1,4 @@
-"""The end of a connection that controllers and clients hold."""
+"""The end of a connection that controllers and clients hold, to the master or to a sink."""
 
 from __future__ import annotations
 
@@ -31,31 +31,34 @@ _CLOSED_HANDSHAKES_MAX = 3
 
 
 class Line:
-    """A controller's or client's connection to the master. It comes back by itself when the network or the master
-    was away, but not after a refusal: that takes `reconnect`.
+    """A controller's or client's connection to a server: the master or a sink. It comes back by itself when the
+    network or the server was away, but not after a refusal: that takes `reconnect`.
 
-    own, master: both None where keys are switched off. instance: tells those apart who use the same key.
+    own, server: both None where keys are switched off. instance: tells those apart who use the same key.
     What is said while there is no connection is not kept.
     """
 
     def __init__(
-        self, address: str, own: KeyPair | None, master: PublicKey | None, *, instance: str = "", life: str,
+        self, address: str, own: KeyPair | None, server: PublicKey | None, *, instance: str = "", life: str,
         max_message_bytes: int = MAX_MESSAGE_BYTES, ipv6: bool = False, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         """Raises AddressError, KeyFileError (a key in a wrong role), RuleBroken (instance or life no such name)."""
-        if (own is None) != (master is None):
-            raise RuleBroken("a line has both a key and the key of the master, or neither")
-        if master is not None and master.role is not Role.MASTER:
-            raise KeyFileError(f"the key {master.name} has the role {master.role}, expected {Role.MASTER}")
+        if (own is None) != (server is None):
+            raise RuleBroken("a line has both a key and the key of the server, or neither")
+        if server is not None and server.role not in (Role.MASTER, Role.SINK):
+            raise KeyFileError(
+                f"the key {server.name} has the role {server.role}, expected {Role.MASTER} or {Role.SINK}"
+            )
+        self._other = "sink" if server is not None and server.role is Role.SINK else "master"
         check_libzmq()
         host, port = parse(address)
         # libzmq would try to reach port 0 for ever.
         if host == "*" or port == 0:
             raise AddressError(
-                f"found the address {address!r}, expected that of a master: one host, one port"
+                f"found the address {address!r}, expected that of a {self._other}: one host, one port"
             )
         self.address, self.life = address, life
-        self._own, self._master = own, master
+        self._own, self._server = own, server
         self._max_message_bytes, self._ipv6 = max_message_bytes, ipv6
         self._envelope = codec.seal(instance, life)
         try:
@@ -86,11 +89,11 @@ class Line:
 
     @property
     def refused_reason(self) -> str | None:
-        """Why the master does not want us, if it is there and that is so; None again once it has let us in."""
+        """Why the server does not want us, if it is there and that is so; None again once it has let us in."""
         return self._refused_reason
 
     def receive(self, limit: int = 1000) -> list[tuple[Message, list[bytes]]]:
-        """What the master has said to this life, with what was enclosed. Never blocks."""
+        """What the server has said to this life, with what was enclosed. Never blocks."""
         self._watch()
         said = (self._read(frames) for frames in self._inbox.take(limit))
         return [heard for heard in said if heard is not None]
@@ -143,7 +146,7 @@ class Line:
     def _open(self) -> None:
         self._refused_reason, self._closed_handshakes, self.connected = None, 0, False
         self._connection = Connection(
-            self._context, self.address, self._own, self._master, self._max_message_bytes, self._ipv6
+            self._context, self.address, self._own, self._server, self._max_message_bytes, self._ipv6
         )
         self._inbox = Inbox(self._connection.socket, codec.FRAMES_MAX)
 
@@ -155,9 +158,9 @@ class Line:
             if envelope.life != self.life:
                 self._complaints.add("former life", self.address, f"for {envelope.life}")
                 return None
-            return codec.FROM_MASTER.decode([frame.buffer for frame in frames[1:]])
+            return codec.FROM_SERVER.decode([frame.buffer for frame in frames[1:]])
         except WrongVersion as error:
-            self._refused_reason = f"the master at {self.address} has another version: {error}"
+            self._refused_reason = f"the {self._other} at {self.address} has another version: {error}"
             self._complaints.add("wrong version", self.address, str(error))
         except Undecodable as error:
             self._complaints.add("undecodable", self.address, str(error))
@@ -171,25 +174,25 @@ class Line:
                 self._closed_handshakes, self._refused_reason = 0, None
             elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH and self._own is not None:
                 self._refused_reason = (
-                    f"the master at {self.address} does not admit the key {self._own.name} "
+                    f"the {self._other} at {self.address} does not admit the key {self._own.name} "
                     f"({self._own.public_key.fingerprint})"
                 )
             elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
                 self._refused_reason = self._disagreement()
             elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-                # Somebody hung up. Once may be a master that is busy or has just died; libzmq itself tries again.
+                # Somebody hung up. Once may be a server that is busy or has just died; libzmq itself tries again.
                 self._closed_handshakes += 1
                 if self._closed_handshakes >= _CLOSED_HANDSHAKES_MAX:
                     self._refused_reason = self._disagreement()
 
     def _disagreement(self) -> str:
         # Whether the other side names its reason before it hangs up is a race, so all of them stand here.
-        if self._master is None:
+        if self._server is None:
             return (
                 f"what listens at {self.address} does not speak without keys as this side does; "
                 "[security] curve must be the same on both"
             )
         return (
             f"what listens at {self.address} does not speak with keys as this side does ([security] curve must be "
-            f"the same on both), or its key is not {self._master.fingerprint}, which is expected of the master"
+            f"the same on both), or its key is not {self._server.fingerprint}, which is expected of the {self._other}"
         )

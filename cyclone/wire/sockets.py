@@ -85,18 +85,18 @@ class Connection:
     )
 
     def __init__(
-        self, context: Context, address: str, own: KeyPair | None, master: PublicKey | None,
+        self, context: Context, address: str, own: KeyPair | None, server: PublicKey | None,
         max_message_bytes: int, ipv6: bool,
     ) -> None:  # fmt: skip
         self.socket = context.socket(zmq.DEALER)
         set_limits(self.socket, max_message_bytes, ipv6)
-        # Nothing is queued for a master that is not there: it would be said late and out of order.
+        # Nothing is queued for a server that is not there: it would be said late and out of order.
         self.socket.immediate = True
         self.socket.reconnect_ivl, self.socket.reconnect_ivl_max = _RECONNECT_MS, _RECONNECT_MAX_MS
         self.socket.connect_timeout = _HANDSHAKE_MS
-        if own is not None and master is not None:
+        if own is not None and server is not None:
             self.socket.curve_publickey, self.socket.curve_secretkey = own.public, own.secret
-            self.socket.curve_serverkey = master.public
+            self.socket.curve_serverkey = server.public
         self.monitor: Socket = self.socket.get_monitor_socket(self._EVENTS)
         try:
             self.socket.connect(address)

@@ -20,7 +20,7 @@ KINDS = sorted(
     key=lambda kind: kind.__name__,
 )
 #: These go from a controller to its own processes and never travel between nodes.
-WITHIN_A_NODE = {"Hire", "Kill", "Guard", "Reconnect"}
+WITHIN_A_NODE = {"Hire", "Kill", "Guard", "Finished", "Reconnect"}
 
 
 def _example(kind: type) -> object:

@@ -14,3 +14,10 @@ def garden():
     garden = Kindergarten()
     yield garden
     garden.close()
+
+
+@pytest.fixture
+def cramped_garden():
+    garden = Kindergarten("cramped_reaper")
+    yield garden
+    garden.close()

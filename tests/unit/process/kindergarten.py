@@ -38,9 +38,9 @@ def pid_in(file):
 
 
 class Kindergarten:
-    def __init__(self):
+    def __init__(self, program="cyclone.daemons.worker"):
         self.life = uuid.uuid4().hex
-        self.nursery = Nursery("cyclone.daemons.worker")
+        self.nursery = Nursery(program)
         self.nursery.start(self.life)
         self.hired = {}
         self.pids = {}

@@ -159,9 +159,18 @@ def test_a_frame_that_is_too_long_is_not_sent(pair, monkeypatch):
     monkeypatch.setattr(channel_module, "FRAME_BYTES_MAX", 1000)
 
     with pytest.raises(RuleBroken):
-        controller.send(place(1), [bytes(1001)])
+        worker.send(Ended([End(1)]), [bytes(1001)])
 
-    assert worker.receive() == []
+    assert controller.receive() == []
+
+
+def test_a_chunk_for_a_worker_may_be_longer(pair, monkeypatch):
+    controller, worker = pair
+    monkeypatch.setattr(channel_module, "FRAME_BYTES_MAX", 1000)
+
+    controller.send(place(1), [bytes(1001)])
+
+    assert worker.receive() == [(place(1), [bytes(1001)])]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import task_zoo
-from kindergarten import Kindergarten, is_alive, pid_in, until
+from kindergarten import DEADLINE_S, Kindergarten, is_alive, pid_in, until
 from task_zoo import Call
 
 from cyclone.errors import RuleBroken
@@ -30,6 +32,25 @@ STUBBORN = [task_zoo.mark_and_nap, task_zoo.ignore_sigterm, *MULTIPLYING]
 
 def name(function):
     return function.__name__
+
+
+def has_news(nursery, within_s=0.0):
+    poll = select.poll()
+    poll.register(nursery, select.POLLIN)
+    return bool(poll.poll(within_s * 1000))
+
+
+def wait_for_news(nursery):
+    """Wait until there is something to receive, and leave it there."""
+    assert has_news(nursery, DEADLINE_S)
+
+
+@contextmanager
+def stopped(pid):
+    """It does nothing while this is entered, and goes on afterwards."""
+    os.kill(pid, signal.SIGSTOP)
+    yield
+    os.kill(pid, signal.SIGCONT)
 
 
 # Coming and going.
@@ -198,6 +219,80 @@ def test_a_guard_that_was_taken_back_or_put_off_kills_nobody(garden):
     assert [garden.result(Call(task_zoo.echo, slot), slot=slot)[1] for slot in (1, 2)] == [1, 2]
 
 
+def test_a_guard_that_crosses_the_death_of_its_worker_spares_the_next_one(garden):
+    first = garden.employ(1)
+    garden.employ(2)
+    moment = time.monotonic() + 1
+    os.kill(first, signal.SIGKILL)
+    wait_for_news(garden.nursery)
+    garden.nursery.guard(1, moment)
+    garden.expect(Died, 1)
+    second = garden.employ(1)
+
+    garden.nursery.guard(2, moment + 0.01)
+    garden.expect(Died, 2)
+
+    assert garden.result(Call(task_zoo.echo, 5))[1] == 5
+    assert is_alive(second)
+
+
+def test_a_guard_that_was_taken_back_kills_nobody_although_the_reaper_is_late(garden):
+    worker = garden.employ(1)
+    moment = time.monotonic() + 0.5
+    garden.nursery.guard(1, moment)
+    garden.employ(2)
+    with stopped(garden.nursery._reaper.pid):
+        garden.nursery.guard(1, None)
+        until(lambda: time.monotonic() > moment)
+
+    garden.employ(3)
+
+    assert is_alive(worker)
+
+
+def test_a_guard_is_kept_while_the_controller_hears_nothing(cramped_garden):
+    """The program of this test may have a handful of letters on the way."""
+    garden = cramped_garden
+    guarded, *others = (garden.employ(slot) for slot in range(20))
+    garden.nursery.guard(0, time.monotonic() + 0.5)
+    for slot in range(1, 20):
+        garden.nursery.kill(slot, signal.SIGKILL)
+
+    until(lambda: not is_alive(guarded), "the end of the guarded one")
+
+    assert [garden.expect(Died, slot + 1).pid for slot in range(19)] == others
+
+
+# Letters.
+
+
+def test_a_burst_of_letters_arrives_whole_and_in_order(garden):
+    worker = garden.employ(1)
+    with stopped(garden.nursery._reaper.pid):
+        for _ in range(2000):
+            garden.nursery.guard(1, time.monotonic() - 1)
+            garden.nursery.guard(1, time.monotonic() + 1000)
+        garden.nursery.kill(1, signal.SIGKILL)
+        garden.turn()
+
+    assert garden.expect(Died, 1) == Died(1, worker, -signal.SIGKILL)
+    assert garden.events == []
+
+
+def test_the_descriptor_tells_when_there_is_room_for_letters_again(garden):
+    garden.employ(1)
+    with stopped(garden.nursery._reaper.pid):
+        for _ in range(2000):
+            garden.nursery.guard(1, None)
+        before = has_news(garden.nursery)
+
+    wait_for_news(garden.nursery)
+
+    assert not before
+    garden.until(lambda: not garden.nursery._unsent, "the sending of all")
+    assert not has_news(garden.nursery)
+
+
 # Nobody is left.
 
 
@@ -286,7 +381,8 @@ def test_after_a_killed_reaper_there_may_be_another(garden):
     assert garden.result(Call(task_zoo.echo, 5))[1] == 5
 
 
-def test_a_reaper_that_is_stopped_is_ended_in_the_end(garden):
+def test_a_reaper_that_is_stopped_is_ended_in_the_end(garden, monkeypatch):
+    monkeypatch.setattr("cyclone.process.nursery.PATIENCE_S", 0.2)
     garden.employ(1)
     os.kill(garden.nursery._reaper.pid, signal.SIGSTOP)
 

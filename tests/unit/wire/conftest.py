@@ -38,7 +38,7 @@ class Network:
 
     def line(self, key: str = "controller", *, life: str = "life-1", **changes: object) -> Line:
         own = keys.load_pair(self.key_dir, key)
-        settings = {"address": self.address, "own": own, "master": self.master, "life": life, **changes}
+        settings = {"address": self.address, "own": own, "server": self.master, "life": life, **changes}
         return self.stack.enter_context(Line(**settings))  # type: ignore[arg-type]
 
     def socket(self, key: str | None = "controller") -> zmq.Socket[bytes]:

@@ -38,7 +38,7 @@ TOWARDS_MASTER = [
     (Submit(3, 1, [Policy()], [Submission("a", 0, ("b",))]), [b"payload"]),
 ]
 
-FROM_MASTER = [
+FROM_SERVER = [
     (Place(1.0, [Policy()], [Assignment(1, "a", "j", 1, 0), Assignment(2, "b", "j", 1, 0)]), [b"1", b"2"]),
     (Drop([1, 2]), None),
     (Agreed(1.0, [2], 5.0, 20.0), None),
@@ -57,11 +57,11 @@ def test_what_is_said_to_the_master_is_heard_by_it(message, enclosure):
     assert codec.unseal(envelope) == codec.Envelope("node-1", "life-1")
 
 
-@pytest.mark.parametrize(("message", "enclosure"), FROM_MASTER, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize(("message", "enclosure"), FROM_SERVER, ids=lambda one: type(one).__name__)
 def test_what_the_master_says_is_heard(message, enclosure):
     _, *rest = codec.frames(codec.seal("", "life-1"), message, enclosure)
 
-    heard = codec.FROM_MASTER.decode([memoryview(frame) for frame in rest])
+    heard = codec.FROM_SERVER.decode([memoryview(frame) for frame in rest])
 
     assert heard == (message, enclosure or [])
 
@@ -93,7 +93,7 @@ def test_no_array_behind_the_version_does_more_than_be_no_envelope(noise):
 
 @given(st.lists(st.binary(max_size=400), max_size=4))
 def test_no_bytes_do_more_than_be_no_message(noise):
-    for decoder in (codec.TO_MASTER, codec.FROM_MASTER):
+    for decoder in (codec.TO_MASTER, codec.FROM_SERVER):
         try:
             decoder.decode(noise)
         except Undecodable:

@@ -238,7 +238,7 @@ def test_another_version_is_answered_with_both(network):
     network.until(lambda: socket.poll(0))
     _, *rest = socket.recv_multipart()
 
-    answer, _ = codec.FROM_MASTER.decode(rest)
+    answer, _ = codec.FROM_SERVER.decode(rest)
     assert isinstance(answer, Refused)
     assert f"version {PROTOCOL + 8}" in answer.reason
     assert f"version {PROTOCOL}" in answer.reason
@@ -441,7 +441,7 @@ def has_ipv6() -> bool:
 def test_without_keys_roles_follow_from_what_is_said(network):
     door = network.stack.enter_context(Door(None, None))
     address = f"tcp://127.0.0.1:{door.bind('tcp://localhost:0')}"
-    lines = [network.line(address=address, own=None, master=None, instance=name) for name in ("node-1", "")]
+    lines = [network.line(address=address, own=None, server=None, instance=name) for name in ("node-1", "")]
     for line in lines:
         network.connect(line, door)
 

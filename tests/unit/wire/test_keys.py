@@ -47,7 +47,7 @@ def rewritten(file: Path, pattern: str, replacement: str) -> None:
 
 FIRST_FILES = {
     "master.secret", "master.public", "controller.secret", "controller.public", "client.secret",
-    "client.public", "authorized/controller.public", "authorized/client.public",
+    "client.public", "sink.secret", "sink.public", "authorized/controller.public", "authorized/client.public",
 }  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def test_the_first_start_makes_files_that_others_cannot_read(tmp_path):
 
     made = keys.ensure(key_dir)
 
-    assert made == ["master", "controller", "client"]
+    assert made == ["master", "controller", "client", "sink"]
     assert set(contents(key_dir)) == FIRST_FILES
     assert mode(key_dir) == 0o700
     assert {mode(file) for file in key_dir.rglob("*.secret")} == {0o600}
@@ -132,7 +132,7 @@ def test_masters_that_start_at_the_same_time_agree(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         made = [name for names in pool.map(lambda _: keys.ensure(key_dir), range(8)) for name in names]
 
-    assert sorted(made) == ["client", "controller", "master"]
+    assert sorted(made) == ["client", "controller", "master", "sink"]
     assert set(contents(key_dir)) == FIRST_FILES
     for name in ("controller", "client"):
         assert keys.load_pair(key_dir, name).public_key in keys.KeyRing(key_dir).keys.values()
@@ -450,7 +450,7 @@ def test_the_listing_says_who_is_what(key_dir, tmp_path):
 
     listed = {one.name: one for one in keys.listing(key_dir)}
 
-    assert list(listed) == ["client", "controller", "master", "node-017"]
+    assert list(listed) == ["client", "controller", "master", "node-017", "sink"]
     assert listed["master"].has_secret
     assert not listed["master"].authorized
     assert listed["node-017"].authorized

@@ -42,7 +42,7 @@ def stand_in():
 def answered(network, stand_in, *answers: list[bytes]) -> Line:
     """A line that has been sent these frames."""
     socket, address = stand_in
-    line = network.line(address=address, own=None, master=None)
+    line = network.line(address=address, own=None, server=None)
     network.wait_for(lambda: line.connected, lambda: line.wait(0.05))
     assert line.say(REPORT)
     assert socket.poll(5000)
@@ -199,7 +199,7 @@ def test_a_refused_key_gets_in_by_a_new_connection_once_it_is_authorized(network
 
 def test_a_wrong_key_of_the_master_is_told_after_some_tries(network):
     other = keys.PublicKey("master", Role.MASTER, zmq.curve_keypair()[0])
-    line = network.line(master=other)
+    line = network.line(server=other)
 
     network.until(lambda: line.refused_reason, line=line)
 
@@ -207,7 +207,7 @@ def test_a_wrong_key_of_the_master_is_told_after_some_tries(network):
 
 
 def test_a_master_with_keys_is_a_reason_for_a_line_without(network):
-    line = network.line(own=None, master=None)
+    line = network.line(own=None, server=None)
 
     network.until(lambda: line.refused_reason, line=line)
 
@@ -248,12 +248,12 @@ def test_an_instance_or_life_that_no_master_would_take_is_a_bug(network, names):
 
 def test_half_the_keys_are_a_bug(network):
     with pytest.raises(RuleBroken):
-        network.line(master=None)
+        network.line(server=None)
 
 
 def test_only_the_key_of_a_master_is_believed(network):
     with pytest.raises(KeyFileError, match="expected master"):
-        network.line(master=keys.load_public(network.key_dir, "client"))
+        network.line(server=keys.load_public(network.key_dir, "client"))
 
 
 def test_waiting_ends_after_its_time(network, free_port):

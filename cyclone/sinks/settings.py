@@ -1,0 +1,189 @@
+"""What the daemons of the sinks can be told by their ini files."""
+
+# Each call below makes a field of its own; no value is shared between instances.
+# ruff: noqa: RUF009
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cyclone.ini import Ini
+from cyclone.settings import (
+    KEY_DIR,
+    LOG,
+    METRICS_PORT,
+    METRICS_TARGET,
+    Settings,
+    choice,
+    is_loopback,
+    path,
+    port,
+    seconds,
+    special,
+    switch,
+    text,
+    whole,
+)
+
+
+def _names(ini: Ini, section: str, key: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in ini.text(section, key).split(",") if part.strip())
+
+
+def _directories(ini: Ini, section: str, key: str) -> tuple[Path, ...]:
+    return tuple(Path(part) for part in ini.text(section, key).split(":") if part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkSettings(Settings):
+    """What every sink is told, whatever it does with records."""
+
+    target: str = text(
+        "comm", "target", "*",
+        "Address of the interface to listen on; * is all of them.", "an IP address, a host name or *",
+    )  # fmt: skip
+    poll_timeout_s: float = seconds(
+        "comm", "poll_timeout", "2",
+        "The longest sleep of the main loop while nothing happens. Nothing that comes in waits for it.",
+    )  # fmt: skip
+    port_file: Path | None = path(
+        "comm", "port_file", "",
+        "File that the number of the port is written to once it is open. Empty: none.", "a path, or nothing",
+    )  # fmt: skip
+    log_file: Path | None = path("log", "filename", "", LOG, "a path, or nothing")
+    key_dir: Path = path("security", "key_dir", "/var/lib/cyclone/keys", KEY_DIR)
+    curve: bool = switch(
+        "security", "curve", "on",
+        "Encryption, and proof of identity by keys, of every connection. off is refused unless target is "
+        "a loopback address.",
+    )  # fmt: skip
+    kind_modules: tuple[str, ...] = special(
+        "records", "modules", "",
+        "Modules with kinds of records besides Cyclone's own, separated by commas.", "dotted names, or nothing",
+        _names,
+    )  # fmt: skip
+    kind_path: tuple[Path, ...] = special(
+        "records", "path", "",
+        "More directories to look for these modules in, separated by colons, after PYTHONPATH and the working "
+        "directory.",
+        "paths, or nothing", _directories,
+    )  # fmt: skip
+    metrics_port: int | None = whole("metrics", "port", "", METRICS_PORT, minimum=1024, maximum=65535)
+    metrics_target: str = text(
+        "metrics", "target", "127.0.0.1", METRICS_TARGET, "an IP address or a host name"
+    )
+
+    def check(self, ini: Ini) -> None:
+        if not self.curve and not is_loopback(self.target):
+            problem = f"is off while [comm] target is {self.target}; expected on, or a loopback address"
+            raise ini.wrong("security", "curve", problem)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseProxySettings(SinkSettings):
+    """What the database proxy is told."""
+
+    pid_file: Path = path(
+        "control", "pid_file", "/run/cyclone/database-proxy.pid",
+        "Locked as long as this proxy lives; a second one on the same file is refused.",
+    )  # fmt: skip
+    port: int = port("comm", "port", "5777", "TCP port to listen on. 0 takes any free one.")
+    dialect: str = choice(
+        "db", "dialect", "mysql",
+        "Which kind of database: mysql (also MariaDB), or sqlite, which is a file and needs no server.",
+        ("mysql", "sqlite"),
+    )  # fmt: skip
+    file: Path = path("db", "file", "/var/lib/cyclone/records.sqlite", "The file of an SQLite database.")
+    host: str = text("db", "host", "localhost", "Host of the server.", "an IP address or a host name")
+    db_port: int = whole("db", "port", "3306", "TCP port of the server.", minimum=1, maximum=65535)
+    unix_socket: Path | None = path(
+        "db", "unix_socket", "", "Socket of a server on this host, in the place of host and port.",
+        "a path, or nothing",
+    )  # fmt: skip
+    user: str = text("db", "user", "cyclone", "Account to log in with.")
+    password: str = text(
+        "db", "password", "",
+        "Its password; better in password_file, or in the environment as CYCLONE_DB_PASSWORD.",
+    )  # fmt: skip
+    password_file: Path | None = path(
+        "db", "password_file", "",
+        "File whose first line is the password. Nobody but its owner may read it.", "a path, or nothing",
+    )  # fmt: skip
+    database: str = text("db", "database", "cyclone", "Name of the database.")
+    table: str = text(
+        "db", "table", "",
+        "Table for records of the kind ost_perf, as Cyclone 2.x had it. Empty: the one of the kind, which is "
+        "ost_perf_history. Other kinds have tables of their own.",
+        "a name, or nothing",
+    )  # fmt: skip
+    ssl_ca: Path | None = path(
+        "db", "ssl_ca", "", "Certificate of the authority that the server's must be signed by. Empty: no TLS.",
+        "a path, or nothing",
+    )  # fmt: skip
+    connect_timeout_s: float = seconds(
+        "db", "connect_timeout", "10", "How long to wait for a connection.", minimum=1
+    )
+    answer_timeout_s: float = seconds(
+        "db", "answer_timeout", "30",
+        "How long the server may take for one batch before the connection is given up.", minimum=1,
+    )  # fmt: skip
+    store_timeout_s: float = seconds(
+        "db",
+        "store_timeout",
+        "300",
+        "The longest that a row waits for others to be stored with.",
+        minimum=0.01,
+    )
+    store_max_count: int = whole(
+        "db", "store_max_count", "1000", "So many rows are stored at once, without waiting for more.",
+        minimum=1, maximum=100_000, unit="rows",
+    )  # fmt: skip
+    spool_file: Path = path(
+        "spool", "file", "/var/lib/cyclone/database-proxy.spool",
+        "Where rows wait, on a local disk, until the database has them.",
+    )  # fmt: skip
+    spool_max_mb: int = whole(
+        "spool", "max_mb", "4096",
+        "How much may wait there. Beyond it nothing more is taken, and controllers keep it.",
+        minimum=1, unit="MiB",
+    )  # fmt: skip
+    dead_letters: Path = path(
+        "spool", "dead_letters", "/var/lib/cyclone/database-proxy.dead",
+        "Where records go, with the reason, that no database would take.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushgatewayClientSettings(SinkSettings):
+    """What the Pushgateway client is told."""
+
+    pid_file: Path = path(
+        "control", "pid_file", "/run/cyclone/pushgateway-client.pid",
+        "Locked as long as this client lives; a second one on the same file is refused.",
+    )  # fmt: skip
+    port: int = port("comm", "port", "5888", "TCP port to listen on. 0 takes any free one.")
+    interval_s: float = seconds("push", "interval", "60", "How often everything is pushed.", minimum=0.1)
+    url: str = text(
+        "push", "url", "http://127.0.0.1:9091",
+        "The Pushgateway; with a path such as /metrics/job/cyclone, that is the group, or else job and grouping "
+        "are. Empty: nothing is pushed, and Prometheus asks this daemon itself, at [metrics] port.",
+        "an URL, or nothing",
+    )  # fmt: skip
+    job: str = text("push", "job", "cyclone", "The job of the group.")
+    instance: str = text(
+        "push", "instance", "", "The instance of the group. Empty: the name of this host.", "text, or nothing"
+    )
+    timeout_s: float = seconds("push", "timeout", "15", "How long one push may take.", minimum=0.1)
+    delete_on_exit: bool = switch(
+        "push", "delete_on_exit", "off", "Take the group out of the gateway when this client ends."
+    )
+    stale_after_s: float = seconds(
+        "push", "stale_after", "3600",
+        "A series that no record has renewed for so long is left out of the next push.", minimum=1,
+    )  # fmt: skip
+    master: str = text(
+        "master", "address", "",
+        "The master, as HOST:PORT, whose own metrics are to be pushed along. Empty: none.",
+        "HOST:PORT, or nothing",
+    )  # fmt: skip

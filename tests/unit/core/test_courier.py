@@ -1,0 +1,97 @@
+import pytest
+
+from cyclone.core.courier import AGAIN_S, ASK_S, REFUSED_S, Courier
+from cyclone.messages import Stored
+
+
+@pytest.fixture
+def courier():
+    courier = Courier(100.0)
+    courier.connected(100.0)
+    return courier
+
+
+def test_nothing_is_sent_without_a_connection():
+    courier = Courier(100.0)
+
+    assert not courier.is_due(1000.0, waiting=True)
+    assert courier.trouble
+    assert courier.next_moment(waiting=True) is None
+
+
+def test_what_waits_is_sent_at_once(courier):
+    assert courier.is_due(100.0, waiting=True)
+    assert courier.next_moment(waiting=True) <= 100.0
+
+
+def test_one_batch_is_on_its_way_at_a_time(courier):
+    courier.sent(7, 100.0)
+
+    assert not courier.is_due(100.0 + AGAIN_S / 2, waiting=True)
+
+
+def test_an_answer_lets_the_spool_forget_and_the_next_batch_go(courier):
+    serial = courier.sent(7, 100.0)
+
+    through = courier.stored(Stored(serial, 3, "no connection"), 101.0)
+
+    assert through == 7
+    assert courier.is_due(101.0, waiting=True)
+    assert not courier.is_due(101.0, waiting=False)
+    assert (courier.sink_entries, courier.sink_trouble) == (3, "no connection")
+
+
+def test_a_batch_without_an_answer_is_sent_again(courier):
+    courier.sent(7, 100.0)
+
+    assert courier.is_due(100.0 + AGAIN_S, waiting=True)
+    assert courier.next_moment(waiting=True) == 100.0 + AGAIN_S
+
+
+def test_a_late_answer_to_a_batch_that_was_sent_again_lets_nothing_go(courier):
+    late = courier.sent(7, 100.0)
+    courier.sent(9, 110.0)
+
+    assert courier.stored(Stored(late), 111.0) == 0
+
+
+def test_an_answer_that_comes_twice_lets_nothing_more_go(courier):
+    serial = courier.sent(7, 100.0)
+    courier.stored(Stored(serial), 101.0)
+
+    assert courier.stored(Stored(serial), 101.0) == 0
+
+
+def test_a_new_connection_sends_again_what_was_on_its_way(courier):
+    courier.sent(7, 100.0)
+    courier.disconnected("gone")
+    assert not courier.is_due(100.5, waiting=True)
+
+    courier.connected(101.0)
+
+    assert courier.is_due(101.0, waiting=True)
+
+
+def test_an_answer_from_before_the_cut_lets_nothing_go(courier):
+    serial = courier.sent(7, 100.0)
+    courier.connected(101.0)
+
+    assert courier.stored(Stored(serial), 101.0) == 0
+
+
+def test_a_refusal_is_told_and_tried_again_later(courier):
+    courier.sent(7, 100.0)
+
+    courier.refused("no room", 101.0)
+
+    assert courier.trouble == "no room"
+    assert not courier.is_due(101.0, waiting=True)
+    assert courier.is_due(101.0 + REFUSED_S, waiting=True)
+
+
+def test_a_sink_without_work_is_asked_now_and_then(courier):
+    serial = courier.sent(7, 100.0)
+    courier.stored(Stored(serial), 101.0)
+
+    assert not courier.is_due(101.0 + ASK_S / 2, waiting=False)
+    assert courier.is_due(101.0 + ASK_S, waiting=False)
