@@ -21,7 +21,13 @@ log = logging.getLogger(__name__)
 ALIASES = {
     "task.empty_task": "cyclone.tasks.empty",
     "task.benchmark_task": "cyclone.tasks.benchmark",
+    "task.lustre_alert_io_task": "cyclone.lustre.alert_io_task",
+    "task.lustre_file_creation_check_task": "cyclone.lustre.creation_check_task",
+    "task.lustre_io_task": "cyclone.lustre.io_task",
+    "task.lustre_ost_migrate_task": "cyclone.lustre.migrate_task",
     "task.generator.benchmark_task_generator": "cyclone.generators.benchmark",
+    "task.generator.lustre_ost_migration_task_generator": "cyclone.lustre.migration.generator",
+    "task.generator.lustre_ost_monitoring_task_generator": "cyclone.lustre.monitoring",
 }
 
 _DOTTED_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")

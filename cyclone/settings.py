@@ -317,17 +317,21 @@ _SINK = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(?P<port>\d{1,5})\Z")
 
 
+def host_and_port(value: str, file: str | Path | None, section: str, key: str) -> tuple[str, int]:
+    """The parts of `HOST:PORT`; an IPv6 address stands in brackets. Raises ConfigError."""
+    address = _HOST_AND_PORT.match(value.strip())
+    if address is None or not 1024 <= int(address["port"]) <= 65535:
+        problem = f"found {value!r}, expected HOST:PORT with a port from 1024 to 65535"
+        raise ConfigError(problem, file=file, section=section, key=key)
+    return address["host"].strip("[]"), int(address["port"])
+
+
 def _sinks(ini: Ini, section: str, key: str) -> tuple[SinkAddress, ...]:
     found = []
     for name, value in ini.sections().get(section, {}).items():
         if not _SINK.match(name):
             raise ini.wrong(section, name, "is no name for a sink, expected small letters, digits, - and _")
-        address = _HOST_AND_PORT.match(value.strip())
-        if address is None or not 1024 <= int(address["port"]) <= 65535:
-            raise ini.wrong(
-                section, name, f"found {value!r}, expected HOST:PORT with a port from 1024 to 65535"
-            )
-        found.append(SinkAddress(name, address["host"].strip("[]"), int(address["port"])))
+        found.append(SinkAddress(name, *host_and_port(value, ini.file, section, name)))
     return tuple(found)
 
 

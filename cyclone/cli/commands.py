@@ -19,6 +19,7 @@ COMMANDS = {
     "info": "the master, its controllers and its jobs",
     "tasks": "list tasks, live and ended",
     "explain": "why a task stands where it stands, or how it ended",
+    "command": "ask the generator of a job to carry out one of its commands",
     "keys": "make, admit, revoke and compare keys",
     "bench": "measure how fast Cyclone is on this host",
     "completion": "print the completion of this command for a shell",

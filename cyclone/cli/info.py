@@ -93,6 +93,9 @@ def _show(cluster: Cluster, *, json: bool) -> None:
     print(f"\nControllers: {len(cluster.controllers)}")
     if cluster.controllers:
         _controllers(cluster.controllers).print()
+    if any(view.spools for view in cluster.controllers):
+        print("\nRecords that wait for their sinks")
+        _spools(cluster.controllers).print()
     print(f"\nJobs: {len(cluster.jobs)}")
     if cluster.jobs:
         _jobs(cluster.jobs).print()
@@ -116,6 +119,21 @@ def _controllers(views: list[ControllerView]) -> Table:
             view.placed,
             _free_text(view),
         )
+    return table
+
+
+def _spools(views: list[ControllerView]) -> Table:
+    table = Table(
+        ("CONTROLLER", "SINK", "RECORDS", "BYTES", "OLDEST", "AT THE SINK", "TROUBLE"),
+        right=("RECORDS", "BYTES", "OLDEST", "AT THE SINK"),
+    )
+    for view in views:
+        for spool in view.spools:
+            oldest = duration_text(spool.oldest_s) if spool.entries else "-"
+            trouble = spool.trouble or spool.sink_trouble or "-"
+            table.add(
+                view.name, spool.sink, spool.entries, spool.size_bytes, oldest, spool.sink_entries, trouble
+            )
     return table
 
 

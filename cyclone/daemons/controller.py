@@ -12,19 +12,21 @@ import re
 import signal
 import socket
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from cyclone.core.crew import LINE, MASTER, REAPER, Crew
+from cyclone.core.crew import LINE, MASTER, REAPER, Crew, WorkerState
 from cyclone.core.decision import Decision, Letter
 from cyclone.daemons.delivery import Delivery
 from cyclone.daemons.enclosures import split
 from cyclone.daemons.entry import new_life, raise_descriptor_limit, run_daemon
+from cyclone.daemons.scraping import Scraping
 from cyclone.errors import EXIT_INTERNAL, EXIT_OK, EXIT_UNREACHABLE, ConfigError, StoreFull, Undecodable
 from cyclone.loop import Loop
 from cyclone.messages import (
@@ -48,6 +50,9 @@ from cyclone.record import SINKS_VARIABLE
 from cyclone.settings import ControllerSettings, endpoint, is_ipv6
 from cyclone.wire.keys import KeyPair, PublicKey, Role, load_pair, load_public
 from cyclone.wire.line import Line
+
+if TYPE_CHECKING:
+    from cyclone.metrics.family import Family
 
 log = logging.getLogger("controller")
 
@@ -73,6 +78,7 @@ class Controller:
         self._values: dict[Token, bytes] = self._kept.values()
         self._loop = Loop()
         self._delivery = self._open_delivery()
+        self._scraping = Scraping(settings)
         self._nursery = Nursery("cyclone.daemons.worker")
         self._outbox: list[Letter] = []  # to the master, until the end of the turn
         # What has ended with records that are not on disk yet, and what came from workers after it.
@@ -122,6 +128,7 @@ class Controller:
                 self._obey(self._crew.tick(monotonic()))
                 self._post()
                 self._deliver()
+                self._scraping.show(monotonic(), self._families)
                 self._wait()
         finally:
             self._nursery.close()
@@ -413,6 +420,26 @@ class Controller:
     def _why_refused(self) -> str:
         return f" ({self._line.refused_reason})" if self._line.refused_reason else ""
 
+    def _families(self) -> list[Family]:
+        from cyclone.metrics.figures import ControllerFigures
+        from cyclone.metrics.own import controller_families
+
+        crew = self._crew
+        states = Counter(worker.state for worker in crew.workers.values())
+        hung = states[WorkerState.HUNG]
+        return controller_families(
+            ControllerFigures(
+                workers=len(crew.workers),
+                workers_busy=states[WorkerState.BUSY] + states[WorkerState.STOPPING] + hung,
+                workers_hung=hung,
+                queued=sum(held.worker is None for held in crew.held.values()),
+                values_kept=len(self._values),
+                values_kept_bytes=sum(map(len, self._values.values())),
+                spools=crew.spools,
+                spool_max_bytes=self._settings.spool_max_mb * 2**20,
+            )
+        )
+
     # The end.
 
     def _end(self) -> int:
@@ -423,6 +450,7 @@ class Controller:
         if self._delivery is not None:
             self._delivery.finish()
             self._delivery.close()
+        self._scraping.close()
         self._loop.close()
         if undelivered:
             log.warning("results kept for the next start count=%d file=%s", len(undelivered), self._kept.file)
@@ -499,7 +527,8 @@ def serve(settings: ControllerSettings) -> int:
     if left := sweep_former_lives(lives, life):
         log.warning("processes of a former life cannot be killed pids=%s", sorted(left))
     code = controller.run()
-    forget_lives(lives)
+    if left := forget_lives(lives):
+        log.warning("processes cannot be killed, the next start tries again pids=%s", sorted(left))
     return code
 
 

@@ -12,7 +12,7 @@ from cyclone.core.courier import Courier
 from cyclone.loop import Loop
 from cyclone.messages import Deliver, Entry, Refused, SpoolView, Stored
 from cyclone.settings import ControllerSettings, SinkAddress, endpoint, is_ipv6
-from cyclone.sinks.spool import Spool
+from cyclone.sinks.spool import Fill, Spool
 from cyclone.wire.keys import KeyPair, PublicKey
 from cyclone.wire.line import Line
 
@@ -22,8 +22,6 @@ BATCH_ENTRIES = 2000
 BATCH_BYTES = 4 << 20
 #: How often a sink that is away is looked for anew; libzmq itself does not come back from a refusal.
 RECONNECT_S = 5.0
-#: So often the age of what waits is told anew.
-LOOK_S = 1.0
 #: When a controller ends, it goes on delivering until nothing was taken for so long.
 LAST_S = 5.0
 
@@ -55,9 +53,8 @@ class Delivery:
         self._spool = Spool(settings.state_dir / "records.db")
         self._ways: dict[str, _Way] = {}
         self._is_stale = True  # what is known of the fill
-        self._looked_at = 0.0
         self._size = 0
-        self._views: list[SpoolView] = []
+        self._fill: dict[str, Fill] = {}
         self._dropped = 0
         now = monotonic()
         try:
@@ -86,13 +83,24 @@ class Delivery:
 
     def views(self) -> list[SpoolView]:
         """What waits for each sink, also for those that are not named any more."""
-        return self._views
+        unix_time = time.time()
+        views = []
+        for sink in sorted({*self._ways, *self._fill}):
+            entries, size, oldest_at = self._fill.get(sink, (0, 0, unix_time))
+            oldest_s = max(0.0, unix_time - oldest_at)
+            if sink in self._ways:
+                courier = self._ways[sink].courier
+                told = (courier.trouble, courier.sink_entries, courier.sink_trouble)
+            else:
+                told = ("no such sink in [sinks]", 0, "")
+            views.append(SpoolView(sink, entries, size, oldest_s, *told))
+        return views
 
     def tick(self) -> None:
         """Hear what the sinks say, and send what is due."""
         now = monotonic()
-        if self._is_stale or (self._size and now - self._looked_at >= LOOK_S):
-            self._look(now)
+        if self._is_stale:
+            self._look()
         for way in self._ways.values():
             self._mind(way, now)
             if way.courier.is_due(now, waiting=way.waiting > 0):
@@ -113,45 +121,34 @@ class Delivery:
             self._loop.wait(0.1)
             if (now_left := sum(way.waiting for way in self._ways.values())) < left:
                 left, taken_at = now_left, monotonic()
-        self._look(monotonic())
-        for view in [view for view in self._views if view.entries]:
+        self._look()
+        for view in [view for view in self.views() if view.entries]:
             log.warning("records kept for the next start sink=%s count=%d", view.sink, view.entries)
 
     def close(self) -> None:
         for way in self._ways.values():
+            self._unregister(way)
             way.line.close()
         self._spool.close()
 
     # The spool.
 
-    def _look(self, now: float) -> None:
-        self._is_stale, self._looked_at = False, now
-        fill = self._spool.fill()
-        self._size = sum(each.size for each in fill.values())
+    def _look(self) -> None:
+        self._is_stale = False
+        self._measure()
         if self._drops_oldest and self._size > self._max_bytes:
             lost = self._spool.drop_oldest(self._size - self._max_bytes)
             self._dropped += lost
             log.error(
                 "the spool is full: the oldest records were dropped count=%d total=%d", lost, self._dropped
             )
-            fill = self._spool.fill()
-            self._size = sum(each.size for each in fill.values())
-        unix_time = time.time()
-        self._views = []
-        for sink in sorted({*self._ways, *fill}):
-            way, filled = self._ways.get(sink), fill.get(sink)
-            entries, size, oldest_at = (0, 0, unix_time) if filled is None else filled
-            trouble = "no such sink in [sinks]"
-            sink_entries, sink_trouble = 0, ""
-            if way is not None:
-                way.waiting = entries
-                trouble = way.courier.trouble
-                sink_entries, sink_trouble = way.courier.sink_entries, way.courier.sink_trouble
-            self._views.append(
-                SpoolView(
-                    sink, entries, size, max(0.0, unix_time - oldest_at), trouble, sink_entries, sink_trouble
-                )
-            )
+            self._measure()
+
+    def _measure(self) -> None:
+        self._fill = self._spool.fill()
+        self._size = sum(filled.size for filled in self._fill.values())
+        for sink, way in self._ways.items():
+            way.waiting = self._fill[sink].entries if sink in self._fill else 0
 
     # One sink.
 
@@ -161,12 +158,10 @@ class Delivery:
         if line.connected and line.connections != way.connections:
             way.connections = line.connections
             courier.connected(now)
-            self._is_stale = True
         elif not line.connected:
             reason = line.refused_reason or f"nobody answers at {line.address}"
             if courier.trouble != reason:
                 courier.disconnected(reason)
-                self._is_stale = True
         if line.refused_reason and not way.reconnect_at:
             way.reconnect_at = now + RECONNECT_S
         elif way.reconnect_at and now >= way.reconnect_at:
@@ -199,18 +194,20 @@ class Delivery:
             if isinstance(message, Stored):
                 if through := way.courier.stored(message, now):
                     self._spool.delete_upto(way.address.name, through)
-                self._is_stale = True
+                    self._is_stale = True
             elif isinstance(message, Refused):
                 way.courier.refused(message.reason, now)
-                self._is_stale = True
         self._mind(way, now)
 
     def _register(self, way: _Way) -> None:
         for end in way.line.sockets:
             self._loop.register(end, lambda: self._hear(way))
 
-    def _reconnect(self, way: _Way) -> None:
+    def _unregister(self, way: _Way) -> None:
         for end in way.line.sockets:
             self._loop.unregister(end)
+
+    def _reconnect(self, way: _Way) -> None:
+        self._unregister(way)
         way.line.reconnect()
         self._register(way)

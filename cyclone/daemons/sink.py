@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from cyclone.daemons.entry import raise_descriptor_limit
@@ -17,7 +18,7 @@ from cyclone.errors import EXIT_OK, ConfigError, StoreFull
 from cyclone.loop import Loop
 from cyclone.messages import Deliver, Entry, Refused, Stored
 from cyclone.model.peer import Peer
-from cyclone.process.replace import write_file
+from cyclone.process.replace import replace_content
 from cyclone.settings import endpoint, is_ipv6
 from cyclone.sinks.settings import SinkSettings
 from cyclone.wire import keys
@@ -66,7 +67,7 @@ class Sink:
         try:
             self.port = self._door.bind(endpoint(settings.target, port))
             if settings.port_file is not None:
-                write_file(settings.port_file, f"{self.port}\n".encode())
+                _write_port(settings.port_file, self.port)
         except BaseException:
             self._door.close()
             raise
@@ -129,6 +130,14 @@ class Sink:
             log.info("keys read anew")
         except ConfigError as error:
             log.error("keys not read anew, the former ones stay in force: %s", error)
+
+
+def _write_port(file: Path, port: int) -> None:
+    try:
+        replace_content(file, f"{port}\n".encode(), mode=0o644)
+    except OSError as error:
+        problem = f"cannot be written: {error.strerror}"
+        raise ConfigError(problem, file=file, section="comm", key="port_file") from None
 
 
 def _nothing() -> None:

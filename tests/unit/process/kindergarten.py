@@ -47,12 +47,13 @@ class Kindergarten:
         self.events = []
         self.ends = {}
         self.values = {}
+        self.entries = {}
         self.tokens = 0
 
     def employ(self, slot=1):
         self.dismiss(slot)
         self.hired[slot] = self.nursery.hire(slot)
-        self.ends[slot], self.values[slot] = [], []
+        self.ends[slot], self.values[slot], self.entries[slot] = [], [], []
         return self.expect(Born, slot).pid
 
     def dismiss(self, slot):
@@ -125,3 +126,4 @@ class Kindergarten:
         for ended, values in messages:
             self.ends[slot] += ended.ends
             self.values[slot] += [pickle.loads(value) if value else None for value in values]
+            self.entries[slot] += ended.entries

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from cyclone.base_task import BaseTask
 from cyclone.errors import CommandFailed, TaskError
+from cyclone.record import Record
 
 
 class Call(BaseTask):
@@ -197,3 +199,53 @@ def close_all_descriptors(task):
 def last_words(task, code):
     print("last words")
     os._exit(code)
+
+
+class Measured(Record):
+    kind = "measured"
+    place: str
+    count: int
+    text: str = ""
+
+
+def measure(task, times):
+    for count in range(times):
+        task.record("database", Measured, place="here", count=count)
+
+
+def measure_and_fail(task):
+    measure(task, 1)
+    raise ValueError("after it has recorded")
+
+
+def measure_nonsense(task):
+    task.record("database", Measured, colour="red")
+
+
+def measure_for_nobody(task):
+    task.record("nobody", Measured, place="here", count=1)
+
+
+def measure_no_kind(task):
+    task.record("database", "measured", place="here", count=1)
+
+
+def measure_too_much(task):
+    task.record("database", Measured, place="here", count=1, text="x" * 65536)
+
+
+_may_record, _has_recorded = threading.Event(), threading.Event()
+
+
+def leave_a_recording_thread(task):
+    def record_later():
+        _may_record.wait(30)
+        measure(task, 1)
+        _has_recorded.set()
+
+    threading.Thread(target=record_later, daemon=True).start()
+
+
+def let_it_record(task):
+    _may_record.set()
+    assert _has_recorded.wait(30)
