@@ -120,15 +120,17 @@ def whole(
     return special(section, key, default, meaning, expected, read, unit)
 
 
-def seconds(section: str, key: str, default: str, meaning: str, *, minimum: float = 0) -> Any:
+def seconds(
+    section: str, key: str, default: str, meaning: str, *, minimum: float = 0, maximum: float | None = None
+) -> Any:
     """A duration; None if it is empty, which it may be only if the default is."""
 
     def read(ini: Ini, section: str, key: str) -> float | None:
         if default == "" and not ini.text(section, key):
             return None
-        return ini.seconds(section, key, minimum=minimum)
+        return ini.seconds(section, key, minimum=minimum, maximum=maximum)
 
-    expected = "a number " + _range(minimum, None) + (", or nothing" if default == "" else "")
+    expected = "a number " + _range(minimum, maximum) + (", or nothing" if default == "" else "")
     return special(section, key, default, meaning, expected, read, "seconds")
 
 

@@ -52,6 +52,7 @@ from cyclone.model.changes import (
     Change,
     JobClosed,
     JobOpened,
+    JobSealed,
     PlacementOver,
     TaskAccepted,
     TaskEnded,
@@ -271,6 +272,8 @@ def _change(change: Change) -> str:
     match change:
         case JobOpened(number, name):
             return f"job {number} ({name}) is open"
+        case JobSealed(number, state):
+            return f"job {number} is {state}"
         case JobClosed(number, state):
             return f"job {number} is closed: {state}"
         case TaskAccepted():

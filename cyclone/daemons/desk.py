@@ -4,8 +4,10 @@ Two threads. The caller's makes tasks and may block for as long as it likes. The
 sends what was handed in, hears the ends, and tells the master that we are here. Between them stands one lock
 around the tasks that are open.
 
-Nothing is lost on the way: a task is kept here until its end was heard, and handed in again when the master
-has started anew, has not accepted it in time, or has said more than was heard.
+Nothing is lost on the way: a task is kept here until its end was heard. All that are open are handed in again when
+the master has started anew or has said more than was heard; those that it has not accepted, when the connection was
+lost, or when it has answered something that was asked later, for it answers in order. That it is silent is no reason:
+it may wait for its disk, and then nothing was lost.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -52,6 +55,7 @@ SUBMIT_BYTES = 8 << 20
 GATHER_S = 0.002
 STREAM = 16
 BEAT_S = 2.0
+#: When nothing was answered for so long, something later is asked: the answer tells whether anything was lost.
 OVERDUE_S = 10.0
 _PROTOCOL = 5
 
@@ -62,6 +66,18 @@ class _Open(NamedTuple):
     policy: Policy
     after: tuple[str, ...]
     payload: bytes
+
+
+@dataclass(slots=True)
+class _Request:
+    """A `Submit` that waits for its answer.
+
+    said_at: monotonic seconds. refusal: the answer, if it came while something earlier waits for its own.
+    """
+
+    said_at: float
+    tids: list[str]
+    refusal: str = ""
 
 
 class Desk:
@@ -84,8 +100,9 @@ class Desk:
         self._epoch = self._serial = 0
         self._parts = 0
         self._request = 0
-        self._asked: dict[int, tuple[float, list[str]]] = {}  # requests without an answer, oldest first
-        self._close_request = 0
+        self._asked: dict[int, _Request] = {}  # by number, oldest first
+        self._close_request = 0  # said when all was accepted; nothing is handed in after it
+        self._connections = 0  # how many the line has had
         self._beat_at = 0.0
         self._sent_at = 0.0
         self._batch = 0  # how many tasks were sent then
@@ -132,19 +149,21 @@ class Desk:
 
     def results(self, timeout_s: float | None) -> Iterator[Result]:
         """See `TaskGenerator.results`."""
-        while True:
+        while self._await_end(timeout_s):
             while self._ended:
                 yield _result(*self._ended.popleft())
-            if timeout_s == 0:
-                return
-            with self._lock:
+
+    def _await_end(self, timeout_s: float | None) -> bool:
+        """Whether there is an end to be told; False if there was none for so long, or none can come."""
+        until = None if timeout_s is None else monotonic() + timeout_s
+        with self._lock:
+            while not self._ended:
                 self._raise_trouble()
-                if self._ended:
-                    continue
-                if self._stopping or (timeout_s is None and not self._open):
-                    return
-                if not self._lock.wait(timeout_s) and timeout_s is not None:
-                    return
+                left_s = None if until is None else until - monotonic()
+                if self._stopping or (not self._open if left_s is None else left_s <= 0):
+                    return False
+                self._lock.wait(left_s)
+        return True
 
     def sleep(self, seconds: float) -> None:
         """See `TaskGenerator.sleep`."""
@@ -240,6 +259,10 @@ class Desk:
             self._lock.notify_all()
 
     def _beat(self) -> None:
+        if self._line.connections != self._connections:
+            self._connections = self._line.connections
+            self._beat_at = 0.0
+            self._hand_in_again()
         now = monotonic()
         if now < self._beat_at or not self._line.connected:
             if self._line.refused_reason:
@@ -247,14 +270,10 @@ class Desk:
             return
         self._beat_at = now + BEAT_S
         self._line.say(Open(self._job_name, self._job))
-        if self._asked:
-            moment, _ = next(iter(self._asked.values()))
-            if now - moment > OVERDUE_S:
-                self._send_all_again()
-        if self._closing and self._job and not self._unsent:
-            self._request += 1
-            self._close_request = self._request
-            self._line.say(Close(self._request, self._job))
+        if self._close_request:
+            self._line.say(Close(self._close_request, self._job))
+        elif self._asked and now - next(reversed(self._asked.values())).said_at > OVERDUE_S:
+            self._say_submit([], [])
 
     def _send(self) -> None:
         self._batch = 0
@@ -267,7 +286,10 @@ class Desk:
                 with self._lock:
                     self._unsent.extendleft(reversed(tids))
                 return
-        if self._closing and self._job and not self._unsent and not self._close_request:
+        if self._closing and self._job and not (self._unsent or self._asked or self._close_request):
+            # Said again with each beat until it is answered.
+            self._request += 1
+            self._close_request = self._request
             self._beat_at = 0.0
 
     def _gathering_s(self) -> float:
@@ -306,10 +328,19 @@ class Desk:
         message = Submit(self._request, self._job, list(indexes), tasks)
         if not self._line.say(message, [entry.payload for entry in entries]):
             return False
-        self._asked[self._request] = (monotonic(), tids)
+        self._asked[self._request] = _Request(monotonic(), tids)
         return True
 
-    def _send_all_again(self) -> None:
+    def _hand_in_again(self) -> None:
+        """Everything that waits for an answer, in the order of before: what came later may refer to what came first."""
+        with self._lock:
+            again = [tid for request in self._asked.values() for tid in request.tids]
+            self._asked.clear()
+            self._unsent.extendleft(reversed(again))
+
+    def _hand_in_all_again(self) -> None:
+        if self._close_request:
+            return  # all is on the master's disk, and nobody takes results any more
         with self._lock:
             self._asked.clear()
             self._unsent = deque(self._open)
@@ -322,11 +353,7 @@ class Desk:
         if isinstance(message, Results):
             self._on_results(message, enclosure)
         elif isinstance(message, Accepted):
-            self._asked.pop(message.request, None)
-            if message.request == self._close_request:
-                with self._lock:
-                    self._closed = True
-                    self._lock.notify_all()
+            self._on_accepted(message)
         elif isinstance(message, Opened):
             self._on_opened(message)
         elif isinstance(message, Refused):
@@ -338,14 +365,24 @@ class Desk:
                 self._lock.notify_all()
 
     def _on_opened(self, message: Opened) -> None:
-        with self._lock:
-            self._job, self.window = message.job, message.window
-            self._lock.notify_all()
+        if (message.job, message.window) != (self._job, self.window):
+            with self._lock:
+                self._job, self.window = message.job, message.window
+                self._lock.notify_all()
         if (message.epoch, message.serial) != (self._epoch, self._serial):
             if self._epoch:
                 log.info("handing in again epoch=%d open=%d", message.epoch, len(self._open))
             self._epoch, self._serial, self._parts = message.epoch, message.serial, 0
-            self._send_all_again()
+            self._hand_in_all_again()
+
+    def _on_accepted(self, message: Accepted) -> None:
+        if message.request == self._close_request:
+            self._be_closed()
+        elif self._asked.pop(message.request, None) is not None:
+            if next(iter(self._asked), message.request) < message.request:
+                # What was asked before this, or its answer, got lost: only refusals come sooner than in their turn.
+                self._hand_in_again()
+            self._raise_refusal()
 
     def _on_results(self, message: Results, enclosure: list[bytes]) -> None:
         if message.serial == self._serial + 1:
@@ -360,21 +397,28 @@ class Desk:
             self._lock.notify_all()
 
     def _on_refused(self, message: Refused) -> None:
-        if self._closing and message.request in (0, self._close_request):
+        request = self._asked.get(message.request)
+        if request is not None:
+            request.refusal = message.reason
+            self._raise_refusal()
+        elif message.request == 0 and self._close_request:
             # The job is not open any more, which is what we wanted; the answer that said so got lost.
-            with self._lock:
-                self._closed = True
-                self._lock.notify_all()
-            return
-        _, tids = self._asked.pop(message.request, (0.0, []))
-        earlier = [request for request in self._asked if request < message.request]
-        if message.request and earlier:
-            # It may refer to tasks of a submission that got lost on the way: hand in all, in order.
-            self._send_all_again()
-            return
-        first = next(iter(tids), None)
-        where = f" (task {first!r} and {len(tids) - 1} more)" if first else ""
-        raise Refusal(f"{message.reason}{where}")
+            self._be_closed()
+        elif message.request == 0:
+            raise Refusal(message.reason)
+
+    def _raise_refusal(self) -> None:
+        """Of the oldest request. A later one may refer to tasks of an earlier one that got lost on the way."""
+        oldest = next(iter(self._asked.values()), None)
+        if oldest is not None and oldest.refusal:
+            first = next(iter(oldest.tids), None)
+            where = f" (task {first!r} and {len(oldest.tids) - 1} more)" if first else ""
+            raise Refusal(f"{oldest.refusal}{where}")
+
+    def _be_closed(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._lock.notify_all()
 
 
 def _policy(task: BaseTask) -> Policy:
@@ -420,5 +464,5 @@ def _loaded(value: bytes) -> tuple[Any, str]:
         return None, ""
     try:
         return pickle.loads(value), ""  # noqa: S301 - it comes from our own tasks
-    except Exception as error:  # noqa: BLE001 - the border to the code of a user
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the border to the code of a user
         return None, f"the result cannot be unpickled here: {type(error).__name__}: {error}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import signal
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from typing import TypeAlias
 
 import cyclone
 from cyclone.core.decision import Decision, Letter
+from cyclone.core.intensity import Intensity
 from cyclone.core.scheduler import Scheduler
 from cyclone.daemons.answers import MasterFacts, answer
 from cyclone.daemons.enclosures import split
@@ -41,6 +41,7 @@ from cyclone.messages import (
 from cyclone.model.changes import Change
 from cyclone.model.peer import Peer
 from cyclone.model.task import JobNumber, Token
+from cyclone.process.replace import replace_content
 from cyclone.settings import MasterSettings, endpoint, is_ipv6, reachable
 from cyclone.store.sqlite import SqliteStore
 from cyclone.wire import keys
@@ -73,7 +74,7 @@ class Master:
         self._patient: list[Letter] = []  # remembered, and to be said
         self._patient_until = 0.0
         self._exit_code = EXIT_OK
-        self._generator_deaths: list[float] = []
+        self._generator_deaths = Intensity(GENERATOR_DEATHS_MOST)
         self._generator_must_end_by: float | None = None
         self._payloads: dict[tuple[JobNumber, str], bytes] = {}
         self._values: dict[Token, bytes] = {}
@@ -305,14 +306,12 @@ class Master:
         self._stop("the task generator broke down")
 
     def _may_restart_generator(self) -> bool:
-        now = monotonic()
-        self._generator_deaths = [*(moment for moment in self._generator_deaths if now - moment < 60), now]
-        return len(self._generator_deaths) <= GENERATOR_DEATHS_MOST
+        return not self._generator_deaths.one_more(monotonic())
 
     def _mind_the_end(self) -> None:
         finished = self._settings.stops_when_finished and self._generator is None and self._mind.is_idle
         if finished and not self._mind.draining:
-            log.info("finished: the generator and all tasks have ended failures=%d", self._mind.failures)
+            log.info("finished: the generator and all tasks have ended jobs_failed=%d", self._mind.failed_jobs)
             self._exit_code = EXIT_TASK_FAILED if self._mind.failed_jobs else EXIT_OK
             self._stop("all tasks have ended")
         must_end_by = self._generator_must_end_by
@@ -368,13 +367,11 @@ def _open_door(settings: MasterSettings) -> tuple[Door, keys.KeyRing | None, str
 
 
 def _write_port(settings: MasterSettings, address: str) -> None:
-    """For clients of a master that took any free port. Whole or not at all."""
+    """For clients of a master that took any free port."""
     file = settings.port_file
     assert file is not None
-    new = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
     try:
-        new.write_text(address.rpartition(":")[2] + "\n", encoding="ascii")
-        new.replace(file)
+        replace_content(file, f"{address.rpartition(':')[2]}\n".encode("ascii"), mode=0o644)
     except OSError as error:
         raise ConfigError(
             f"cannot be written: {error.strerror}", file=file, section="comm", key="port_file"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from cyclone.ini import Ini
 from cyclone.settings import (
@@ -117,10 +118,19 @@ class DatabaseProxySettings(SinkSettings):
         "ost_perf_history. Other kinds have tables of their own.",
         "a name, or nothing",
     )  # fmt: skip
+    ssl: Literal["disabled", "preferred", "required"] = choice(
+        "db", "ssl", "preferred", "Whether the connection to the server is encrypted.",
+        ("disabled", "preferred", "required"),
+    )  # fmt: skip
     ssl_ca: Path | None = path(
-        "db", "ssl_ca", "", "Certificate of the authority that the server's must be signed by. Empty: no TLS.",
+        "db", "ssl_ca", "",
+        "Certificate of the authority that must have signed that of the server, whose name is checked then, too.",
         "a path, or nothing",
     )  # fmt: skip
+    charset: str = text("db", "charset", "utf8mb4", "Character set of the connection.")
+    collation: str = text(
+        "db", "collation", "", "Its collation. Empty: that of the server.", "a name, or nothing"
+    )
     connect_timeout_s: float = seconds(
         "db", "connect_timeout", "10", "How long to wait for a connection.", minimum=1
     )
@@ -129,12 +139,9 @@ class DatabaseProxySettings(SinkSettings):
         "How long the server may take for one batch before the connection is given up.", minimum=1,
     )  # fmt: skip
     store_timeout_s: float = seconds(
-        "db",
-        "store_timeout",
-        "300",
-        "The longest that a row waits for others to be stored with.",
-        minimum=0.01,
-    )
+        "db", "store_timeout", "300", "The longest that a row waits for others to be stored with.",
+        minimum=0.01, maximum=86_400,
+    )  # fmt: skip
     store_max_count: int = whole(
         "db", "store_max_count", "1000", "So many rows are stored at once, without waiting for more.",
         minimum=1, maximum=100_000, unit="rows",
@@ -165,9 +172,10 @@ class PushgatewayClientSettings(SinkSettings):
     port: int = port("comm", "port", "5888", "TCP port to listen on. 0 takes any free one.")
     interval_s: float = seconds("push", "interval", "60", "How often everything is pushed.", minimum=0.1)
     url: str = text(
-        "push", "url", "http://127.0.0.1:9091",
-        "The Pushgateway; with a path such as /metrics/job/cyclone, that is the group, or else job and grouping "
-        "are. Empty: nothing is pushed, and Prometheus asks this daemon itself, at [metrics] port.",
+        "push", "url", "",
+        "The Pushgateway, such as http://gateway:9091; with a path such as /metrics/job/cyclone, that is the group, "
+        "or else job and instance are. Empty: nothing is pushed, and Prometheus asks this daemon itself, at "
+        "[metrics] port.",
         "an URL, or nothing",
     )  # fmt: skip
     job: str = text("push", "job", "cyclone", "The job of the group.")
@@ -187,3 +195,8 @@ class PushgatewayClientSettings(SinkSettings):
         "The master, as HOST:PORT, whose own metrics are to be pushed along. Empty: none.",
         "HOST:PORT, or nothing",
     )  # fmt: skip
+
+    def check(self, ini: Ini) -> None:
+        super().check(ini)
+        if not self.url and self.metrics_port is None:
+            raise ini.wrong("push", "url", "is empty, expected an URL, or a [metrics] port to be asked at")

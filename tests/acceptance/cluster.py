@@ -161,6 +161,7 @@ class Cluster:
             "TMPDIR": str(self.home),
         }
         self.daemons: list[Daemon] = []
+        self.sink_ports: dict[str, int] = {}
         self._master_settings: Sections = {}
 
     # Setting it up.
@@ -233,6 +234,23 @@ class Cluster:
         }
         self.write(f"{name}.conf", ini(ours, settings or {}))
         return self._daemon(name, "controller").start()
+
+    def start_sink(self, name: str, settings: Sections) -> Daemon:
+        """`database-proxy` or `pushgateway-client`. Returns at once; its address is `sink_address(name)`."""
+        self.sink_ports.setdefault(name, free_port())
+        ours: dict[str, dict[str, object]] = {
+            "control": {"pid_file": self.directory / f"{name}.pid"},
+            "comm": {"target": "127.0.0.1", "port": self.sink_ports[name]},
+            "log": {"filename": self.directory / f"{name}.log"},
+            "security": {"key_dir": self.directory / "keys"},
+            "records": {"modules": "kinds"},
+        }
+        self.write(f"{name}.conf", ini(ours, settings))
+        return self._daemon(name, name).start()
+
+    def sink_address(self, name: str) -> str:
+        """As it stands in `[sinks]`, also before it was started."""
+        return f"127.0.0.1:{self.sink_ports.setdefault(name, free_port())}"
 
     def run(
         self, *arguments: str | Path, program: str = "master", within_s: float = PATIENCE_S

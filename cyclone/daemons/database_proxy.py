@@ -1,0 +1,183 @@
+"""`cyclone-database-proxy`: stores what tasks record in MySQL, MariaDB or SQLite."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from cyclone.daemons.entry import Action, run_daemon
+from cyclone.daemons.scraping import Scraping
+from cyclone.daemons.sink import Sink, Standing
+from cyclone.errors import EXIT_CONFIG, EXIT_OK, ConfigError
+from cyclone.messages import Entry
+from cyclone.record import Record
+from cyclone.sinks.batch import BatchRule
+from cyclone.sinks.dialects.sqlite import Sqlite
+from cyclone.sinks.kinds import load_kinds, with_table
+from cyclone.sinks.settings import DatabaseProxySettings
+from cyclone.sinks.spool import Spool
+from cyclone.sinks.sql import Database, Dialect, print_sql
+from cyclone.sinks.writer import Writer
+
+if TYPE_CHECKING:
+    from cyclone.metrics.family import Family
+
+#: Under which everything is in the spool of this daemon, whatever controllers call it.
+NAME = "database"
+
+#: When the daemon ends, so long may the database take for what is left; the rest stays in the spool.
+LAST_S = 30.0
+
+
+class Proxy:
+    """A `Keeper`: records lie in the spool, and a thread moves them into the database."""
+
+    def __init__(self, settings: DatabaseProxySettings) -> None:
+        """Raises ConfigError, PluginError, StoreError."""
+        self._settings = settings
+        self._max_bytes = settings.spool_max_mb * 2**20
+        self._spool = Spool(settings.spool_file, self._max_bytes)
+        self._received = 0
+        try:
+            rule = BatchRule(settings.store_max_count, settings.store_timeout_s)
+            self._writer = Writer(
+                settings.spool_file,
+                NAME,
+                kinds_of(settings),
+                dialect_of(settings),
+                settings.dead_letters,
+                rule,
+            )
+            self._scraping = Scraping(settings)
+        except BaseException:
+            self._spool.close()
+            raise
+        self._writer.start()
+
+    def keep(self, entries: Sequence[Entry]) -> None:
+        ours = [
+            Entry(entry.uid, NAME, entry.kind, entry.job, entry.tid, entry.at, entry.body)
+            for entry in entries
+        ]
+        self._spool.append(ours)
+        self._received += len(ours)
+        self._writer.wake()
+
+    def tick(self) -> None:
+        self._scraping.show(monotonic(), self._families)
+
+    def standing(self) -> Standing:
+        figures = self._writer.figures
+        return Standing(figures.spool_entries, figures.reason)
+
+    def finish(self) -> None:
+        self._writer.stop(LAST_S)
+        self._scraping.close()
+        self._spool.close()
+
+    def _families(self) -> list[Family]:
+        from cyclone.metrics.figures import DatabaseFigures
+        from cyclone.metrics.own import database_families
+
+        figures = self._writer.figures
+        return database_families(
+            DatabaseFigures(
+                received=self._received,
+                stored=figures.stored,
+                duplicates=figures.duplicates,
+                dead_letters=figures.dead_letters,
+                waiting=figures.spool_entries,
+                waiting_bytes=figures.spool_bytes,
+                spool_max_bytes=self._max_bytes,
+                last_success_at=figures.last_success,
+                batch_s=figures.batch_s,
+                trouble=figures.reason,
+            )
+        )
+
+
+def kinds_of(settings: DatabaseProxySettings) -> dict[str, type[Record]]:
+    """`{name: kind}` of all that this proxy stores. Raises PluginError, ConfigError."""
+    kinds = load_kinds(settings.kind_modules, settings.kind_path)
+    if settings.table:
+        kinds["ost_perf"] = with_table(kinds["ost_perf"], settings.table)
+    return kinds
+
+
+def dialect_of(settings: DatabaseProxySettings) -> Dialect:
+    """Raises ConfigError."""
+    if settings.dialect == "sqlite":
+        return Sqlite(settings.file)
+    try:
+        # Only here, so that nobody needs the connector who has no such server.
+        from cyclone.sinks.dialects.mysql import Mysql, MysqlSettings
+    except ModuleNotFoundError as error:
+        problem = f"needs {error.name}, which is not installed; expected: pip install 'cyclone[mysql]'"
+        raise ConfigError(problem, file=settings.ini_file, section="db", key="dialect") from None
+    return Mysql(
+        MysqlSettings(
+            database=settings.database,
+            user=settings.user,
+            password=settings.password,
+            password_file=str(settings.password_file or ""),
+            host=settings.host,
+            port=settings.db_port,
+            unix_socket=str(settings.unix_socket or ""),
+            ssl=settings.ssl,
+            ssl_ca=str(settings.ssl_ca or ""),
+            charset=settings.charset,
+            collation=settings.collation,
+            connect_timeout_s=settings.connect_timeout_s,
+            read_timeout_s=settings.answer_timeout_s,
+            write_timeout_s=settings.answer_timeout_s,
+        )
+    )
+
+
+def serve(settings: DatabaseProxySettings) -> int:
+    sink = Sink(settings, settings.port)
+    try:
+        proxy = Proxy(settings)
+    except BaseException:
+        sink.close()
+        raise
+    return sink.serve(proxy)
+
+
+def create_tables(settings: DatabaseProxySettings) -> int:
+    """Make the tables that are not there, and say how those that are differ from what is expected."""
+    database = Database(dialect_of(settings))
+    try:
+        differences = database.create_tables(kinds_of(settings).values())
+    finally:
+        database.close()
+    if not differences:
+        return EXIT_OK
+    print(differences)  # noqa: T201 - this is what was asked for
+    return EXIT_CONFIG
+
+
+def show_sql(settings: DatabaseProxySettings) -> int:
+    """Print what `create_tables` would execute."""
+    print(print_sql(dialect_of(settings), kinds_of(settings).values()))  # noqa: T201 - this is what was asked for
+    return EXIT_OK
+
+
+def main() -> int:
+    """Entry point of `cyclone-database-proxy`."""
+    what = "Store what tasks record in a database: MySQL, MariaDB, or a file of SQLite."
+    actions = (
+        Action(
+            "--create-table",
+            "create the tables that are not there, compare the others, and end",
+            create_tables,
+        ),
+        Action("--print-sql", "print the statements of --create-table, and end", show_sql),
+    )
+    return run_daemon("database-proxy", what, DatabaseProxySettings, serve, actions=actions)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Where records go: kept on disk until their database has them."""

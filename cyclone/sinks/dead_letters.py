@@ -1,0 +1,131 @@
+"""What a database will never take: found among what it takes, and put aside with the reason.
+
+The file has one JSON object a line. `body` is the record as it came, in base64, so that nothing is lost by it;
+`fields` is the same for people to read, as far as it can be read at all.
+"""
+
+from __future__ import annotations
+
+import os
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from cyclone.errors import ConfigError, StoreError, StoreFull
+from cyclone.messages import Entry
+from cyclone.sinks.sql import DatabaseFailure, Failure
+from cyclone.store import file
+
+_Row = TypeVar("_Row")
+
+
+class DeadLetters:
+    """A file that only grows, for its owner alone. It is opened for each use, so that it may be moved away."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Raises ConfigError when nothing can be written there."""
+        self.path = Path(path)
+        try:
+            os.close(self._open())
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise ConfigError(
+                f"cannot be used: {reason}; expected a writable file", file=self.path
+            ) from error
+
+    def append(self, letters: Sequence[tuple[Entry, str]], at: float) -> None:
+        """Write these entries, each with the reason why it was refused, all or none; they are on disk on return.
+
+        at: now, Unix time. Raises StoreFull, StoreError: nothing was written then.
+        """
+        text = b"".join(_line(entry, reason, at) for entry, reason in letters)
+        try:
+            descriptor = self._open()
+            try:
+                self._write(descriptor, text)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            full = error.errno in file.NO_ROOM
+            raise (StoreFull if full else StoreError)(
+                f"{self.path}: {os.strerror(error.errno or 0)}"
+            ) from error
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def _write(self, descriptor: int, text: bytes) -> None:
+        end = os.fstat(descriptor).st_size
+        # Half a line, of somebody who was killed while he wrote, does not take the next one with it.
+        if end and os.pread(descriptor, 1, end - 1) != b"\n":
+            text = b"\n" + text
+        try:
+            rest = memoryview(text)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, end)
+            raise
+
+
+class Settled(NamedTuple):
+    """Rows of which it is known now what becomes of them. reason: why not, if they are refused; "" if they are in.
+
+    new: how many of them were not there already.
+    """
+
+    rows: Sequence[Any]
+    new: int
+    reason: str
+
+
+def sift(rows: Sequence[_Row], insert: Callable[[Sequence[_Row]], int]) -> Iterator[Settled]:
+    """Insert all rows that can be inserted, by halving what is refused until a single one is left.
+
+    insert: all of these or none; returns how many were new, raises DatabaseFailure. One that is not about rows goes on
+    to the caller: rows that were not told of by then are as they were, as far as anybody knows.
+    """
+    open_: list[Sequence[_Row]] = [rows] if rows else []
+    while open_:
+        some = open_.pop()
+        try:
+            new = insert(some)
+        except DatabaseFailure as failure:
+            if failure.failure is not Failure.ROW:
+                raise
+            if len(some) == 1:
+                yield Settled(some, 0, str(failure))
+            else:
+                middle = len(some) // 2
+                open_ += [some[middle:], some[:middle]]
+        else:
+            yield Settled(some, new, "")
+
+
+def _line(entry: Entry, reason: str, at: float) -> bytes:
+    letter = {
+        "refused_at": datetime.fromtimestamp(at, UTC),
+        "reason": reason,
+        "kind": entry.kind,
+        "job": entry.job,
+        "tid": entry.tid,
+        "at": entry.at,
+        "fields": _readable(entry.body),
+        "uid": entry.uid.hex(),
+        "sink": entry.sink,
+        "body": b64encode(entry.body).decode(),
+    }
+    return msgspec.json.encode(letter) + b"\n"
+
+
+def _readable(body: bytes) -> msgspec.Raw | None:
+    """The fields in JSON; None if the body is nothing that JSON can tell."""
+    try:
+        return msgspec.Raw(msgspec.json.encode(msgspec.msgpack.decode(body)))
+    except (ValueError, TypeError, RecursionError):
+        return None

@@ -1,0 +1,1 @@
+"""The databases that a sink can write to, each known to its own module only."""

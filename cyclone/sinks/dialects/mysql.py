@@ -1,0 +1,394 @@
+"""Rows in MySQL or MariaDB, through mysql-connector-python in pure Python.
+
+Pure, because the C extension of some of its wheels cannot be loaded on the distributions in use, and the two differ
+in their errors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from cyclone.errors import ConfigError
+from cyclone.record import Field, Value
+from cyclone.sinks.sql import DatabaseFailure, Definition, Failure, Row, Table, index_name, utc
+
+PASSWORD_VARIABLE = "CYCLONE_DB_PASSWORD"  # noqa: S105 - the name of the variable
+
+#: Character sets in which a backslash is never the second byte of something else: the connector escapes with it.
+CHARSETS = ("utf8mb4", "utf8mb3", "utf8", "latin1")
+
+#: A column of its own is not searched for by more than this.
+_INDEX_PREFIX = 191
+
+#: Longer texts are kept beside the row, which may not be longer than 65535 bytes.
+_VARCHAR_MAX = 1024
+
+#: What a value takes in a statement beside itself: quotes, commas, a number, a moment.
+_VALUE_BYTES = 32
+
+# Numbers of errors, from mariadb.com/kb/en/mariadb-error-code-reference and the reference manual of MySQL.
+_TRANSIENT = frozenset(
+    {
+        1021,  # disk full
+        1040,  # too many connections
+        1053,  # server shutdown in progress
+        1114,  # table is full
+        1129,  # host is blocked
+        1158, 1159, 1160, 1161,  # packets that came late or broken
+        1203, 1226,  # the user has as many connections as he may
+        1205,  # lock wait timeout
+        1206,  # as many locks as there may be
+        1213,  # deadlock
+        1290,  # read-only
+        1317,  # the query was interrupted
+        1836,  # read-only
+        1927,  # the connection was killed
+        1969,  # max_statement_time
+        2002, 2003, 2005, 2006, 2013, 2055,  # no connection
+        3024,  # a time-out; of the connector too
+        3100,  # the commit was refused by the replication
+        4031,  # idle for too long
+    }
+)  # fmt: skip
+_ROW = frozenset(
+    {
+        1048,  # NULL
+        1062,  # duplicate in another unique key
+        1153,  # the packet is too large
+        1264,  # out of range
+        1265,  # truncated
+        1292,  # no date
+        1366,  # no such number or character
+        1406,  # too long
+        1411,  # no such moment
+        1452,  # foreign key
+        1526,  # no partition for it
+        1644,  # refused by a trigger
+        1690,  # out of range
+        3819, 4025,  # CHECK
+    }
+)  # fmt: skip
+_CONFIGURATION = frozenset(
+    {
+        1044, 1045, 1049,  # this user, this password, this database
+        1054, 1364,  # this column is not there, that one needs a value
+        1064,  # syntax
+        1115, 1273,  # this character set, this collation
+        1130, 1251, 1698, 1820, 1862, 2059, 2061,  # this user does not get in from here, or in this way
+        1142, 1143, 1146,  # this table
+        2026,  # TLS
+    }
+)  # fmt: skip
+
+#: The width that older servers show of whole numbers; nothing but tinyint(1) means anything by it.
+_WIDTH = re.compile(r"\b(smallint|mediumint|int|bigint)\(\d+\)")
+
+
+@dataclass(frozen=True)
+class MysqlSettings:
+    """How to get in.
+
+    unix_socket: instead of host and port. ssl: `required` refuses a server without TLS; ssl_ca: a file, checks the
+    certificate and the name of the server. collation: "" for that of the server, which is right on both products.
+    password_file is read for each connection, so that it may be changed at any time.
+    """
+
+    database: str
+    user: str
+    password: str = field(default="", repr=False)
+    password_file: str = ""
+    host: str = "127.0.0.1"
+    port: int = 3306
+    unix_socket: str = ""
+    ssl: Literal["disabled", "preferred", "required"] = "preferred"
+    ssl_ca: str = ""
+    ssl_cert: str = ""
+    ssl_key: str = ""
+    charset: str = "utf8mb4"
+    collation: str = ""
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 30.0
+    write_timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a character set that is not safe, and for two passwords."""
+        if self.charset not in CHARSETS:
+            raise ConfigError(
+                f"found {self.charset!r}, expected one of {', '.join(CHARSETS)}", section="db", key="charset"
+            )
+        if self.password and self.password_file:
+            raise ConfigError(
+                "found also a password, expected one or the other", section="db", key="password_file"
+            )
+
+    def current_password(self, environment: Mapping[str, str]) -> str:
+        """That of the file, else that of the environment, else that of the ini file.
+
+        Raises ConfigError: the file cannot be read, or by more than its owner.
+        """
+        if not self.password_file:
+            return environment.get(PASSWORD_VARIABLE, self.password)
+        path = Path(self.password_file)
+        try:
+            with path.open(encoding="utf-8") as text:
+                if os.fstat(text.fileno()).st_mode & 0o077:
+                    raise ConfigError(
+                        f"found mode {path.stat().st_mode & 0o777:04o}, expected 0600: others can read the password",
+                        file=path,
+                    )
+                return text.read().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"the password cannot be read: {error}", file=path) from error
+
+
+class Mysql:
+    """The dialect of both products."""
+
+    def __init__(self, settings: MysqlSettings, environment: Mapping[str, str] = os.environ) -> None:
+        """Raises ConfigError when the connector is not installed."""
+        try:
+            import mysql.connector
+            from mysql.connector import constants, errors
+        except ImportError as error:
+            raise ConfigError(
+                f"no {error.name!r}; expected the extra mysql of Cyclone: pip install 'cyclone[mysql]'"
+            ) from error
+        self._connect = mysql.connector.connect
+        self._errors = errors
+        self._settings = settings
+        self._environment = environment
+        # Before 9.2 there are no time-outs for reading and writing: a frozen server freezes its clients then.
+        self._known = frozenset(constants.DEFAULT_CONFIGURATION)
+        self._no_multi_statements = [-constants.ClientFlag.MULTI_STATEMENTS]
+
+    def connect(self) -> MysqlConnection:
+        settings = self._settings
+        try:
+            password = settings.current_password(self._environment)
+        except ConfigError as error:
+            raise DatabaseFailure(Failure.CONFIGURATION, str(error)) from error
+        wanted: dict[str, Any] = {
+            "database": settings.database,
+            "user": settings.user,
+            "password": password,
+            "charset": settings.charset,
+            "use_unicode": True,
+            "use_pure": True,
+            "autocommit": False,
+            "time_zone": "+00:00",
+            # Whatever the server is set to: what does not fit is an error, and a backslash escapes.
+            "sql_mode": "TRADITIONAL",
+            "client_flags": self._no_multi_statements,
+            "allow_local_infile": False,
+            # In whole seconds, and never none, which would be for ever.
+            "connection_timeout": max(1, round(settings.connect_timeout_s)),
+            "read_timeout": max(1, round(settings.read_timeout_s)),
+            "write_timeout": max(1, round(settings.write_timeout_s)),
+            "ssl_disabled": settings.ssl == "disabled",
+        }
+        if settings.unix_socket:
+            wanted["unix_socket"] = settings.unix_socket
+        else:
+            wanted |= {"host": settings.host, "port": settings.port}
+        if settings.collation:
+            wanted["collation"] = settings.collation
+        if settings.ssl_ca:
+            wanted |= {"ssl_ca": settings.ssl_ca, "ssl_verify_cert": True, "ssl_verify_identity": True}
+        if settings.ssl_cert:
+            wanted |= {"ssl_cert": settings.ssl_cert, "ssl_key": settings.ssl_key}
+        return MysqlConnection(
+            self._connect(**{key: value for key, value in wanted.items() if key in self._known}),
+            encrypted=settings.ssl == "required",
+        )
+
+    def failure(self, error: Exception) -> Failure:
+        errors = self._errors
+        if not isinstance(error, errors.Error):
+            # Not the connector's own: the network, or a value that it could not write down.
+            return Failure.TRANSIENT if isinstance(error, OSError | EOFError) else Failure.ROW
+        for numbers, failure in (
+            (_TRANSIENT, Failure.TRANSIENT),
+            (_ROW, Failure.ROW),
+            (_CONFIGURATION, Failure.CONFIGURATION),
+        ):
+            if error.errno in numbers:
+                return failure
+        if isinstance(error, errors.DataError | errors.IntegrityError):
+            return Failure.ROW
+        if isinstance(error, errors.ProgrammingError | errors.NotSupportedError) and error.errno != -1:
+            return Failure.CONFIGURATION
+        # Unheard of. To wait loses nothing, and tells on it.
+        return Failure.TRANSIENT
+
+    def statements(self, table: Table) -> Sequence[str]:
+        columns = [f"{_quoted(each.name)} {_definition(each).upper()}" for each in table.columns]
+        bounds = {each.name: _index_bound(each) for each in table.columns}
+        indexes = [
+            f"KEY {_quoted(index_name(number, index))} ({', '.join(_quoted(each) + bounds[each] for each in index)})"
+            for number, index in enumerate(table.indexes, 1)
+        ]
+        lines = ",\n  ".join(
+            [
+                "`id` BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY",
+                *columns,
+                "UNIQUE KEY `uk_uid` (`uid`)",
+                *indexes,
+            ]
+        )
+        # No collation: the default of the server is right on both products.
+        return [
+            f"CREATE TABLE IF NOT EXISTS {_quoted(table.name)} (\n  {lines}\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"
+        ]
+
+    def definition(self, table: Table) -> Definition:
+        return {f"column {each.name}": _definition(each) for each in table.columns} | {
+            f"index ({', '.join(index)})": "" for index in table.indexes
+        } | {"unique (uid)": ""}  # fmt: skip
+
+
+class MysqlConnection:
+    """See `Connection`."""
+
+    def __init__(self, connection: Any, *, encrypted: bool) -> None:
+        self._connection = connection
+        try:
+            if encrypted and not self._ask("SHOW STATUS LIKE 'Ssl_cipher'")[0][1]:
+                raise DatabaseFailure(
+                    Failure.CONFIGURATION, "found a server without TLS, expected one with it"
+                )
+            [(packet_bytes, wait_s)] = self._ask("SELECT @@max_allowed_packet, @@wait_timeout")
+        except BaseException:
+            self.drop()
+            raise
+        self._packet_bytes = int(packet_bytes)
+        # Escaped, a text is at most twice as long: a statement stays below a quarter of what is allowed.
+        self.batch_bytes_max = self._packet_bytes // 8
+        self.idle_s_max = int(wait_s) / 2
+
+    def insert(self, table: Table, rows: Sequence[Row]) -> int:
+        values = [tuple(map(_kept, row)) for row in rows]
+        size = sum(map(_size, values))
+        if size > self._packet_bytes:
+            # Some servers hang up without a word if it is sent, which would look like a fault of the network.
+            raise DatabaseFailure(
+                Failure.ROW,
+                f"up to {size} bytes, and max_allowed_packet of the server is {self._packet_bytes}",
+            )
+        columns = ", ".join(_quoted(each.name) for each in table.columns)
+        places = ", ".join(["%s"] * len(table.columns))
+        statement = (
+            f"INSERT INTO {_quoted(table.name)} ({columns}) VALUES ({places}) "  # noqa: S608 - names of kinds, checked
+            "ON DUPLICATE KEY UPDATE `uid`=`uid`"
+        )
+        with contextlib.closing(self._connection.cursor()) as cursor:
+            cursor.executemany(statement, values)
+            new = cursor.rowcount
+        self._connection.commit()
+        return int(new)
+
+    def execute(self, statement: str) -> None:
+        with contextlib.closing(self._connection.cursor()) as cursor:
+            cursor.execute(statement)
+        self._connection.commit()
+
+    def definition(self, table: Table) -> Definition:
+        known = {each.name for each in table.columns}
+        found: dict[str, str] = {}
+        for column, kind, nullable, default, extra in self._ask(
+            """SELECT column_name, column_type, is_nullable, column_default, extra FROM information_schema.columns
+            WHERE table_schema = DATABASE() AND table_name = %s ORDER BY ordinal_position""",
+            table.name,
+        ):
+            not_null = nullable == "NO"
+            if column in known or (not_null and default is None and "auto_increment" not in extra.lower()):
+                found[f"column {column}"] = _WIDTH.sub(r"\1", kind.lower()) + (
+                    " not null" if not_null else ""
+                )
+        indexes: dict[str, list[str]] = {}
+        unique: dict[str, bool] = {}
+        for index, column, not_unique in self._ask(
+            """SELECT index_name, column_name, non_unique FROM information_schema.statistics
+            WHERE table_schema = DATABASE() AND table_name = %s ORDER BY index_name, seq_in_index""",
+            table.name,
+        ):
+            indexes.setdefault(index, []).append(column)
+            unique[index] = not int(not_unique)
+        for index, columns in indexes.items():
+            if unique[index] and columns == ["uid"]:
+                found["unique (uid)"] = ""
+            elif tuple(columns) in table.indexes:
+                found[f"index ({', '.join(columns)})"] = ""
+        return found
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def drop(self) -> None:
+        # `close` would first say goodbye, and wait for a frozen server to hear it.
+        with contextlib.suppress(Exception):
+            self._connection.shutdown()
+
+    def _ask(self, question: str, *values: str) -> list[Any]:
+        with contextlib.closing(self._connection.cursor()) as cursor:
+            cursor.execute(question, values)
+            rows = [[_text(each) for each in row] for row in cursor.fetchall()]
+        # Or what is asked next would be answered as of now.
+        self._connection.rollback()
+        return rows
+
+
+def _quoted(name: str) -> str:
+    return f"`{name.replace('`', '``')}`"
+
+
+def _definition(field: Field) -> str:
+    return _type(field) + ("" if field.optional else " not null")
+
+
+def _type(field: Field) -> str:
+    if field.type is bytes:
+        return f"binary({field.bound})"
+    if field.type is str:
+        # A character takes up to 4 bytes.
+        bound = field.bound if field.bound is not None else 2**30
+        if bound <= _VARCHAR_MAX:
+            return f"varchar({bound})"
+        return "text" if bound * 4 < 2**16 else "mediumtext" if bound * 4 < 2**24 else "longtext"
+    if field.type is bool:
+        return "tinyint(1)"
+    if field.type is int:
+        return "bigint unsigned" if field.unsigned else "bigint"
+    return "double" if field.type is float else "datetime(3)"
+
+
+def _index_bound(field: Field) -> str:
+    """How much of a column is in an index: keys are short, and texts that are kept beside the row need a bound."""
+    long = field.type is str and (field.bound is None or field.bound > _INDEX_PREFIX)
+    return f"({_INDEX_PREFIX})" if long else ""
+
+
+def _size(values: Sequence[object]) -> int:
+    """No statement takes more for these values, in bytes: each character of a text may be escaped by another."""
+    size = _VALUE_BYTES * len(values)
+    for value in values:
+        if isinstance(value, str):
+            size += 2 * len(value if value.isascii() else value.encode())
+        elif isinstance(value, bytes):
+            size += 2 * len(value)
+    return size
+
+
+def _kept(value: Value | bytes) -> object:
+    return utc(value) if isinstance(value, datetime) else value
+
+
+def _text(value: object) -> Any:
+    """Some columns of the information schema are of binary types with one product and of text with the other."""
+    return value.decode() if isinstance(value, bytes | bytearray) else value

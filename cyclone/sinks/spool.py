@@ -1,0 +1,437 @@
+"""Records on disk, first in, first out: whoever holds them keeps them until the next one says that it has them.
+
+One SQLite file with a write-ahead log and `synchronous=FULL`: what `append` returned from survives a power cut.
+Sequence numbers grow for ever and are never used twice, so that a reader who remembers how far it came misses
+nothing, and nobody deletes what he has not read. The same file may be open more than once, in several threads or processes: writers wait for one another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from cyclone.errors import ConfigError, RuleBroken, StoreCorrupt, StoreError, StoreFull, StoreVersionError
+from cyclone.messages import Entry
+from cyclone.store import file
+
+log = logging.getLogger(__name__)
+
+#: "CycR": what file(1) and `PRAGMA application_id` show.
+APPLICATION_ID = 0x43796352
+
+#: Grows with every change of the tables below.
+VERSION = 1
+
+#: What an entry takes on the disk beside its texts and its body: the row, two places in indexes, half-empty pages.
+ENTRY_BYTES = 128
+
+_SCHEMA = (
+    # entries, size: what there is of it now, so that nobody has to count.
+    """CREATE TABLE sink (
+        number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, entries INTEGER NOT NULL, size INTEGER NOT NULL)""",
+    # AUTOINCREMENT: a number is not used again, though its row is gone (sqlite.org/autoinc.html).
+    """CREATE TABLE entry (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, uid BLOB NOT NULL UNIQUE, sink INTEGER NOT NULL, kind TEXT NOT NULL,
+        job TEXT NOT NULL, tid TEXT NOT NULL, at REAL, size INTEGER NOT NULL, body BLOB NOT NULL)""",
+    "CREATE INDEX entry_of_sink ON entry (sink)",
+)
+
+# Not `INSERT OR IGNORE`, which would ignore every other fault as well.
+_APPEND = """INSERT INTO entry (uid, sink, kind, job, tid, at, size, body) VALUES (?,?,?,?,?,?,?,?)
+    ON CONFLICT (uid) DO NOTHING"""
+
+_COUNT = "SELECT sink, count(*), sum(size) FROM entry WHERE "
+
+_PAGE_BYTES = 4096  # measured: with 300,000 entries in it a third faster than with 8192 or 1024
+_CACHE_BYTES = 32 * 2**20
+_LOG_PAGES = 4096  # 16 MiB of log are gathered before they are copied into the file
+_BUSY_S = 30.0
+
+#: What SQLite calls a used-up quota.
+_NO_ROOM = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_TRUNCATE, sqlite3.SQLITE_IOERR_SHMSIZE)
+
+#: A file that is damaged is set aside and begun anew so often before somebody has to look.
+_TRIES = 3
+
+_Found = TypeVar("_Found")
+
+
+class Fill(NamedTuple):
+    """What waits for one sink. size: bytes; oldest_at: when the first of it was recorded, Unix time."""
+
+    entries: int
+    size: int
+    oldest_at: float
+
+
+class Spool:
+    """One connection to the file of a spool. It owns nothing but that; not for two threads at the same time."""
+
+    def __init__(self, path: str | Path, max_bytes: int = 0) -> None:
+        """Open the spool, or create an empty one; a damaged file is set aside first.
+
+        max_bytes: bound of what is kept for all sinks together, 0 for none. The log beside the file may take 32 MiB
+        more, and a file does not shrink: it keeps the size of its fullest hour.
+
+        Raises ConfigError (place, or the database of somebody else), StoreVersionError, StoreFull, StoreError.
+        """
+        self.path = Path(os.path.realpath(path))
+        self.max_bytes = max_bytes
+        try:
+            if network := file.network_name(file.filesystem_kind(self.path.parent)):
+                raise ConfigError(f"found a spool on {network}, expected one on a local disk", file=self.path)
+        except OSError as error:
+            raise self._refused(error) from error
+        self._open()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def append(self, entries: Sequence[Entry]) -> int:
+        """Keep all of these or none, and return when they are on disk. Returns how many were not there already.
+
+        Raises StoreFull when there is no room for them: nothing is written then. RuleBroken: an entry that cannot
+        be written, whatever is tried. StoreError: the disk fails.
+        """
+        return self._on_the_file(lambda: self._append(entries))
+
+    def read(self, sink: str, after_seq: int, limit: int, max_bytes: int = 0) -> list[tuple[int, Entry]]:
+        """What was appended for this sink after this number, oldest first.
+
+        max_bytes: of the bodies together, but at least one is read; 0 for no such bound.
+        """
+        return self._on_the_file(lambda: self._read(sink, after_seq, limit, max_bytes))
+
+    def delete(self, seqs: Iterable[int]) -> int:
+        """Forget these. Returns how many there were."""
+        wanted = [(seq,) for seq in seqs]
+        return self._on_the_file(lambda: self._delete(wanted))
+
+    def delete_upto(self, sink: str, seq: int) -> int:
+        """Forget everything of this sink up to and with this number. Returns how many there were."""
+        return self._on_the_file(
+            lambda: self._delete_all(
+                "sink = (SELECT number FROM sink WHERE name = ?) AND seq <= ?", (sink, seq)
+            )
+        )
+
+    def drop_oldest(self, size: int) -> int:
+        """Make room for so many bytes by forgetting what is oldest, whoever it is for. Returns how many were lost."""
+        return self._on_the_file(lambda: self._drop_oldest(size))
+
+    def fill(self) -> dict[str, Fill]:
+        """`{sink: what waits for it}`, without those for which nothing does."""
+        return self._on_the_file(self._fill)
+
+    # What is done there.
+
+    def _append(self, entries: Sequence[Entry]) -> int:
+        with self._transaction():
+            [(last,)] = self._rows("SELECT coalesce(max(seq), 0) FROM entry")
+            numbers = {name: self._number(name) for name in {entry.sink for entry in entries}}
+            self._connection.executemany(
+                _APPEND,
+                [
+                    (
+                        each.uid,
+                        numbers[each.sink],
+                        each.kind,
+                        each.job,
+                        each.tid,
+                        each.at,
+                        size_of(each),
+                        each.body,
+                    )
+                    for each in entries
+                ],
+            )
+            # Which of them were there already is known to SQLite alone.
+            added = self._rows(_COUNT + "seq > ? GROUP BY +sink", (last,))
+            for number, count, size in added:
+                self._connection.execute(
+                    "UPDATE sink SET entries = entries + ?, size = size + ? WHERE number = ?",
+                    (count, size, number),
+                )
+            if self.max_bytes and added:
+                [(size,)] = self._rows("SELECT sum(size) FROM sink")
+                if size > self.max_bytes:
+                    raise StoreFull(f"{self.path}: {size} bytes would be kept, {self.max_bytes} are allowed")
+        return sum(count for _, count, _ in added)
+
+    def _read(self, sink: str, after_seq: int, limit: int, max_bytes: int) -> list[tuple[int, Entry]]:
+        found: list[tuple[int, Entry]] = []
+        size = 0
+        rows = self._connection.execute(
+            """SELECT seq, uid, kind, job, tid, at, body FROM entry
+            WHERE sink = (SELECT number FROM sink WHERE name = ?) AND seq > ? ORDER BY seq LIMIT ?""",
+            (sink, after_seq, limit),
+        )
+        with contextlib.closing(rows):
+            for seq, uid, kind, job, tid, at, body in rows:
+                size += len(body)
+                if max_bytes and size > max_bytes and found:
+                    break
+                # SQLite keeps what is not a number as NULL.
+                found.append(
+                    (seq, Entry(uid, sink, kind, job, tid, float("nan") if at is None else at, body))
+                )
+        return found
+
+    def _delete(self, seqs: Sequence[tuple[int]]) -> int:
+        with self._transaction():
+            self._connection.execute("DELETE FROM gone")
+            self._connection.executemany("INSERT OR IGNORE INTO gone VALUES (?)", seqs)
+            return self._forget("seq IN (SELECT seq FROM gone)", ())
+
+    def _delete_all(self, condition: str, values: Sequence[object]) -> int:
+        with self._transaction():
+            return self._forget(condition, values)
+
+    def _drop_oldest(self, size: int) -> int:
+        with self._transaction():
+            last = freed = 0
+            for seq, each in self._connection.execute("SELECT seq, size FROM entry ORDER BY seq"):
+                last, freed = seq, freed + each
+                if freed >= size:
+                    break
+            return self._forget("seq <= ?", (last,))
+
+    def _forget(self, condition: str, values: Sequence[object]) -> int:
+        """Delete what meets a condition of our own. A `+` keeps SQLite from walking along an index of all sinks."""
+        lost = self._rows(_COUNT + condition + " GROUP BY +sink", values)
+        self._connection.execute("DELETE FROM entry WHERE " + condition, values)  # noqa: S608 - our own
+        for number, count, size in lost:
+            self._connection.execute(
+                "UPDATE sink SET entries = entries - ?, size = size - ? WHERE number = ?",
+                (count, size, number),
+            )
+        return sum(count for _, count, _ in lost)
+
+    def _fill(self) -> dict[str, Fill]:
+        return {
+            name: Fill(entries, size, oldest_at or 0.0)
+            for name, entries, size, oldest_at in self._rows(
+                """SELECT name, entries, size, (SELECT at FROM entry WHERE sink = number ORDER BY seq LIMIT 1)
+                FROM sink WHERE entries > 0 ORDER BY name"""
+            )
+        }
+
+    def _number(self, sink: str) -> int:
+        """The number of a sink, which gets one if it has none. Within a transaction, so that it may be undone."""
+        rows = self._rows("SELECT number FROM sink WHERE name = ?", (sink,))
+        if not rows:
+            self._connection.execute("INSERT INTO sink (name, entries, size) VALUES (?, 0, 0)", (sink,))
+            rows = self._rows("SELECT number FROM sink WHERE name = ?", (sink,))
+        return int(rows[0][0])
+
+    # The file, and what can be wrong with it.
+
+    def _on_the_file(self, work: Callable[[], _Found]) -> _Found:
+        """What `work` returns, which may be done twice.
+
+        A damaged file was perhaps set aside through another connection: what this one wrote meanwhile is in
+        the wrong file then, though nothing failed.
+        """
+        for _ in range(_TRIES):
+            if not self._is_in_place():
+                self._reopen()
+            try:
+                found = work()
+                if self._is_in_place():
+                    return found
+            except sqlite3.Error as error:
+                if self._is_in_place():
+                    explained = self._explained(error)
+                    if not isinstance(explained, StoreCorrupt):
+                        raise explained from error
+                    self._set_aside(explained)
+        raise StoreError(f"{self.path}: damaged, or moved away, again and again")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All or none. Raises sqlite3.Error; RuleBroken for what Python cannot hand to SQLite."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException as error:
+            # SQLite itself has rolled back already after some errors, but not after all.
+            with contextlib.suppress(sqlite3.Error):
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+            if isinstance(error, UnicodeEncodeError | OverflowError):
+                raise RuleBroken(f"cannot be kept: {error}") from error
+            raise
+
+    def _rows(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
+        return self._connection.execute(statement, values).fetchall()
+
+    def _is_in_place(self) -> bool:
+        try:
+            return _identity(os.stat(self.path)) == self._identity
+        except FileNotFoundError:
+            return False
+
+    def _reopen(self) -> None:
+        self._connection.close()
+        self._open()
+
+    def _open(self) -> None:
+        for _ in range(_TRIES):
+            try:
+                with self._alone():
+                    _create(self.path)
+                    self._identity = _identity(os.stat(self.path))
+                    # One thread at a time, but not always the same.
+                    self._connection = sqlite3.connect(
+                        self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+                    )
+                    self._prepare()
+                return
+            except OSError as error:
+                raise self._refused(error) from error
+            except sqlite3.Error as error:
+                self._connection.close()
+                explained = self._explained(error)
+                if not isinstance(explained, StoreCorrupt):
+                    raise explained from error
+                self._set_aside(explained)
+            except BaseException:
+                self._connection.close()
+                raise
+        raise StoreError(f"{self.path}: damaged again and again")
+
+    def _prepare(self) -> None:
+        """Make sure that the file is ours before anything is changed in it, then set the connection up."""
+        [(application,)], [(version,)] = (
+            self._rows("PRAGMA application_id"),
+            self._rows("PRAGMA user_version"),
+        )
+        [(tables,)] = self._rows("SELECT count(*) FROM sqlite_master")
+        # A file that was created and not filled yet, because the process was killed in between, is empty.
+        fresh = application == version == tables == 0
+        if not fresh and application != APPLICATION_ID:
+            raise ConfigError(
+                f"found a database with application id {application:#x}, "
+                f"expected a spool of Cyclone ({APPLICATION_ID:#x})",
+                file=self.path,
+            )
+        if not fresh and version != VERSION:
+            raise StoreVersionError(
+                f"{self.path}: found a spool of version {version}, expected version {VERSION}"
+            )
+        if fresh:
+            self._rows("PRAGMA page_size=" + str(_PAGE_BYTES))
+        for setting in (
+            "PRAGMA journal_mode=WAL",
+            "PRAGMA synchronous=FULL",
+            "PRAGMA temp_store=MEMORY",
+            "PRAGMA cache_size=-" + str(_CACHE_BYTES // 1024),
+            "PRAGMA wal_autocheckpoint=" + str(_LOG_PAGES),
+            "PRAGMA journal_size_limit=" + str(2 * _LOG_PAGES * _PAGE_BYTES),
+            "CREATE TEMP TABLE gone (seq INTEGER PRIMARY KEY)",
+        ):
+            self._rows(setting)
+        if fresh:
+            with self._transaction():
+                for statement in _SCHEMA:
+                    self._connection.execute(statement)
+                # Also larger than those of a file in whose place this one comes: entries come in slower than one a
+                # microsecond.
+                self._connection.execute(
+                    "INSERT INTO sqlite_sequence (name, seq) VALUES ('entry', ?)", (time.time_ns() // 1000,)
+                )
+                self._connection.execute("PRAGMA application_id=" + str(APPLICATION_ID))
+                self._connection.execute("PRAGMA user_version=" + str(VERSION))
+
+    def _set_aside(self, reason: StoreCorrupt) -> None:
+        """Give a damaged file and its log another name, unless somebody has done so already."""
+        self._connection.close()
+        with self._alone():
+            if not self._is_in_place():
+                return
+            place = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
+            log.error(
+                "spool set aside, it is begun anew path=%s as=%s reason=%s", self.path, place.name, reason
+            )
+            # The file last: whoever is killed in between begins here again.
+            for ending in ("-wal", "-shm", ""):
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(f"{self.path}{ending}", f"{place}{ending}")
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While nobody else opens the spool or sets it aside. The file of the lock is never removed."""
+        lock = os.open(
+            self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _explained(self, error: sqlite3.Error) -> RuleBroken | StoreError:
+        # The lower byte is the kind of error, the rest where it happened (sqlite.org/rescode.html).
+        whole = getattr(error, "sqlite_errorcode", 0)
+        code = whole & 0xFF
+        text = f"{self.path}: {error}"
+        if code == sqlite3.SQLITE_FULL or (whole in _NO_ROOM and not self._has_room()):
+            return StoreFull(text)
+        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            return StoreCorrupt(text)
+        if isinstance(error, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.InterfaceError):
+            return RuleBroken(text)
+        return StoreError(text)
+
+    def _has_room(self) -> bool:
+        try:
+            return file.has_room(self.path.parent)
+        except OSError:
+            return True
+
+    def _refused(self, error: OSError) -> ConfigError | StoreFull:
+        reason = os.strerror(error.errno or 0)
+        if error.errno in file.NO_ROOM:
+            return StoreFull(f"{self.path}: {reason}")
+        return ConfigError(
+            f"cannot be used: {reason}; expected a writable file on a local disk", file=self.path
+        )
+
+
+def size_of(entry: Entry) -> int:
+    """About what it takes on the disk, in bytes."""
+    texts = len(entry.tid) + len(entry.job) + len(entry.kind)
+    return ENTRY_BYTES + texts + len(entry.body)
+
+
+def _create(path: Path) -> None:
+    """An empty file for its owner alone, unless there is one.
+
+    What is there is not opened: the closing of any descriptor of a file drops all POSIX locks that the process
+    holds on it (fcntl(2)), and SQLite has such locks for another connection to the spool.
+    """
+    if path.is_file():
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        # The mode that open(2) was given is cut down by the umask. SQLite gives its side files the same mode.
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

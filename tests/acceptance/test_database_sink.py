@@ -1,0 +1,138 @@
+"""Rows of tasks reach the database once each, whoever is killed on the way."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sqlite3
+import time
+from contextlib import closing
+
+from acceptance.cluster import Cluster, wait_for
+
+from cyclone.errors import EXIT_OK
+
+KINDS = """
+from typing import Annotated
+from msgspec import Meta
+from cyclone import Record
+
+
+class Measured(Record):
+    kind = "measured"
+    table = "measurements"
+    number: int
+    part: int
+    text: Annotated[str, Meta(max_length=40)]
+"""
+
+JOB = """
+from kinds import Measured
+
+
+class Measure(BaseTask):
+    retry = Retry(crashes=1000, losses=1000)
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def execute(self):
+        for part in range(10):
+            self.record("database", Measured, number=self.number, part=part, text=f"'; DROP TABLE x -- {part}")
+
+
+class Job(TaskGenerator):
+    def generate(self):
+        for number in range(int(self.config["run"]["tasks"])):
+            task = Measure(number)
+            task.tid = str(number)
+            yield task
+"""
+
+
+def rows(cluster: Cluster, statement: str) -> list[tuple[int, ...]]:
+    file = cluster.directory / "rows.sqlite"
+    if not file.exists():
+        return [(0, 0)]
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        try:
+            return list(connection.execute(statement))
+        except sqlite3.OperationalError:
+            return [(0, 0)]
+
+
+COUNTS = "SELECT count(*), count(DISTINCT number * 10 + part) FROM measurements"
+
+
+def settings_of(cluster: Cluster) -> dict[str, dict[str, object]]:
+    return {
+        "db": {"dialect": "sqlite", "file": "rows.sqlite", "store_timeout": 0.1, "store_max_count": 500},
+        "spool": {"file": "proxy.spool", "dead_letters": "proxy.dead"},
+    }
+
+
+def prepared(cluster: Cluster, tasks: int) -> dict[str, dict[str, object]]:
+    cluster.write("kinds.py", KINDS)
+    cluster.write_job(JOB)
+    cluster.write("job.conf", f"[run]\ntasks = {tasks}\n")
+    cluster.start_master({"task_generator": {"config_file": "job.conf"}})
+    settings = settings_of(cluster)
+    cluster.sink_address("database-proxy")
+    return settings
+
+
+def create_table(cluster: Cluster) -> None:
+    done = cluster.run("-f", "database-proxy.conf", "--create-table", program="database-proxy")
+    assert (done.returncode, done.stdout) == (EXIT_OK, ""), done
+
+
+def test_every_row_of_a_run_is_stored_before_its_daemons_are_gone(cluster: Cluster) -> None:
+    settings = prepared(cluster, 200)
+    proxy = cluster.start_sink("database-proxy", settings)
+    create_table(cluster)
+    controller = cluster.start_controller(
+        settings={"sinks": {"database": cluster.sink_address("database-proxy")}}
+    )
+
+    assert controller.wait() == EXIT_OK
+    proxy.signal(signal.SIGTERM)
+    assert proxy.wait() == EXIT_OK
+
+    assert rows(cluster, COUNTS) == [(2000, 2000)]
+
+
+def test_a_table_that_is_missing_is_said_and_waited_for(cluster: Cluster) -> None:
+    settings = prepared(cluster, 20)
+    proxy = cluster.start_sink("database-proxy", settings)
+    cluster.start_controller(settings={"sinks": {"database": cluster.sink_address("database-proxy")}})
+    proxy.wait_for_log("measurements")
+
+    create_table(cluster)
+    cluster.daemons[1].restart()
+
+    wait_for("all rows", lambda: rows(cluster, COUNTS) == [(200, 200)])
+
+
+def test_each_row_is_there_once_though_everybody_is_killed_again_and_again(cluster: Cluster) -> None:
+    settings = prepared(cluster, 2000)
+    proxy = cluster.start_sink("database-proxy", settings)
+    create_table(cluster)
+    sinks = {"sinks": {"database": cluster.sink_address("database-proxy")}}
+    controllers = [cluster.start_controller(f"controller-{number}", settings=sinks) for number in (1, 2)]
+    chance = random.Random(7)
+    deadline = time.monotonic() + 12
+    kills = 0
+    while time.monotonic() < deadline and rows(cluster, COUNTS)[0][0] < 20_000:
+        time.sleep(chance.uniform(0.05, 0.4))
+        victim = chance.choice([proxy, proxy, *controllers])
+        if victim.is_alive:
+            victim.kill()
+            kills += 1
+        victim.start()
+    for daemon in (proxy, *controllers):
+        if not daemon.is_alive:
+            daemon.start()
+
+    wait_for("all rows", lambda: rows(cluster, COUNTS) == [(20_000, 20_000)], within_s=90)
+    assert kills > 3

@@ -1,0 +1,421 @@
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from cyclone.errors import ConfigError, RuleBroken, StoreError, StoreFull, StoreVersionError
+from cyclone.messages import Entry
+from cyclone.sinks.spool import Fill, Spool, size_of
+
+NOON = 1_790_000_000.0
+
+
+def entry(number: int, sink: str = "database", size: int = 20, **other: object) -> Entry:
+    uid = number.to_bytes(16)
+    return replace(
+        Entry(uid, sink, "ost_perf", "watch", f"ost-{number}", NOON + number, bytes(size)), **other
+    )
+
+
+def entries_of(spool: Spool, sink: str = "database", after_seq: int = 0) -> list[Entry]:
+    return [each for _, each in spool.read(sink, after_seq, 1_000_000)]
+
+
+# First in, first out.
+
+
+def test_what_was_appended_is_read_in_its_order_also_after_a_restart(tmp_path: Path) -> None:
+    kept = [entry(number) for number in random.Random(1).sample(range(1000), 100)]
+    spool = Spool(tmp_path / "spool")
+    spool.append(kept[:60])
+    spool.append(kept[60:])
+    spool.close()
+
+    again = Spool(tmp_path / "spool")
+
+    assert entries_of(again) == kept
+    again.close()
+
+
+def test_sinks_do_not_see_one_another(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+
+    spool.append([entry(1), entry(2, "pushgateway"), entry(3)])
+
+    assert entries_of(spool) == [entry(1), entry(3)]
+    assert entries_of(spool, "pushgateway") == [entry(2, "pushgateway")]
+    assert entries_of(spool, "unheard of") == []
+    spool.close()
+
+
+def test_reading_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append([entry(number) for number in range(10)])
+
+    first = spool.read("database", 0, 4)
+    rest = spool.read("database", first[-1][0], 100)
+
+    assert [each for _, each in first + rest] == [entry(number) for number in range(10)]
+    assert len(first) == 4
+    spool.close()
+
+
+def test_reading_is_bounded_by_bytes_but_never_to_nothing(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append([entry(number, size=100) for number in range(10)])
+
+    assert len(spool.read("database", 0, 100, 250)) == 2
+    assert len(spool.read("database", 0, 100, 99)) == 1
+    spool.close()
+
+
+def test_a_duplicate_is_ignored_while_the_first_is_there(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append([entry(1), entry(2)])
+
+    new = spool.append([entry(2), entry(3), entry(3)])
+
+    assert new == 1
+    assert entries_of(spool) == [entry(1), entry(2), entry(3)]
+    assert spool.fill() == {"database": Fill(3, sum(size_of(entry(n)) for n in (1, 2, 3)), NOON + 1)}
+    spool.close()
+
+
+def test_what_was_deleted_is_gone_and_the_rest_stays(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append([entry(number) for number in range(6)])
+    seqs = [seq for seq, _ in spool.read("database", 0, 6)]
+
+    gone = spool.delete([seqs[0], seqs[3], seqs[3]])
+
+    assert gone == 2
+    assert entries_of(spool) == [entry(1), entry(2), entry(4), entry(5)]
+    assert spool.delete(seqs) == 4
+    assert spool.delete(seqs) == spool.delete([]) == 0
+    assert spool.fill() == {}
+    spool.close()
+
+
+def test_deleting_up_to_a_number_leaves_other_sinks_alone(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append([entry(1), entry(2, "pushgateway"), entry(3), entry(4)])
+    seqs = [seq for seq, _ in spool.read("database", 0, 3)]
+
+    gone = spool.delete_upto("database", seqs[1])
+
+    assert gone == 2
+    assert entries_of(spool) == [entry(4)]
+    assert entries_of(spool, "pushgateway") == [entry(2, "pushgateway")]
+    spool.close()
+
+
+def test_a_number_is_never_used_again(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append([entry(1)])
+    [(first, _)] = spool.read("database", 0, 1)
+    spool.delete([first])
+    spool.close()
+    spool = Spool(tmp_path / "spool")
+
+    spool.append([entry(2)])
+
+    assert entries_of(spool, after_seq=first) == [entry(2)]
+    spool.close()
+
+
+def test_the_fill_tells_sizes_and_the_oldest_of_each_sink(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append([entry(5, size=1000), entry(6), entry(7, "pushgateway")])
+
+    assert spool.fill() == {
+        "database": Fill(2, size_of(entry(5, size=1000)) + size_of(entry(6)), NOON + 5),
+        "pushgateway": Fill(1, size_of(entry(7)), NOON + 7),
+    }
+    spool.close()
+
+
+def test_strange_texts_come_out_as_they_went_in(tmp_path: Path) -> None:
+    odd = entry(1, tid="'; DROP TABLE entry; --\0\U0001f300\n", job="ж" * 5000, body=bytes(range(256)))
+    spool = Spool(tmp_path / "spool")
+
+    spool.append([odd])
+
+    assert entries_of(spool) == [odd]
+    spool.close()
+
+
+# The bound.
+
+
+def test_a_full_spool_refuses_all_of_what_does_not_fit(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", max_bytes=3 * size_of(entry(1)))
+    spool.append([entry(1), entry(2)])
+
+    with pytest.raises(StoreFull, match="are allowed"):
+        spool.append([entry(3), entry(4)])
+
+    assert entries_of(spool) == [entry(1), entry(2)]
+    assert spool.append([entry(1), entry(2), entry(3)]) == 1
+    spool.close()
+
+
+def test_there_is_room_again_when_something_was_deleted(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", max_bytes=2 * size_of(entry(1)))
+    spool.append([entry(1), entry(2)])
+
+    spool.delete([seq for seq, _ in spool.read("database", 0, 1)])
+
+    assert spool.append([entry(3)]) == 1
+    spool.close()
+
+
+def test_the_bound_counts_what_all_sinks_keep(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", max_bytes=2 * size_of(entry(1)))
+    spool.append([entry(1), entry(2, "pushgateway")])
+
+    with pytest.raises(StoreFull):
+        spool.append([entry(3)])
+    spool.close()
+
+
+def test_what_is_oldest_can_be_dropped_to_make_room(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", max_bytes=4 * size_of(entry(1)))
+    spool.append([entry(1, "pushgateway"), entry(2), entry(3), entry(4)])
+
+    dropped = spool.drop_oldest(size_of(entry(1)) + 1)
+
+    assert dropped == 2
+    assert entries_of(spool) == [entry(3), entry(4)]
+    assert list(spool.fill()) == ["database"]
+    spool.close()
+
+
+def test_a_full_disk_is_told_and_nothing_is_written(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append([entry(1)])
+    # As SQLite says it when write(2) finds no room.
+    pages = spool._connection.execute("PRAGMA page_count").fetchone()[0]
+    spool._connection.execute(f"PRAGMA max_page_count={pages}")
+
+    with pytest.raises(StoreFull, match="full"):
+        spool.append([entry(number, size=1000) for number in range(2, 100)])
+
+    assert entries_of(spool) == [entry(1)]
+    spool.close()
+
+
+# Faults.
+
+
+def test_an_entry_that_cannot_be_written_takes_nothing_with_it_into_the_spool(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+
+    for wrong in (entry(2, tid="\udcff"), entry(2, uid=None)):
+        with pytest.raises(RuleBroken):
+            spool.append([entry(1), wrong])
+
+    assert entries_of(spool) == []
+    assert spool.append([entry(1)]) == 1
+    spool.close()
+
+
+def test_a_time_that_is_no_number_does_no_harm(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+
+    spool.append([entry(1, at=float("nan"))])
+
+    [(_, found)] = spool.read("database", 0, 1)
+    assert found.at != found.at
+    assert spool.fill()["database"].oldest_at == 0.0
+    spool.close()
+
+
+@pytest.mark.parametrize("damage", ["head", "whole", "text", "middle"])
+def test_a_damaged_file_is_set_aside_and_begun_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    path = tmp_path / "spool"
+    spool = Spool(path)
+    spool.append([entry(number, size=500) for number in range(200)])
+    spool.close()
+    was = bytearray(path.read_bytes())
+    if damage == "text":
+        was = bytearray(b"This is no database at all.\n" * 1000)
+    else:
+        first, last = {"head": (0, 100), "whole": (0, len(was)), "middle": (4096, len(was))}[damage]
+        was[first:last] = random.Random(1).randbytes(last - first)
+    path.write_bytes(was)
+
+    again = Spool(path)
+    again.append([entry(1000)])
+
+    assert entries_of(again) == [entry(1000)]
+    [aside] = [each for each in tmp_path.glob("spool.damaged-*") if each.name[-4:] not in ("-wal", "-shm")]
+    assert aside.read_bytes() == was
+    assert "spool set aside" in caplog.text
+    assert path.stat().st_mode & 0o777 == 0o600
+    again.close()
+
+
+def test_a_file_that_was_set_aside_is_not_written_to_through_another_connection(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    one, other = Spool(path), Spool(path)
+    one.append([entry(1)])
+    [(old, _)] = other.read("database", 0, 1)
+    one.close()
+    path.rename(tmp_path / "spool.damaged-1")
+    one = Spool(path)
+
+    other.append([entry(2)])
+
+    [(new, found)] = one.read("database", 0, 9)
+    assert found == entry(2)
+    assert new > old
+    assert other.delete([old]) == 0
+    one.close()
+    other.close()
+
+
+def test_the_database_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    theirs = sqlite3.connect(path)
+    theirs.execute("CREATE TABLE recipes (name TEXT)")
+    theirs.close()
+    before = path.read_bytes()
+
+    with pytest.raises(ConfigError, match="expected a spool of Cyclone"):
+        Spool(path)
+
+    assert path.read_bytes() == before
+
+
+def test_a_spool_of_another_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    Spool(path).close()
+    newer = sqlite3.connect(path)
+    newer.execute("PRAGMA user_version=77")
+    newer.close()
+
+    with pytest.raises(StoreVersionError, match="found a spool of version 77, expected version 1"):
+        Spool(path)
+
+
+@pytest.mark.parametrize("place", ["none/spool", "directory"])
+def test_a_place_that_cannot_be_used_is_refused_by_name(tmp_path: Path, place: str) -> None:
+    (tmp_path / "directory").mkdir()
+
+    with pytest.raises(ConfigError, match=f"{place}: cannot be used"):
+        Spool(tmp_path / place)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o777])
+def test_its_owner_alone_may_read_it_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    old = os.umask(umask)
+    try:
+        spool = Spool(tmp_path / "spool")
+        spool.append([entry(1)])
+        modes = {each.name: each.stat().st_mode & 0o777 for each in tmp_path.iterdir()}
+        spool.close()
+    finally:
+        os.umask(old)
+
+    assert {name: mode for name, mode in modes.items() if name != "spool.lock"} == {
+        "spool": 0o600,
+        "spool-wal": 0o600,
+        "spool-shm": 0o600,
+    }
+    assert modes["spool.lock"] & 0o077 == 0
+
+
+# Two at the same time.
+
+
+def test_two_threads_append_and_delete_without_losing_anything(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    rounds, size = 40, 50
+    taken: list[Entry] = []
+
+    def take() -> None:
+        spool, after = Spool(path), 0
+        while len(taken) < 2 * rounds * size:
+            rows = spool.read("database", after, 70)
+            if rows:
+                after = rows[-1][0]
+                taken.extend(each for _, each in rows)
+                spool.delete(seq for seq, _ in rows)
+        spool.close()
+
+    def give(first: int) -> None:
+        spool = Spool(path)
+        for number in range(first, first + rounds * size, size):
+            spool.append([entry(each) for each in range(number, number + size)])
+        spool.close()
+
+    threads = [threading.Thread(target=give, args=(n * rounds * size,)) for n in (0, 1)]
+    threads.append(threading.Thread(target=take))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert sorted(each.uid for each in taken) == [n.to_bytes(16) for n in range(2 * rounds * size)]
+    spool = Spool(path)
+    assert spool.fill() == {}
+    spool.close()
+
+
+def test_what_was_appended_survives_the_kill_of_its_process(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from cyclone.messages import Entry; from cyclone.sinks.spool import Spool\n"
+        "spool = Spool(sys.argv[1])\n"
+        "spool.append([Entry(n.to_bytes(16), 'database', 'k', 'j', 't', 1.0, b'') for n in range(100)])\n"
+        "spool._connection.execute('BEGIN IMMEDIATE')\n"
+        "spool._connection.execute('DELETE FROM entry')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    died = subprocess.run([sys.executable, "-c", script, str(tmp_path / "spool")], check=False)
+
+    spool = Spool(tmp_path / "spool")
+
+    assert died.returncode == -9
+    assert [each.uid for each in entries_of(spool)] == [n.to_bytes(16) for n in range(100)]
+    spool.close()
+
+
+def test_a_spool_that_is_damaged_while_it_is_used_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    spool = Spool(path)
+    spool.append([entry(number, size=500) for number in range(200)])
+    spool.close()
+    spool = Spool(path)
+    # After it was opened, and past the pages that opening looks at.
+    with path.open("r+b") as pages:
+        pages.seek(4096)
+        pages.write(random.Random(1).randbytes(path.stat().st_size - 4096))
+
+    spool.append([entry(1000)])
+
+    assert entries_of(spool) == [entry(1000)]
+    spool.close()
+
+
+def test_a_spool_that_is_locked_for_too_long_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cyclone.sinks.spool._BUSY_S", 0.01)
+    spool = Spool(tmp_path / "spool")
+    other = sqlite3.connect(tmp_path / "spool", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(StoreError, match="locked"):
+        spool.append([entry(1)])
+
+    other.close()
+    assert spool.append([entry(1)]) == 1
+    spool.close()
