@@ -22,6 +22,7 @@ from cyclone.messages import Message
 from cyclone.model import task as task_model
 from cyclone.model.lifecycle import ENDED, LIFECYCLE, Event, State
 from cyclone.settings import ANY_KEY, ControllerSettings, MasterSettings, Setting, Settings
+from cyclone.sinks.settings import DatabaseProxySettings, PushgatewayClientSettings
 
 HERE = Path(__file__).parent
 
@@ -94,6 +95,10 @@ def configuration() -> str:
     files: dict[str, type[Settings]] = {
         "Master: `cyclone-master`, sample `Configuration/master.conf`": MasterSettings,
         "Controller: `cyclone-controller`, sample `Configuration/controller.conf`": ControllerSettings,
+        "Database proxy: `cyclone-database-proxy`, sample `Configuration/database-proxy.conf`": DatabaseProxySettings,
+        "Pushgateway client: `cyclone-pushgateway-client`, sample `Configuration/pushgateway-client.conf`": (
+            PushgatewayClientSettings
+        ),
         "`ChecksumTaskGenerator`, sample `Configuration/checksum.conf`": ChecksumSettings,
         "`TaskListGenerator`, sample `Configuration/task-list.conf`": TaskListSettings,
         "`BenchmarkTaskGenerator`, sample `Configuration/benchmark.conf`": BenchmarkSettings,

@@ -134,7 +134,7 @@ def seconds(
     return special(section, key, default, meaning, expected, read, "seconds")
 
 
-def port(section: str, key: str, default: str, meaning: str) -> Any:
+def port(section: str, key: str, default: str | None, meaning: str) -> Any:
     """A TCP port to listen on."""
     return special(section, key, default, meaning, "0 or a whole number from 1024 to 65535", _port)
 
@@ -185,8 +185,10 @@ class Settings:
 
     @classmethod
     def schema(cls) -> list[Setting]:
-        """Every key, in the order in which it is told of."""
-        return list(cls._by_field().values())
+        """Every key, in the order in which it is told of: section by section."""
+        settings = cls._by_field().values()
+        sections = list(dict.fromkeys(setting.section for setting in settings))
+        return sorted(settings, key=lambda setting: sections.index(setting.section))
 
     @classmethod
     def explain(cls, ini: Ini) -> str:

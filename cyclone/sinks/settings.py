@@ -36,10 +36,15 @@ def _directories(ini: Ini, section: str, key: str) -> tuple[Path, ...]:
     return tuple(Path(part) for part in ini.text(section, key).split(":") if part)
 
 
+_PID_FILE = "Locked as long as this daemon lives; a second one on the same file is refused."
+_PORT = "TCP port to listen on. 0 takes any free one."
+
+
 @dataclass(frozen=True, kw_only=True)
 class SinkSettings(Settings):
-    """What every sink is told, whatever it does with records."""
+    """What every sink is told, whatever it does with records. pid_file, port: each has defaults of its own."""
 
+    pid_file: Path = path("control", "pid_file", None, _PID_FILE)
     target: str = text(
         "comm", "target", "*",
         "Address of the interface to listen on; * is all of them.", "an IP address, a host name or *",
@@ -48,6 +53,7 @@ class SinkSettings(Settings):
         "comm", "poll_timeout", "2",
         "The longest sleep of the main loop while nothing happens. Nothing that comes in waits for it.",
     )  # fmt: skip
+    port: int = port("comm", "port", None, _PORT)
     port_file: Path | None = path(
         "comm", "port_file", "",
         "File that the number of the port is written to once it is open. Empty: none.", "a path, or nothing",
@@ -85,11 +91,8 @@ class SinkSettings(Settings):
 class DatabaseProxySettings(SinkSettings):
     """What the database proxy is told."""
 
-    pid_file: Path = path(
-        "control", "pid_file", "/run/cyclone/database-proxy.pid",
-        "Locked as long as this proxy lives; a second one on the same file is refused.",
-    )  # fmt: skip
-    port: int = port("comm", "port", "5777", "TCP port to listen on. 0 takes any free one.")
+    pid_file: Path = path("control", "pid_file", "/run/cyclone/database-proxy.pid", _PID_FILE)
+    port: int = port("comm", "port", "5777", _PORT)
     dialect: str = choice(
         "db", "dialect", "mysql",
         "Which kind of database: mysql (also MariaDB), or sqlite, which is a file and needs no server.",
@@ -165,18 +168,15 @@ class DatabaseProxySettings(SinkSettings):
 class PushgatewayClientSettings(SinkSettings):
     """What the Pushgateway client is told."""
 
-    pid_file: Path = path(
-        "control", "pid_file", "/run/cyclone/pushgateway-client.pid",
-        "Locked as long as this client lives; a second one on the same file is refused.",
-    )  # fmt: skip
-    port: int = port("comm", "port", "5888", "TCP port to listen on. 0 takes any free one.")
+    pid_file: Path = path("control", "pid_file", "/run/cyclone/pushgateway-client.pid", _PID_FILE)
+    port: int = port("comm", "port", "5888", _PORT)
     interval_s: float = seconds("push", "interval", "60", "How often everything is pushed.", minimum=0.1)
-    url: str = text(
-        "push", "url", "",
+    url: str = special(
+        "push", "url", None,
         "The Pushgateway, such as http://gateway:9091; with a path such as /metrics/job/cyclone, that is the group, "
         "or else job and instance are. Empty: nothing is pushed, and Prometheus asks this daemon itself, at "
         "[metrics] port.",
-        "an URL, or nothing",
+        "an URL, or nothing", Ini.text,
     )  # fmt: skip
     job: str = text("push", "job", "cyclone", "The job of the group.")
     instance: str = text(

@@ -12,6 +12,7 @@ from cyclone.generators.task_list import TaskListSettings
 from cyclone.ini import Ini
 from cyclone.plugins import load_class
 from cyclone.settings import ANY_KEY, ClientSettings, ControllerSettings, MasterSettings, Settings
+from cyclone.sinks.settings import DatabaseProxySettings, PushgatewayClientSettings
 from cyclone.task_file import TaskFile
 from cyclone.task_generator import TaskGenerator
 
@@ -20,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 SAMPLES: dict[str, type[Settings]] = {
     "master.conf": MasterSettings,
     "controller.conf": ControllerSettings,
+    "database-proxy.conf": DatabaseProxySettings,
+    "pushgateway-client.conf": PushgatewayClientSettings,
     "benchmark.conf": BenchmarkSettings,
     "checksum.conf": ChecksumSettings,
     "task-list.conf": TaskListSettings,
