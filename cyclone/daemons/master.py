@@ -311,7 +311,9 @@ class Master:
     def _mind_the_end(self) -> None:
         finished = self._settings.stops_when_finished and self._generator is None and self._mind.is_idle
         if finished and not self._mind.draining:
-            log.info("finished: the generator and all tasks have ended jobs_failed=%d", self._mind.failed_jobs)
+            log.info(
+                "finished: the generator and all tasks have ended jobs_failed=%d", self._mind.failed_jobs
+            )
             self._exit_code = EXIT_TASK_FAILED if self._mind.failed_jobs else EXIT_OK
             self._stop("all tasks have ended")
         must_end_by = self._generator_must_end_by

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from time import monotonic
 
 from cyclone.client import Client
@@ -20,6 +21,7 @@ from cyclone.messages import AskCluster, Cluster, Entry
 from cyclone.metrics.endpoint import ScrapeEndpoint
 from cyclone.metrics.exposition import Exposition
 from cyclone.metrics.figures import ClientFigures, PushFigures
+from cyclone.metrics.legacy import LegacyChecks
 from cyclone.metrics.own import client_families, cluster_families
 from cyclone.metrics.push import Group, Pusher, group_url
 from cyclone.metrics.series import CurrentSeries
@@ -45,7 +47,9 @@ class Gateway:
         """Raises ConfigError, PluginError."""
         self._settings = settings
         self._kinds = load_kinds(settings.kind_modules, settings.kind_path)
-        self._series = CurrentSeries(self._kinds.values(), stale_after_s=settings.stale_after_s)
+        self._checks = LegacyChecks(self._kinds)
+        kinds = [*self._kinds.values(), self._checks.kind]
+        self._series = CurrentSeries(kinds, stale_after_s=settings.stale_after_s)
         self._exposition = Exposition()
         self._complaints = Complaints()
         self._received = self._invalid = 0
@@ -79,6 +83,16 @@ class Gateway:
             except RecordError as error:
                 self._invalid += 1
                 self._complaints.add("invalid record", f"task {entry.tid!r} of job {entry.job!r}", str(error))
+
+    def keep_texts(self, texts: Sequence[bytes]) -> None:
+        now = datetime.now(UTC)
+        for text in texts:
+            self._received += 1
+            try:
+                self._series.take(None, self._checks.read(text, now), now.timestamp(), now.timestamp())
+            except RecordError as error:
+                self._invalid += 1
+                self._complaints.add("invalid text", "a task of Cyclone 2.x", str(error))
 
     def tick(self) -> None:
         if monotonic() - self._shown_at >= SHOW_S:

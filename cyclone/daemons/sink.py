@@ -23,6 +23,7 @@ from cyclone.settings import endpoint, is_ipv6
 from cyclone.sinks.settings import SinkSettings
 from cyclone.wire import keys
 from cyclone.wire.door import SINK, Door
+from cyclone.wire.text_inbox import TextInbox
 
 log = logging.getLogger("sink")
 
@@ -42,6 +43,9 @@ class Keeper(Protocol):
 
     def keep(self, entries: Sequence[Entry]) -> None:
         """Return when they are safe here. Raises StoreFull: none of them was kept, and it may be tried again."""
+
+    def keep_texts(self, texts: Sequence[bytes]) -> None:
+        """As `keep`, for what tasks of Cyclone 2.x have pushed; what cannot be read is told and dropped."""
 
     def tick(self) -> None:
         """Called after every turn of the loop."""
@@ -68,6 +72,7 @@ class Sink:
             self.port = self._door.bind(endpoint(settings.target, port))
             if settings.port_file is not None:
                 _write_port(settings.port_file, self.port)
+            self._texts = _open_text_inbox(settings)
         except BaseException:
             self._door.close()
             raise
@@ -77,7 +82,7 @@ class Sink:
         """Until somebody says stop. Returns the exit code."""
         raise_descriptor_limit()
         loop = Loop()
-        for socket in self._door.sockets:
+        for socket in (*self._door.sockets, *(self._texts.sockets if self._texts else ())):
             loop.register(socket, _nothing)
         loop.on_signal(signal.SIGTERM, self._on_term)
         loop.on_signal(signal.SIGINT, self._on_term)
@@ -87,16 +92,18 @@ class Sink:
         while not self._stopping:
             loop.wait(self._settings.poll_timeout_s or 1.0)
             self._hear(keeper)
+            self._hear_texts(keeper)
             keeper.tick()
         keeper.finish()
-        self._door.close()
+        self.close()
         loop.close()
         log.info("Finished")
         return EXIT_OK
 
     def close(self) -> None:
-        """Without having served."""
         self._door.close()
+        if self._texts is not None:
+            self._texts.close()
 
     def _hear(self, keeper: Keeper) -> None:
         deliveries: list[tuple[Peer, Deliver]] = []
@@ -119,6 +126,15 @@ class Sink:
         for peer, delivery in deliveries:
             self._door.say(peer, Stored(delivery.serial, standing.entries, standing.trouble))
 
+    def _hear_texts(self, keeper: Keeper) -> None:
+        if self._texts is None or not (texts := self._texts.receive()):
+            return
+        try:
+            keeper.keep_texts(texts)
+        except StoreFull as error:
+            # Those who pushed them expect no answer, and ask nobody else.
+            log.error("no room for what tasks of Cyclone 2.x have pushed lost=%d: %s", len(texts), error)
+
     def _on_term(self) -> None:
         log.info("told to stop")
         self._stopping = True
@@ -130,6 +146,18 @@ class Sink:
             log.info("keys read anew")
         except ConfigError as error:
             log.error("keys not read anew, the former ones stay in force: %s", error)
+
+
+def _open_text_inbox(settings: SinkSettings) -> TextInbox | None:
+    if settings.legacy_port is None:
+        return None
+    inbox = TextInbox(settings.legacy_allow, ipv6=is_ipv6(settings.legacy_target))
+    try:
+        inbox.bind(endpoint(settings.legacy_target, settings.legacy_port))
+    except BaseException:
+        inbox.close()
+        raise
+    return inbox
 
 
 def _write_port(file: Path, port: int) -> None:

@@ -107,7 +107,9 @@ SINK_DELIVERS = Declaration(
 # Of one controller, by itself. Which one is told by the target that is scraped.
 
 WORKERS = Declaration("cyclone_workers", "Workers of this controller.")
-WORKERS_BUSY = Declaration("cyclone_workers_busy", "Workers that execute a task.")
+WORKERS_BUSY = Declaration(
+    "cyclone_workers_busy", "Workers that execute a task, also those that hang in one."
+)
 WORKERS_HUNG = Declaration("cyclone_workers_hung", "Workers that are stuck in the kernel.")
 QUEUED = Declaration("cyclone_attempts_queued", "Attempts that no worker has started.")
 KEPT = Declaration("cyclone_values_kept", "Values of ended attempts that the master has not taken over.")

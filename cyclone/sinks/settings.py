@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,6 +31,16 @@ from cyclone.settings import (
 
 def _names(ini: Ini, section: str, key: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in ini.text(section, key).split(",") if part.strip())
+
+
+def _addresses(ini: Ini, section: str, key: str) -> tuple[str, ...]:
+    found = _names(ini, section, key)
+    for address in found:
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            raise ini.wrong(section, key, f"found {address!r}, expected an IP address") from None
+    return found
 
 
 def _directories(ini: Ini, section: str, key: str) -> tuple[Path, ...]:
@@ -76,6 +87,19 @@ class SinkSettings(Settings):
         "directory.",
         "paths, or nothing", _directories,
     )  # fmt: skip
+    legacy_port: int | None = whole(
+        "legacy", "port", "",
+        "TCP port for what tasks of Cyclone 2.x push, without keys, as long as some of them still run. Empty: none.",
+        minimum=1024, maximum=65535,
+    )  # fmt: skip
+    legacy_target: str = text(
+        "legacy", "target", "127.0.0.1", "Address of the interface for that.", "an IP address or *"
+    )
+    legacy_allow: tuple[str, ...] = special(
+        "legacy", "allow", "",
+        "Addresses of hosts that may push there, besides this one, separated by commas.",
+        "IP addresses, or nothing", _addresses,
+    )  # fmt: skip
     metrics_port: int | None = whole("metrics", "port", "", METRICS_PORT, minimum=1024, maximum=65535)
     metrics_target: str = text(
         "metrics", "target", "127.0.0.1", METRICS_TARGET, "an IP address or a host name"
@@ -98,6 +122,9 @@ class DatabaseProxySettings(SinkSettings):
         "Which kind of database: mysql (also MariaDB), or sqlite, which is a file and needs no server.",
         ("mysql", "sqlite"),
     )  # fmt: skip
+    legacy_fs: str = text(
+        "legacy", "fs", "lustre", "The file system that such rows are about; they do not tell."
+    )
     file: Path = path("db", "file", "/var/lib/cyclone/records.sqlite", "The file of an SQLite database.")
     host: str = text("db", "host", "localhost", "Host of the server.", "an IP address or a host name")
     db_port: int = whole("db", "port", "3306", "TCP port of the server.", minimum=1, maximum=65535)

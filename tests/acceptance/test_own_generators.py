@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from acceptance.cluster import Cluster
 
-from cyclone.errors import EXIT_OK, EXIT_TASK_FAILED
+from cyclone.errors import EXIT_CONFIG, EXIT_INTERNAL, EXIT_OK, EXIT_TASK_FAILED
 
 YIELDING = """
 import hashlib
@@ -111,6 +111,70 @@ class Job(Telling):
             yield task
 """
 
+WORK = """
+class Work(BaseTask):
+    def execute(self):
+        return 1
+"""
+
+LEAVING = {
+    "run": """
+class Job(TaskGenerator):
+    def run(self):
+        self.submit(Work())
+        sys.exit(0)
+""",
+    "generate": """
+class Job(TaskGenerator):
+    def generate(self):
+        yield Work()
+        sys.exit(0)
+""",
+    "on_result": """
+class Job(TaskGenerator):
+    def generate(self):
+        yield Work()
+
+    def on_result(self, result):
+        sys.exit(0)
+""",
+    "validate_config": """
+class Job(TaskGenerator):
+    def validate_config(self):
+        sys.exit(0)
+""",
+}
+
+RETURNING_AT_ONCE = """
+class Work(BaseTask):
+    tid = "second"
+    after = ("first",)
+
+    def execute(self):
+        return 1
+
+class Job(TaskGenerator):
+    def run(self):
+        self.submit(Work())
+"""
+
+WAITING = """
+class Slow(BaseTask):
+    def execute(self):
+        while not os.path.exists("enough"):
+            time.sleep(0.01)
+
+class Job(TaskGenerator):
+    def run(self):
+        self.submit(Slow())
+        for result in self.results(timeout=3):
+            note("came", result.tid)
+        note("waited", "three seconds")
+        open("enough", "w").close()
+        for result in self.results():
+            note("came", result.tid)
+"""
+
 
 def test_a_generator_that_yields_is_told_value_error_and_attempts(cluster: Cluster) -> None:
     cluster.write("sums_of_files.py", YIELDING)
@@ -183,3 +247,48 @@ def test_a_result_that_the_generator_cannot_unpickle_ends_that_task_only(cluster
     assert set(told) == {"0", "1", "2"}
     assert told["0"]["value"] == told["2"]["value"] == "1"
     assert "not here" in told["1"]["error"]
+
+
+@pytest.mark.parametrize("method", ["run", "generate", "on_result"])
+def test_a_generator_that_calls_exit_has_broken_down(cluster: Cluster, method: str) -> None:
+    """Whatever it says itself: nobody can know whether it was through."""
+    cluster.write_job(WORK + LEAVING[method])
+
+    master = cluster.start_master()
+    controller = cluster.start_controller()
+    codes = master.wait(), controller.wait()
+
+    assert codes == (EXIT_INTERNAL, EXIT_OK)
+    assert "the task generator broke down: it called sys.exit(0)" in master.log
+
+
+def test_a_generator_that_calls_exit_before_it_is_started_cannot_be_used(cluster: Cluster) -> None:
+    cluster.write_job(LEAVING["validate_config"])
+
+    run = cluster.run("-f", cluster.configure_master())
+
+    assert run.returncode == EXIT_CONFIG
+    assert "jobs.Job: SystemExit: 0" in run.stderr
+
+
+def test_a_refusal_is_told_although_the_generator_does_not_wait_for_it(cluster: Cluster) -> None:
+    cluster.write_job(RETURNING_AT_ONCE)
+
+    master = cluster.start_master()
+    controller = cluster.start_controller()
+    codes = master.wait(), controller.wait()
+
+    assert codes == (EXIT_INTERNAL, EXIT_OK)
+    assert "the task generator broke down: task 'second' comes after 'first'" in master.log
+
+
+def test_waiting_for_results_has_an_end(cluster: Cluster) -> None:
+    cluster.write_job(WAITING)
+
+    master = cluster.start_master()
+    controller = cluster.start_controller()
+    codes = master.wait(), controller.wait()
+
+    assert codes == (EXIT_OK, EXIT_OK)
+    assert cluster.notes("waited") == ["three seconds"]
+    assert len(cluster.notes("came")) == 1

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from acceptance.cluster import wait_for
 
 from cyclone.errors import AddressError
 from cyclone.metrics import endpoint
@@ -154,6 +155,32 @@ def test_a_client_that_is_silent_for_too_long_is_cut_off(
         assert client.recv(1) == b""
 
     served.close()
+
+
+def test_a_client_that_does_not_read_its_answer_is_cut_off(
+    exposition: Exposition, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(endpoint._Handler, "timeout", 0.05)
+    caplog.set_level("DEBUG")
+    # More than the system keeps for a connection.
+    exposition.show("all", [Family(Declaration("up_and_well", "x" * 50_000_000), {(): 1})])
+    served = ScrapeEndpoint(exposition)
+    with socket.create_connection(("127.0.0.1", served.port), PATIENCE_S) as client:
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+
+        wait_for("it is cut off", lambda: "scrape was cut short" in caplog.text)
+
+    served.close()
+
+
+def test_a_client_that_has_gone_cannot_be_cut_off_and_that_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG")
+    with socket.socket() as gone:
+        endpoint._cut_off(gone)
+
+    assert [record.levelname for record in caplog.records] == ["DEBUG"]
 
 
 def test_what_cannot_be_rendered_ends_one_scrape_and_is_logged(
