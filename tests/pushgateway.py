@@ -67,6 +67,9 @@ class Pushgateway:
         """It answers nobody any more, and connections to it stay open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        # A thread goes on until it notices, and might answer meanwhile.
+        threads = Path(f"/proc/{self._process.pid}/task")
+        wait_for("every thread is stopped", lambda: all(map(_is_stopped, threads.glob("*/stat"))))
 
     def thaw(self) -> None:
         assert self._process is not None
@@ -119,6 +122,11 @@ class Pushgateway:
             return self.ask("GET", "/-/ready")[0] == 200
         except OSError:
             return False
+
+
+def _is_stopped(stat: Path) -> bool:
+    # proc(5): the state follows the name, which stands in parentheses.
+    return stat.read_text().rpartition(") ")[2].startswith("T")
 
 
 @contextmanager

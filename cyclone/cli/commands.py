@@ -20,6 +20,7 @@ COMMANDS = {
     "tasks": "list tasks, live and ended",
     "explain": "why a task stands where it stands, or how it ended",
     "command": "ask the generator of a job to carry out one of its commands",
+    "migration": "look after a migration of files between Lustre OSTs",
     "keys": "make, admit, revoke and compare keys",
     "bench": "measure how fast Cyclone is on this host",
     "completion": "print the completion of this command for a shell",

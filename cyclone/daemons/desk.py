@@ -18,7 +18,7 @@ import pickle
 import secrets
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, NamedTuple
@@ -32,6 +32,8 @@ from cyclone.messages import (
     VALUE_BYTES_MAX,
     Accepted,
     Close,
+    Command,
+    CommandDone,
     Leave,
     Message,
     Open,
@@ -95,6 +97,9 @@ class Desk:
         self._trouble: CycloneError | None = None
         self._closing = False
         self._closed = False
+        # Each has one end in the line's thread and one in the caller's.
+        self._commands: deque[Command] = deque()
+        self._done: deque[CommandDone] = deque()
         # Of the line's thread alone.
         self._job: JobNumber = 0
         self._epoch = self._serial = 0
@@ -114,6 +119,7 @@ class Desk:
         self._unique = secrets.token_hex(6)
         self._count = 0
         self.window = 0  # known when the job is open
+        self.carry_out: Callable[[Command], CommandDone] = _carry_out_nothing
 
     # What a generator uses.
 
@@ -133,10 +139,11 @@ class Desk:
         if len(payload) > VALUE_BYTES_MAX:
             raise RuleBroken(f"task {tid!r} has {len(payload)} bytes, {VALUE_BYTES_MAX} are allowed")
         entry = _Open(self._policy_of(task), tuple(task.after), payload)
+        self._carry_out_commands()
         with self._lock:
             while len(self._open) >= self.window and not self._stopping:
                 self._raise_trouble()
-                self._lock.wait(1.0)
+                self._wait(1.0)
             self._raise_trouble()
             if tid in self._open:
                 return tid
@@ -156,13 +163,14 @@ class Desk:
     def _await_end(self, timeout_s: float | None) -> bool:
         """Whether there is an end to be told; False if there was none for so long, or none can come."""
         until = None if timeout_s is None else monotonic() + timeout_s
+        self._carry_out_commands()
         with self._lock:
             while not self._ended:
                 self._raise_trouble()
                 left_s = None if until is None else until - monotonic()
                 if self._stopping or (not self._open if left_s is None else left_s <= 0):
                     return False
-                self._lock.wait(left_s)
+                self._wait(left_s)
         return True
 
     def sleep(self, seconds: float) -> None:
@@ -171,7 +179,23 @@ class Desk:
         with self._lock:
             while not self._stopping and (left := until - monotonic()) > 0:
                 self._raise_trouble()
-                self._lock.wait(left)
+                self._wait(left)
+
+    def _wait(self, timeout_s: float | None) -> None:
+        """Wait for news, under the lock; what somebody asks for meanwhile is carried out without it."""
+        if not self._commands:
+            self._lock.wait(timeout_s)
+            return
+        self._lock.release()
+        try:
+            self._carry_out_commands()
+        finally:
+            self._lock.acquire()
+
+    def _carry_out_commands(self) -> None:
+        while self._commands:
+            self._done.append(self.carry_out(self._commands.popleft()))
+            self._wake_line()
 
     # What the host uses.
 
@@ -276,6 +300,9 @@ class Desk:
             self._say_submit([], [])
 
     def _send(self) -> None:
+        while self._done and self._line.connected:
+            # One that gets lost is asked for again by whoever misses it.
+            self._line.say(self._done.popleft())
         self._batch = 0
         while self._job and self._unsent and self._line.connected:
             with self._lock:
@@ -356,6 +383,10 @@ class Desk:
             self._on_accepted(message)
         elif isinstance(message, Opened):
             self._on_opened(message)
+        elif isinstance(message, Command):
+            with self._lock:
+                self._commands.append(message)
+                self._lock.notify_all()
         elif isinstance(message, Refused):
             self._on_refused(message)
         elif isinstance(message, Leave):
@@ -419,6 +450,10 @@ class Desk:
         with self._lock:
             self._closed = True
             self._lock.notify_all()
+
+
+def _carry_out_nothing(command: Command) -> CommandDone:
+    return CommandDone(command.number, "", "this client knows no commands")
 
 
 def _policy(task: BaseTask) -> Policy:

@@ -5,6 +5,7 @@ It is a client of the master like any other. What is in it may block, crash or b
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 import signal
@@ -19,6 +20,7 @@ from cyclone.daemons.entry import spare_collector, start_log
 from cyclone.daemons.generator_process import Errand, Go, Verdict
 from cyclone.errors import EXIT_CONFIG, EXIT_INTERNAL, EXIT_OK, CycloneError
 from cyclone.ini import Ini
+from cyclone.messages import Command, CommandDone
 from cyclone.plugins import load_class
 from cyclone.process.lineage import on_death_of_parent
 from cyclone.task_generator import TaskGenerator
@@ -40,7 +42,7 @@ def main(link: socket.socket) -> int:
         generator = _load(errand)
     except CycloneError as error:
         return _refuse(link, Verdict(str(error), error.exit_code))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the border to the code of a user
         log.exception("the task generator cannot be made ready")
         what = f"{errand.module}.{errand.class_name}: {type(error).__name__}: {error}"
         return _refuse(link, Verdict(what, EXIT_CONFIG))
@@ -86,21 +88,52 @@ def _run(generator: TaskGenerator, errand: Errand, go: Go) -> int:
     desk = Desk(line, errand.job)
     signal.signal(signal.SIGTERM, lambda *_: desk.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    desk.open()
-    generator._attach(desk)
-    log.info("generator started class=%s job=%s", errand.class_name, errand.job)
     try:
+        desk.open()
+        generator._attach(desk)
+        desk.carry_out = lambda command: carry_out(generator, command)
+        log.info("generator started class=%s job=%s", errand.class_name, errand.job)
         generator.run()
+        desk.close()
     except CycloneError as error:
         log.error("the task generator broke down: %s", error)
+        log.debug("where", exc_info=True)
+        return _give_up(desk)
+    except SystemExit as ending:
+        # Its code does not count: 0 would tell the master that all tasks were handed in.
+        log.error("the task generator broke down: it called sys.exit(%r), expected a return", ending.code)
         log.debug("where", exc_info=True)
         return _give_up(desk)
     except Exception:  # the border to the code of a user
         log.exception("the task generator broke down")
         return _give_up(desk)
-    desk.close()
     log.info("generator ended")
     return EXIT_OK
+
+
+def carry_out(generator: TaskGenerator, command: Command) -> CommandDone:
+    """Have the generator carry out a command; whatever its code does, the generator goes on."""
+    try:
+        if command.command == "help":
+            return CommandDone(command.number, json.dumps(_help(generator)))
+        if command.command not in generator.commands:
+            known = ", ".join(["help", *generator.commands])
+            problem = f"{type(generator).__name__} knows no command {command.command!r}; expected one of: {known}"
+            return CommandDone(command.number, "", problem)
+        log.info("command name=%s arguments=%s", command.command, command.arguments)
+        answer = generator.on_command(command.command, command.arguments)
+        return CommandDone(command.number, json.dumps(answer))
+    except ValueError as error:
+        return CommandDone(command.number, "", str(error))
+    except Exception as error:  # the border to the code of a user
+        log.exception("the command %s broke down", command.command)
+        return CommandDone(command.number, "", f"the command broke down: {type(error).__name__}: {error}")
+
+
+def _help(generator: TaskGenerator) -> str:
+    width = max(map(len, generator.commands), default=0)
+    lines = [f"{name:<{width}}  {line}" for name, line in generator.commands.items()]
+    return "\n".join(lines) or f"{type(generator).__name__} has no commands"
 
 
 def _give_up(desk: Desk) -> int:

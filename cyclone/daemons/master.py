@@ -14,23 +14,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from time import monotonic
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import cyclone
 from cyclone.core.decision import Decision, Letter
 from cyclone.core.intensity import Intensity
 from cyclone.core.scheduler import Scheduler
+from cyclone.core.switchboard import Switchboard
 from cyclone.daemons.answers import MasterFacts, answer
 from cyclone.daemons.enclosures import split
 from cyclone.daemons.entry import raise_descriptor_limit, run_daemon
 from cyclone.daemons.generator_process import GeneratorProcess
+from cyclone.daemons.scraping import Scraping
 from cyclone.errors import EXIT_INTERNAL, EXIT_OK, EXIT_TASK_FAILED, ConfigError, CycloneError, StoreFull
 from cyclone.loop import Loop
 from cyclone.messages import (
     Accepted,
     AskCluster,
+    AskGenerator,
     AskTask,
     AskTasks,
+    Cluster,
+    CommandDone,
     Drop,
     Ended,
     Place,
@@ -46,6 +51,9 @@ from cyclone.settings import MasterSettings, endpoint, is_ipv6, reachable
 from cyclone.store.sqlite import SqliteStore
 from cyclone.wire import keys
 from cyclone.wire.door import Door, Heard
+
+if TYPE_CHECKING:
+    from cyclone.metrics.family import Family
 
 log = logging.getLogger("master")
 
@@ -88,6 +96,8 @@ class Master:
         except CycloneError:
             self._door.close()
             raise
+        self._switchboard = Switchboard()
+        self._scraping = Scraping(settings)
         now = monotonic()
         remembered = self._store.wake()
         self._mind = Scheduler(remembered, now, lease_s=settings.lease_s, window=settings.window)
@@ -99,8 +109,10 @@ class Master:
             self._wait()
             decisions = [self._decide(heard) for heard in self._hear()]
             decisions.append(self._mind.tick(monotonic()))
+            decisions.append(Decision(letters=self._switchboard.tick(monotonic())))
             self._obey(decisions)
             self._answer()
+            self._scraping.show(monotonic(), self._families)
             if self._patient and monotonic() >= self._patient_until:
                 self._say_what_was_put_off()
             self._mind_the_end()
@@ -115,6 +127,8 @@ class Master:
             pause_s = min(pause_s, self._patient_until - now)
         if self._generator_must_end_by is not None:
             pause_s = min(pause_s, self._generator_must_end_by - now)
+        if (moment := self._switchboard.next_moment()) is not None:
+            pause_s = min(pause_s, moment - now)
         self._loop.wait(max(0.0, pause_s))
 
     def _hear(self) -> list[Heard]:
@@ -128,6 +142,10 @@ class Master:
         if isinstance(message, Question):
             self._questions.append((sender, message))
             return Decision()
+        if isinstance(message, AskGenerator):
+            return Decision(letters=self._switchboard.ask(sender, message, self._mind.jobs, monotonic()))
+        if isinstance(message, CommandDone):
+            return Decision(letters=self._switchboard.done(sender, message))
         recalled: dict[str, TaskEnd] | None = None
         if isinstance(message, Submit):
             recalled = self._recall(message)
@@ -218,6 +236,13 @@ class Master:
             told = answer(question, self._mind, self._store, monotonic(), self._facts())
             self._door.say(sender, told)
         self._questions.clear()
+
+    def _families(self) -> list[Family]:
+        from cyclone.metrics.own import cluster_families
+
+        cluster = answer(AskCluster(request=0), self._mind, self._store, monotonic(), self._facts())
+        assert isinstance(cluster, Cluster)
+        return cluster_families(cluster)
 
     # The beginning.
 
@@ -327,6 +352,7 @@ class Master:
 
     def _end(self) -> int:
         self._say_what_was_put_off()
+        self._scraping.close()
         self._door.close()
         self._store.close()
         self._loop.close()

@@ -7,17 +7,21 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from cyclone.lustre.creation_check_task import PairState
 from cyclone.lustre.migration.verdict import FileState
 from cyclone.lustre.ost_task import OstState
+from cyclone.metrics.exposition import render
+from cyclone.metrics.family import Declaration, Family
 from cyclone.metrics.own import OWN
+from cyclone.metrics.series import CurrentSeries
 from cyclone.model.lifecycle import State
 from cyclone.sinks.kinds import load_kinds
 
@@ -149,11 +153,10 @@ def panels() -> list[dict[str, Any]]:
     return [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 
 
-def targets() -> Iterator[tuple[str, str]]:
+def targets() -> list[tuple[str, str]]:
     """The expression and the legend of everything that is drawn."""
-    for panel in panels():
-        for target in panel["targets"]:
-            yield target["expr"], target["legendFormat"]
+    drawn = [target for panel in panels() for target in panel["targets"]]
+    return [(target["expr"], target["legendFormat"]) for target in drawn]
 
 
 def variables() -> dict[str, str]:
@@ -246,7 +249,37 @@ def test_what_a_site_must_hear_of_has_an_alert(subject: str) -> None:
     assert [rule["alert"] for rule in RULES if subject in rule["expr"]]
 
 
-# What Prometheus itself says of them, where it is installed; a parser of YAML and JSON says so much anywhere.
+# What is told.
+
+
+def reads_again(body: bytes) -> None:
+    assert {each.name for each in text_string_to_metric_families(body.decode())}
+
+
+def pleases_promtool_as_metrics(body: bytes) -> None:
+    found = subprocess.run(["promtool", "check", "metrics"], input=body, capture_output=True, check=False)
+    assert (found.returncode, found.stdout + found.stderr) == (0, b"")
+
+
+def test_the_metrics_of_all_kinds_go_together() -> None:
+    series = CurrentSeries(load_kinds().values(), stale_after_s=1)
+
+    assert series.families() == []
+
+
+@pytest.mark.parametrize(
+    "opinion", [reads_again, *([pleases_promtool_as_metrics] if shutil.which("promtool") else [])]
+)
+def test_the_metrics_of_all_kinds_are_named_as_prometheus_wants_it(
+    opinion: Callable[[bytes], None],
+) -> None:
+    metrics = {metric.name: metric for kind in load_kinds().values() for metric in kind.metrics}
+    declared = [Declaration(each.name, each.help, each.labels, each.kind) for each in metrics.values()]
+
+    opinion(render([Family(each, {tuple("x" for _ in each.labels): 1}) for each in declared]))
+
+
+# What Prometheus itself says of them, where it is installed; a parser of YAML says so much anywhere.
 
 
 def is_yaml(file: Path) -> None:

@@ -157,20 +157,38 @@ def test_a_client_that_is_silent_for_too_long_is_cut_off(
     served.close()
 
 
+#: More than the system keeps for a connection.
+LONG = Family(Declaration("up_and_well", "x" * 50_000_000), {(): 1})
+
+
 def test_a_client_that_does_not_read_its_answer_is_cut_off(
-    exposition: Exposition, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    exposition: Exposition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoint._Handler, "timeout", 0.05)
-    caplog.set_level("DEBUG")
-    # More than the system keeps for a connection.
-    exposition.show("all", [Family(Declaration("up_and_well", "x" * 50_000_000), {(): 1})])
+    exposition.show("all", [LONG])
     served = ScrapeEndpoint(exposition)
+    idle = threading.active_count()
     with socket.create_connection(("127.0.0.1", served.port), PATIENCE_S) as client:
         client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        client.recv(1)
 
-        wait_for("it is cut off", lambda: "scrape was cut short" in caplog.text)
+        wait_for("its thread has ended", lambda: threading.active_count() == idle)
 
     served.close()
+
+
+def test_a_client_that_leaves_before_the_end_is_no_error(
+    served: ScrapeEndpoint, exposition: Exposition, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    exposition.show("all", [LONG])
+
+    with socket.create_connection(("127.0.0.1", served.port), PATIENCE_S) as client:
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        client.recv(1)
+
+    wait_for("that is noticed", lambda: "scrape was cut short" in caplog.text)
+    assert {record.levelname for record in caplog.records} == {"DEBUG"}
 
 
 def test_a_client_that_has_gone_cannot_be_cut_off_and_that_is_no_error(

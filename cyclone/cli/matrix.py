@@ -1,0 +1,144 @@
+"""Show on which pairs of MDT and OST no file can be made, as the file creation check has told Prometheus.
+
+SOURCE is where the metrics of the check are: the address of a Pushgateway or of the scrape endpoint of
+cyclone-pushgateway-client, such as http://pushgateway:9091/metrics, or a file with the same text, - for standard input.
+
+Rows are MDTs, columns are OSTs; only those are shown that have a bad pair. A cell is X for a pair that is bad, old for
+one that was not checked for too long (--older-than), . for one that is fine, - for one of which nothing is known. The
+exit code is 1 if any pair is bad or old.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cyclone.cli.page import Table, visible
+from cyclone.errors import EXIT_OK, EXIT_TASK_FAILED, ConfigError
+
+_CHECK = "cyclone_lustre_file_creation_check"
+_CHECKED_AT = "cyclone_lustre_file_creation_check_timestamp_seconds"
+_TIMEOUT_S = 15.0
+
+_CELLS = {"bad": "X", "old": "old", "fine": "."}
+
+
+@dataclass
+class Pair:
+    """What is known of a pair. checked_at: Unix time, 0 if that is not known. state: bad, old or fine."""
+
+    target: str
+    mdt_index: int
+    ost_index: int
+    state: str
+    checked_at: float = 0.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="an http address, a file, or -")
+    parser.add_argument("--target", default="", help="only this file system")
+    parser.add_argument(
+        "--older-than",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="seconds after which a check is old; 0 is never",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="one object a line for each bad or old pair, for programs"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    exposition = read(options.source)
+    found = pairs(exposition, options.source, time.time() - options.older_than if options.older_than else 0.0)
+    wanted = [pair for pair in found if options.target in ("", pair.target)]
+    if not wanted:
+        which = f" of {options.target}" if options.target else ""
+        raise ConfigError(
+            f"tells of no pair of MDT and OST{which}; expected the metric {_CHECK}", file=options.source
+        )
+    bad = [pair for pair in wanted if pair.state != "fine"]
+    if options.json:
+        for pair in bad:
+            print(json.dumps(vars(pair)))
+    else:
+        for target in sorted({pair.target for pair in wanted}):
+            _show([pair for pair in wanted if pair.target == target])
+    return EXIT_TASK_FAILED if bad else EXIT_OK
+
+
+def read(source: str) -> str:
+    """The text that is to be had there. Raises ConfigError."""
+    try:
+        if source == "-":
+            return sys.stdin.read()
+        if source.startswith(("http://", "https://")):
+            return _fetched(source)
+        return Path(source).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", file=source) from None
+
+
+def pairs(exposition: str, source: str, old_before: float) -> list[Pair]:
+    """Every pair that the text tells of, by file system, MDT and OST.
+
+    old_before: Unix time; what was checked earlier is old, or when that is not known.
+    Raises ConfigError when it is not the text format of Prometheus.
+    """
+    try:
+        from prometheus_client.parser import text_string_to_metric_families
+    except ImportError:
+        raise ConfigError(
+            "needs prometheus-client; expected an installation of cyclone[prometheus]"
+        ) from None
+    values: dict[str, dict[tuple[str, int, int], float]] = {_CHECK: {}, _CHECKED_AT: {}}
+    try:
+        for family in text_string_to_metric_families(exposition):
+            for sample in family.samples:
+                if sample.name in values:
+                    labels = sample.labels
+                    key = (labels["target"], int(labels["mdt_index"]), int(labels["ost_index"]))
+                    values[sample.name][key] = sample.value
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"is not the text format of Prometheus: {error}", file=source) from None
+    found = []
+    for key, value in sorted(values[_CHECK].items()):
+        checked_at = values[_CHECKED_AT].get(key, 0.0)
+        state = "bad" if value != 1 else "old" if checked_at < old_before else "fine"
+        found.append(Pair(*key, state, checked_at))
+    return found
+
+
+def _fetched(address: str) -> str:
+    try:
+        import requests
+    except ImportError:
+        raise ConfigError("needs requests; expected an installation of cyclone[prometheus]") from None
+    try:
+        answer = requests.get(address, timeout=_TIMEOUT_S)
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        raise ConfigError(f"cannot be read: {error}", file=address) from None
+    return answer.content.decode("utf-8")
+
+
+def _show(found: Iterable[Pair]) -> None:
+    """The matrix of one file system."""
+    by_place = {(pair.mdt_index, pair.ost_index): pair for pair in found}
+    bad = [place for place, pair in by_place.items() if pair.state != "fine"]
+    target = next(iter(by_place.values())).target
+    print(f"{visible(target)}: {len(by_place)} pairs, {len(bad)} not fine")
+    if not bad:
+        return
+    osts = sorted({ost for _, ost in bad})
+    table = Table(("", *(f"OST{ost}" for ost in osts)))
+    for mdt in sorted({mdt for mdt, _ in bad}):
+        states = (by_place[mdt, ost].state if (mdt, ost) in by_place else "" for ost in osts)
+        table.add(f"MDT{mdt}", *(_CELLS.get(state, "-") for state in states))
+    table.print()

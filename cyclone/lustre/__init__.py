@@ -1,0 +1,1 @@
+"""Lustre: the one room that knows it. Needs the extra `cyclone[lustre]`."""

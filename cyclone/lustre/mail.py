@@ -1,0 +1,308 @@
+"""Mails to people: composed once, sent to a server, and kept on disk until a server has taken them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import smtplib
+import socket
+import ssl
+import stat
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from email.utils import format_datetime
+from pathlib import Path
+
+from cyclone.errors import TaskError
+
+_log = logging.getLogger(__name__)
+
+#: How the connection to a server is protected, and the port that is usual for it.
+SECURITY = {"none": 25, "starttls": 25, "tls": 465}
+
+#: A mail that no server has taken for so long would no longer help anybody.
+_KEEP_S = 5 * 86_400.0
+
+_ADDRESS = re.compile(r"[!#-'*+./0-9=?A-Z^_`a-z{|}~-]{1,64}@[A-Za-z0-9.-]{1,255}\Z", re.ASCII)
+_HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:(?P<port>\d{1,5}))?\Z")
+
+
+class MailError(TaskError):
+    """A mail was not taken.
+
+    lasting: the server refused this very mail, so that others may fare better.
+    """
+
+    def __init__(self, text: str, *, lasting: bool = False) -> None:
+        self.lasting = lasting
+        super().__init__(text)
+
+
+@dataclass(frozen=True)
+class MailServer:
+    """Where mails are handed in.
+
+    security: "none", "starttls" or "tls". ca_file: certificates to trust instead of those of the system.
+    credentials_file: lines `user = …` and `password = …`, readable by their owner alone; "" for no login.
+    timeout_s: of each step of the conversation.
+    """
+
+    host: str
+    port: int
+    security: str = "none"
+    credentials_file: str = ""
+    ca_file: str = ""
+    timeout_s: float = 10.0
+
+    @classmethod
+    def at(
+        cls, address: str, security: str = "none", credentials_file: str = "", ca_file: str = ""
+    ) -> MailServer:
+        """address: HOST, HOST:PORT or [IPV6]:PORT. Raises ValueError."""
+        if security not in SECURITY:
+            raise ValueError(f"mail_security: found {security!r}, expected one of: {', '.join(SECURITY)}")
+        found = _HOST_AND_PORT.match(address.strip())
+        port = int(found["port"] or SECURITY[security]) if found else 0
+        if found is None or not 0 < port < 65536:
+            raise ValueError(f"mail_server: found {address!r}, expected HOST or HOST:PORT")
+        if credentials_file and security == "none":
+            raise ValueError(
+                "mail_credentials: a password would travel in clear; expected mail_security starttls or tls"
+            )
+        return cls(found["host"].strip("[]"), port, security, credentials_file, ca_file)
+
+    def send(self, message: EmailMessage) -> None:
+        """Hand in a mail; sender and receivers are those of its headers. Raises MailError."""
+        try:
+            connection = self._connect()
+        except (OSError, ValueError) as error:
+            raise MailError(f"mail server {self.host}:{self.port}: {_reason(error)}") from None
+        try:
+            refused = connection.send_message(message)
+        except (smtplib.SMTPRecipientsRefused, smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
+            text = f"mail server {self.host}:{self.port} refused a mail: {_reason(error)}"
+            raise MailError(text, lasting=True) from None
+        except (OSError, ValueError) as error:
+            raise MailError(f"mail server {self.host}:{self.port}: {_reason(error)}") from None
+        finally:
+            # The mail is taken or not by now, and a server that does not say good-bye changes nothing of that.
+            with contextlib.suppress(OSError):
+                connection.quit()
+            connection.close()
+        for receiver, reason in refused.items():
+            _log.warning("mail server refused a receiver receiver=%s reason=%s", receiver, reason)
+
+    def _connect(self) -> smtplib.SMTP:
+        login = _credentials(self.credentials_file) if self.credentials_file else None
+        # The name that smtplib would look up may take longer to find than any time-out.
+        us = socket.gethostname()
+        connection: smtplib.SMTP
+        if self.security == "tls":
+            connection = smtplib.SMTP_SSL(
+                self.host, self.port, us, timeout=self.timeout_s, context=self._tls()
+            )
+        else:
+            connection = smtplib.SMTP(self.host, self.port, us, timeout=self.timeout_s)
+        try:
+            if self.security == "starttls":
+                connection.starttls(context=self._tls())
+            if login is not None:
+                connection.login(*login)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.ca_file or None)
+
+
+@dataclass(frozen=True)
+class Mailing:
+    """From whom to whom. Raises ValueError when an address is none."""
+
+    sender: str
+    receivers: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name, addresses in (("mail_sender", (self.sender,)), ("mail_receiver", self.receivers)):
+            for address in addresses or ("",):
+                if not _ADDRESS.match(address):
+                    raise ValueError(
+                        f"{name}: found {address!r}, expected an address such as admin@example.org"
+                    )
+
+    def compose(self, subject: str, body: str, key: str, at: datetime) -> EmailMessage:
+        """A mail. key: two mails of one key are one to those who receive them. at: with a time zone."""
+        message = EmailMessage()
+        message["From"] = self.sender
+        message["To"] = ", ".join(self.receivers)
+        message["Subject"] = subject
+        message["Date"] = format_datetime(at)
+        domain = self.sender.rpartition("@")[2]
+        message["Message-ID"] = f"<{_hash(key)}@{domain}>"
+        # RFC 3834, section 5: so that no holiday notice answers.
+        message["Auto-Submitted"] = "auto-generated"
+        message.set_content(body.encode("utf-8", "backslashreplace").decode("utf-8"))
+        return message
+
+
+class Outbox:
+    """Mails that wait on disk for a server, a file each. Several processes may use one directory at a time.
+
+    A mail that was posted survives the death of this process. It is sent once, but for a death right after the
+    server took it; those who receive it twice see the same Message-ID.
+    """
+
+    def __init__(self, directory: Path, server: MailServer) -> None:
+        self._directory, self._server = directory, server
+
+    def post(self, message: EmailMessage) -> None:
+        """Keep a mail on disk; one that waits already is not kept twice. Raises OSError when it cannot be kept."""
+        make_private_directory(self._directory)
+        file = self._directory / f"{_hash(str(message['Message-ID']))}.mail"
+        temporary = file.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
+        try:
+            with open(temporary, "wb", opener=_private) as stream:
+                stream.write(message.as_bytes(policy=policy.SMTP))
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def deliver(self) -> int:
+        """Try to send what waits, oldest first. Returns how many mails wait after that.
+
+        Stops at a server that cannot be talked to. What nobody took for five days is thrown away, which is logged.
+        """
+        waiting = self._waiting()
+        for file in list(waiting):
+            try:
+                if self._deliver(file):
+                    waiting.remove(file)
+            except MailError as error:
+                _log.warning("a mail waits file=%s reason=%s", file.name, error)
+                if not error.lasting:
+                    break
+        return len(waiting)
+
+    def _waiting(self) -> list[Path]:
+        found = []
+        for file in self._directory.glob("*.mail"):
+            with contextlib.suppress(FileNotFoundError):
+                found.append((file.stat().st_mtime, file))
+        return [file for _, file in sorted(found)]
+
+    def _deliver(self, file: Path) -> bool:
+        """False if somebody else is at it. Raises MailError when it was not taken."""
+        try:
+            stream = open(file, "rb")  # noqa: SIM115  the lock lives as long as it is open
+        except FileNotFoundError:
+            return True
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            status = os.fstat(stream.fileno())
+            if status.st_nlink == 0:
+                return True
+            message = message_from_bytes(stream.read(), policy=policy.SMTP)
+            try:
+                self._server.send(message)
+            except MailError:
+                if time.time() - status.st_mtime < _KEEP_S:
+                    raise
+                _log.error("a mail is thrown away, nobody took it subject=%r", message["Subject"])
+            file.unlink(missing_ok=True)
+        return True
+
+
+class Postman:
+    """A thread that empties an outbox, so that nobody waits for a server.
+
+    retry_s: how long to wait after a server did not take everything.
+    """
+
+    def __init__(self, outbox: Outbox, retry_s: float = 60.0) -> None:
+        self._outbox, self._retry_s = outbox, retry_s
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="postman", daemon=True)
+        self._thread.start()
+        # What a former life has left.
+        self._wake.set()
+
+    def post(self, message: EmailMessage) -> None:
+        """Keep a mail, and have it sent soon. Raises OSError when it cannot be kept."""
+        self._outbox.post(message)
+        self._wake.set()
+
+    def stop(self, timeout_s: float) -> None:
+        """Try once more what waits, and end. Mails that still wait are sent by the next life."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        pause_s: float | None = None
+        while True:
+            self._wake.wait(pause_s)
+            self._wake.clear()
+            last = self._stopping
+            try:
+                pause_s = self._retry_s if self._outbox.deliver() else None
+            except OSError as error:
+                _log.warning("the outbox cannot be read reason=%s", error)
+                pause_s = self._retry_s
+            if last:
+                return
+
+
+def make_private_directory(directory: Path) -> None:
+    """Make it, for its owner alone. Raises PermissionError when it is there and others may write into it."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise PermissionError(f"{directory} must be a directory of its own that nobody else may write into")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
+def _credentials(file: str) -> tuple[str, str]:
+    """User and password. Raises OSError, ValueError."""
+    with open(file, encoding="utf-8") as stream:
+        if os.fstat(stream.fileno()).st_mode & 0o077:
+            raise ValueError(f"{file} may be read by others; expected mode 0600")
+        lines = [line.partition("=") for line in stream if line.strip() and not line.startswith("#")]
+    found = {key.strip(): value.strip() for key, _, value in lines}
+    if set(found) != {"user", "password"}:
+        raise ValueError(f"{file}: expected two lines, `user = …` and `password = …`")
+    return found["user"], found["password"]
+
+
+def _reason(error: Exception) -> str:
+    """What a server or the system said, on one line."""
+    if isinstance(error, smtplib.SMTPResponseException):
+        said = error.smtp_error
+        text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+        return f"{error.smtp_code} {' '.join(text.split())}"
+    # smtplib tells of a time-out as of a connection that was closed.
+    if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
+        return "it does not answer"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:32]

@@ -1,0 +1,445 @@
+"""Looks at every OST of a file system, round after round, for years.
+
+The generator is plumbing around three minds: the roster knows which OSTs there are, the rounds know whose turn it is
+and who hangs, the incidents know what people have to be told. What they remember is one file, written before anything
+follows from it, so that a generator that was killed goes on where it was.
+
+Every OST that is expected is heard of in every round: by its task, by a row that says why there was nothing to be
+heard, or in the count of those that were skipped.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from cyclone.base_task import BaseTask
+from cyclone.ini import Ini
+from cyclone.lustre.alerts import body, subject
+from cyclone.lustre.incidents import Incidents, Notice
+from cyclone.lustre.leftovers import RemoveLeftoversTask
+from cyclone.lustre.mail import Outbox, Postman
+from cyclone.lustre.monitoring_memory import Memory, OpenTask, recall, remember
+from cyclone.lustre.monitoring_settings import MonitoringSettings
+from cyclone.lustre.monitoring_task import MonitoringTask
+from cyclone.lustre.ost_state_task import OstStateTask
+from cyclone.lustre.ost_task import REACH, Fault, OstResult, OstState, Row
+from cyclone.lustre.rangeset import indexes
+from cyclone.lustre.roster import Roster, Survey, select
+from cyclone.lustre.rounds import Due, FixedRate, Hung, Outcome, Rounds, next_start
+from cyclone.lustre.surveyor import Surveyor
+from cyclone.task_generator import Result, TaskGenerator
+
+#: The phase of a fault that is not one of the OST: the task itself could not do its work.
+_TASK = "task"
+
+_LOOK_FOR_SURVEY_S = 0.05
+_PAUSE_MOST_S = 1.0
+_LEFTOVERS_EVERY_S = 3600.0
+_ROWS_MOST = 1000
+
+
+class LustreOstMonitoringTaskGenerator(TaskGenerator):
+    """Hands in one task for each OST, each `measure_interval`.
+
+    The task may be of any class; one that looks at OSTs (`OstTask`) also gets rows for OSTs that are down or hung, and
+    one that mails (`LustreAlertIOTask`) also mails about these, about what has failed, and about what is over.
+    """
+
+    commands: ClassVar[Mapping[str, str]] = {
+        "status": "the newest round, what hangs, what is down, open incidents",
+        "select": "look at these OSTs from the next round on: osts=0-9,12; empty is all",
+        "retire": "expect these OSTs no more: osts=3",
+        "run-now": "begin a round now, besides the regular ones",
+    }
+
+    def __init__(self, config: Ini) -> None:
+        super().__init__(config)
+        self._monotonic, self._unix = time.monotonic, time.time
+        self._begun = self._missed = 0
+        self._is_wanted_now = False
+        self._surveyor: Surveyor | None = None
+        self._results: list[OstResult] = []
+        self._own: set[str] = set()
+        self._number = self._told = 0
+        self._begun_at = self._own_until = self._leftovers_at = 0.0
+
+    def validate_config(self) -> None:
+        MonitoringTask(MonitoringSettings.of(self.config)).check()
+
+    def run(self) -> None:
+        self._start()
+        try:
+            while not self.stopping and not self._is_finished():
+                self._advance()
+                result = next(iter(self.results(timeout=self._pause_s())), None)
+                if result is not None:
+                    self._on_end(result)
+        finally:
+            self._stop()
+
+    # From its beginning to its end.
+
+    def _start(self) -> None:
+        settings = self.settings = MonitoringSettings.of(self.config)
+        self._task = MonitoringTask(settings)
+        self._mails = self._task.mails()
+        self._selection = settings.selection
+        memory = recall(settings.state_file)
+        self._roster = Roster(memory.known)
+        self._rounds = Rounds(
+            hung_after_s=settings.hung_after_s,
+            parts=self._task.parts,
+            server_most=settings.server_most,
+            tasks_most=settings.tasks_most,
+        )
+        self._incidents = Incidents(
+            memory.incidents,
+            repeat_s=self._mails.mail_repeat_s if self._mails else 0.0,
+            digest_most=self._mails.mail_digest if self._mails else 1,
+        )
+        self._postman = Postman(Outbox(settings.mail_spool, self._mails.mail_server)) if self._mails else None
+        self._number = self._told = memory.round
+        self._schedule = FixedRate(self._first_due(memory), settings.measure_interval_s)
+        self._reopen(memory.open)
+
+    def _first_due(self, memory: Memory) -> float:
+        """When to begin the first round, on the monotonic clock."""
+        settings, now = self.settings, self._monotonic()
+        if settings.at is not None:
+            return self._due_by_day()
+        if settings.cycles is not None:
+            return now  # somebody else decides when
+        # A restart in the middle of an interval is no reason for a round more.
+        left_s = memory.round + settings.measure_interval_s - self._unix() if memory.round else 0.0
+        if 0 < left_s <= settings.measure_interval_s:
+            return now + left_s
+        return now + random.uniform(0, settings.start_jitter_s)
+
+    def _due_by_day(self) -> float:
+        """The next round of those that follow the time of day."""
+        assert self.settings.at is not None
+        local = datetime.fromtimestamp(self._unix()).astimezone()
+        begin = next_start(self.settings.at, self.settings.measure_interval_s, local.replace(tzinfo=None))
+        # Through the time zone, since a day may have 23 hours.
+        return self._monotonic() + (begin.astimezone() - local).total_seconds()
+
+    def _reopen(self, tasks: Iterable[OpenTask]) -> None:
+        """Hand in again what a former life had handed in: the master knows whether it runs, or how it ended."""
+        for task in tasks:
+            due = Due(task.tid, task.ost, task.part)
+            age_s = max(0.0, self._unix() - task.since)
+            self._rounds.reopen(due, age_s, self._monotonic())
+            self.submit(self._made(due))
+
+    def _is_finished(self) -> bool:
+        cycles = self.settings.cycles
+        if cycles is None or self._begun < cycles or self._told != self._number:
+            return False
+        # What hangs is left to the master. Rows about it are worth waiting for, but not for ever.
+        return not self._own or self._monotonic() >= self._own_until
+
+    def _stop(self) -> None:
+        self._save()
+        if self._postman is not None:
+            self._postman.stop(5.0)
+
+    # What time does.
+
+    def _advance(self) -> None:
+        now = self._monotonic()
+        if self._surveyor is not None:
+            if self._surveyor.is_over:
+                found, self._surveyor = self._surveyor.found(), None
+                self._begin_round(found)
+        elif self._is_time(now):
+            if self.settings.local_mode:
+                self._begin_round(Survey(dict.fromkeys(range(self.settings.osts_in_local_mode), "")))
+            else:
+                self._surveyor = self._survey()
+        self._tell_hung(self._rounds.look_for_hung(now))
+        if self._rounds.is_over:
+            self._end_round()
+        self._hand_in()
+
+    def _is_time(self, now: float) -> bool:
+        if self.settings.cycles is not None and self._begun >= self.settings.cycles:
+            return False
+        return self._is_wanted_now or now >= self._schedule.due
+
+    def _pause_s(self) -> float:
+        if self._surveyor is not None:
+            return _LOOK_FOR_SURVEY_S
+        moments = (self._schedule.due, self._rounds.next_moment())
+        left_s = min(moment - self._monotonic() for moment in moments if moment is not None)
+        return min(max(0.0, left_s), _PAUSE_MOST_S)
+
+    def _survey(self) -> Surveyor:
+        settings = self.settings
+        return Surveyor(
+            settings.lfs_bin,
+            settings.lctl_bin,
+            settings.target,
+            fs_path=settings.fs_path,
+            sudo=settings.use_sudo,
+            timeout_s=settings.lfs_timeout_s,
+        )
+
+    # A round.
+
+    def _begin_round(self, survey: Survey) -> None:
+        self._end_round()
+        now, unix = self._monotonic(), self._unix()
+        self._is_wanted_now = False
+        if now >= self._schedule.due:
+            self._missed += self._schedule.begin(now)
+            if self.settings.at is not None:
+                self._schedule.due = self._due_by_day()
+        # Never used twice, also when the clock was set back.
+        self._number = max(self._number + 1, int(unix))
+        self._begun += 1
+        self._begun_at = unix
+        self._results = []
+        self._roster.hear(survey, unix)
+        targets = self._roster.targets(self._selection)
+        if self.settings.probe_down:
+            targets = [
+                target._replace(state=None) if target.state is OstState.DOWN else target for target in targets
+            ]
+        begun = self._rounds.begin(self._number, targets, now)
+        self.log.info(
+            "round begins number=%d expected=%d down=%d late=%d",
+            self._number, len(targets), len(begun.down), len(begun.late),
+        )  # fmt: skip
+        if not targets:
+            self.log.error("no OST is known, there is nothing to look at")
+        rows: list[Row] = []
+        for target in begun.down:
+            assert target.state is not None
+            self.log.warning(
+                "not looked at ost=%d state=%s reason=%s", target.ost, target.state, target.reason
+            )
+            rows += self._known_state(target.ost, Fault(REACH, target.state, target.reason))
+        self._record(rows, f"mon-{self._number}-states")
+        self._tell_hung(begun.hung)
+        self._remove_leftovers(target.ost for target in begun.down)
+        self._save()
+
+    def _hand_in(self) -> None:
+        due = self._rounds.due(self._monotonic())
+        if not due:
+            return
+        # Before they are handed in: a task that nobody remembers could get a second one beside it.
+        self._save()
+        for each in due:
+            self.submit(self._made(each))
+
+    def _end_round(self) -> None:
+        """Tell of the newest round, once."""
+        if self._told == self._number:
+            return
+        self._told = self._number
+        summary = self._rounds.summary(self._monotonic())
+        self.log.info(
+            "round ended number=%d expected=%d ok=%d failed=%d down=%d hung=%d skipped=%d seconds=%.3f missed=%d",
+            summary.number, summary.expected, summary.ok, summary.failed, summary.down, summary.hung, summary.skipped,
+            summary.duration_s, self._missed,
+        )  # fmt: skip
+        self._mail(self._incidents.end_round(self._unix()))
+        started_at = datetime.fromtimestamp(self._begun_at, UTC)
+        self._record(self._task.round_rows(summary, self._results, started_at), f"mon-{self._number}-round")
+
+    def _tell_hung(self, found: Sequence[Hung]) -> None:
+        """Of tasks that have become hung, or still are in a new round."""
+        rows: list[Row] = []
+        for hung in found:
+            reason = f"its task {hung.tid} was handed in {hung.age_s:.0f} s ago, and has not ended"
+            self.log.warning("hung ost=%d reason=%s", hung.ost, reason)
+            rows += self._known_state(hung.ost, Fault(REACH, OstState.HUNG, reason))
+        self._record(rows, f"mon-{self._number}-hung-{self._unix():.3f}")
+
+    def _known_state(self, ost: int, fault: Fault) -> list[Row]:
+        """Tell the incidents of a fault of which no task has told, and return the rows for it."""
+        self._hear(ost, [fault], ())
+        moment = datetime.fromtimestamp(self._unix(), UTC)
+        return self._task.state_rows(ost, fault.state, fault.text, moment)
+
+    # Ends of tasks.
+
+    def _on_end(self, result: Result) -> None:
+        if result.tid in self._own:
+            self._own.discard(result.tid)
+            if not result.ok:
+                self.log.error("not recorded tid=%s reason=%s", result.tid, _first_line(result))
+            return
+        faults, fine, outcome = self._judged(result)
+        ost = self._rounds.ended(result.tid, outcome, self._monotonic())
+        if ost is None:
+            return
+        for fault in faults:
+            self.log.warning(
+                "fault found ost=%d phase=%s state=%s reason=%s", ost, fault.phase, fault.state, fault.text
+            )
+        if isinstance(result.value, OstResult):
+            self._results.append(result.value)
+        if result.ok or outcome is Outcome.SKIPPED:
+            self._hear(ost, faults, fine)
+        else:
+            (fault,) = faults
+            self._record(self._known_state(ost, fault), f"{result.tid}-{fault.state.lower()}")
+
+    def _judged(self, result: Result) -> tuple[Sequence[Fault], Sequence[str], Outcome]:
+        """What an end says of the OST: its faults, the phases in order, and what counts in the round."""
+        if not result.ok:
+            if result.state == "cancelled" and result.attempts == 0:
+                return (), (), Outcome.SKIPPED  # nobody was free to begin it
+            if result.outcome == "timed_out":
+                return (Fault(REACH, OstState.TIMEOUT, _first_line(result)),), (), Outcome.FAILED
+            return (Fault(_TASK, OstState.FAILED, _first_line(result)),), (), Outcome.FAILED
+        if not isinstance(result.value, OstResult):
+            return (), (_TASK, REACH), Outcome.OK
+        found = result.value
+        outcome = Outcome.FAILED if found.faults else Outcome.OK
+        if found.state is OstState.DOWN:
+            outcome = Outcome.DOWN
+        return found.faults, (_TASK, *found.fine), outcome
+
+    # Telling people.
+
+    def _hear(self, ost: int, faults: Sequence[Fault], fine: Sequence[str]) -> None:
+        if self._mails is not None:
+            before = self._incidents.open()
+            self._mail(self._incidents.hear(ost, faults, fine, self._unix()))
+            if self._incidents.open() != before:
+                self._save()
+
+    def _mail(self, notices: Iterable[Notice]) -> None:
+        if self._mails is None or self._postman is None:
+            return
+        fs = self._mails.lfs_target
+        for notice in notices:
+            message = self._mails.mailing.compose(
+                subject(fs, notice),
+                body(fs, notice),
+                f"{fs}/{notice.key}",
+                datetime.fromtimestamp(self._unix(), UTC),
+            )
+            try:
+                self._postman.post(message)
+            except OSError as error:
+                self.log.error("a mail is lost subject=%r reason=%s", message["Subject"], error)
+
+    # Tasks.
+
+    def _made(self, due: Due) -> BaseTask:
+        quiet = self._incidents.quiet(due.ost, self._unix())
+        task = self._task.make(due.ost, due.part, str(self._number), quiet)
+        task.tid = due.tid
+        # Of a task that is begun later it could not be told whether it hangs.
+        task.expires = self.settings.hung_after_s / 2
+        return task
+
+    def _record(self, rows: Sequence[Row], tid: str) -> None:
+        """Have these rows recorded by a task, or by several."""
+        for start in range(0, len(rows), _ROWS_MOST):
+            task = OstStateTask(rows[start : start + _ROWS_MOST])
+            task.tid = f"{tid}-{start // _ROWS_MOST}" if start else tid
+            self._hand_in_own(task)
+
+    def _remove_leftovers(self, down: Iterable[int]) -> None:
+        workplaces = self._task.workplaces()
+        if workplaces and self._monotonic() >= self._leftovers_at:
+            self._leftovers_at = self._monotonic() + _LEFTOVERS_EVERY_S
+            task = RemoveLeftoversTask(workplaces, osts_down=down)
+            task.tid = f"mon-{self._number}-leftovers"
+            self._hand_in_own(task)
+
+    def _hand_in_own(self, task: BaseTask) -> None:
+        assert task.tid is not None
+        self._own.add(task.tid)
+        self._own_until = self._monotonic() + self.settings.hung_after_s
+        self.submit(task)
+
+    # What outlives this process.
+
+    def _save(self) -> None:
+        now, unix = self._monotonic(), self._unix()
+        opened = [OpenTask(due.tid, due.ost, due.part, unix - age_s) for due, age_s in self._rounds.open(now)]
+        incidents = self._incidents.open() if self._mails is not None else []
+        memory = Memory(round=self._number, known=self._roster.known(), open=opened, incidents=incidents)
+        try:
+            remember(self.settings.state_file, memory)
+        except OSError as error:
+            # A monitor that stops since a disk is full would be missed most.
+            self.log.error("not remembered file=%s reason=%s", self.settings.state_file, error)
+
+    # Commands.
+
+    def on_command(self, name: str, arguments: Mapping[str, str]) -> object:
+        """Answer a command of `commands`. Raises ValueError with the reason for a refusal."""
+        if name == "status":
+            _expect(arguments)
+            return self._status()
+        if name == "select":
+            _expect(arguments, "osts")
+            wanted = indexes(arguments["osts"], "osts")
+            chosen = select(self._roster.available(), wanted)
+            self._selection = wanted
+            return {"osts": chosen}
+        if name == "retire":
+            _expect(arguments, "osts")
+            retired = indexes(arguments["osts"], "osts")
+            self._roster.retire(retired)
+            for ost in retired:
+                self._incidents.forget(ost)
+            self._save()
+            return {"retired": list(retired)}
+        if name == "run-now":
+            _expect(arguments)
+            if self._surveyor is not None:
+                raise ValueError("a round is just about to begin")
+            self._is_wanted_now = True
+            return {"round": "begins"}
+        raise ValueError(f"no such command: {name}")
+
+    def _status(self) -> dict[str, Any]:
+        now = self._monotonic()
+        summary = self._rounds.summary(now)
+        return {
+            "round": summary._asdict(),
+            "is_over": self._rounds.is_over,
+            "next_round_s": round(max(0.0, self._schedule.due - now), 3),
+            "rounds": self._begun,
+            "missed": self._missed,
+            "selection": list(self._selection),
+            "retired": [each.index for each in self._roster.known() if each.retired],
+            "open": [{"tid": due.tid, "ost": due.ost, "age_s": round(age_s, 3)} for due, age_s in self._rounds.open(now)],
+            "not_looked_at": {
+                target.ost: {"state": target.state, "reason": target.reason}
+                for target in self._roster.targets(self._selection)
+                if target.state is not None
+            },
+            "faults": {
+                result.ost: [{"phase": each.phase, "state": each.state, "reason": each.text} for each in result.faults]
+                for result in self._results
+                if result.faults
+            },
+            "incidents": [
+                {"ost": each.ost, "phase": each.phase, "state": each.state, "since": each.since, "reason": each.text}
+                for each in self._incidents.open()
+            ],
+        }  # fmt: skip
+
+
+def _first_line(result: Result) -> str:
+    return result.error.partition("\n")[0] or result.outcome
+
+
+def _expect(arguments: Mapping[str, str], *names: str) -> None:
+    """Raises ValueError."""
+    if set(arguments) != set(names):
+        found = ", ".join(sorted(arguments)) or "none"
+        raise ValueError(f"found the arguments {found}, expected {', '.join(names) or 'none'}")

@@ -1,0 +1,116 @@
+"""Runs a program for a bounded time and a bounded output, and leaves nothing of it behind."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, NamedTuple
+
+_log = logging.getLogger(__name__)
+
+#: What one stream of a program may hold: the layout of a file over 2,000 OSTs takes 200 kB.
+OUTPUT_BYTES_MAX = 2**26
+
+#: How long a killed program is waited for. One that is stuck in the kernel dies when the kernel lets go of it.
+_BURIAL_S = 5.0
+
+_CHUNK_BYTES = 2**16
+
+
+class Ended(NamedTuple):
+    """How a program ended. exit_code: minus the number of the signal, if one ended it."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class OutOfTime(Exception):
+    """The program took longer than it was given, and was killed with its whole group."""
+
+
+class TooMuchOutput(Exception):
+    """The program wrote more than any sound one does, and was killed with its whole group."""
+
+
+def run(command: Sequence[bytes], *, environment: Mapping[str, str], timeout_s: float | None) -> Ended:
+    """Run a program with no input in a process group of its own. timeout_s: None is without bound.
+
+    Raises OutOfTime, TooMuchOutput, and OSError when it cannot be started.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    process = _Program(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        process_group=0,
+    )  # fmt: skip
+    try:
+        stdout, stderr = _outputs(process, deadline)
+        process.wait(_left(deadline))
+    except subprocess.TimeoutExpired:
+        raise OutOfTime from None
+    finally:
+        # Also when the attempt is stopped: SIGTERM raises SystemExit here.
+        process.end()
+    return Ended(process.returncode, stdout, stderr)
+
+
+class _Program(subprocess.Popen[bytes]):
+    """A program that is ended if whoever starts it is interrupted while it starts."""
+
+    def __init__(self, command: Sequence[bytes], **options: Any) -> None:
+        try:
+            super().__init__(command, **options)
+        except BaseException:
+            # One that could not be executed has been waited for already.
+            if getattr(self, "pid", None) is not None and self.returncode is None:
+                self.end()
+            raise
+
+    def end(self) -> None:
+        """Kill its whole group, unless it has ended, and bury it."""
+        for stream in (self.stdout, self.stderr):
+            if stream is not None:
+                stream.close()
+        if self.returncode is not None:
+            return
+        # The leader has not been waited for, so the number of its group is still its own. A program that
+        # `sudo` started may not be ours to kill: it finds its output closed and nobody waiting.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        try:
+            self.wait(_BURIAL_S)
+        except subprocess.TimeoutExpired:
+            _log.warning("a killed program does not die, it is left behind pid=%d", self.pid)
+
+
+def _outputs(process: subprocess.Popen[bytes], deadline: float | None) -> tuple[bytes, bytes]:
+    """Read stdout and stderr to their ends. deadline: of the monotonic clock."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    outputs: dict[IO[bytes], bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
+    with selectors.DefaultSelector() as selector:
+        for stream in outputs:
+            selector.register(stream, selectors.EVENT_READ)
+        while selector.get_map():
+            left = _left(deadline)
+            if left is not None and left <= 0:
+                raise OutOfTime
+            for key, _ in selector.select(left):
+                stream = key.fileobj  # type: ignore[assignment]
+                chunk = os.read(key.fd, _CHUNK_BYTES)
+                if not chunk:
+                    selector.unregister(stream)
+                elif len(outputs[stream]) + len(chunk) > OUTPUT_BYTES_MAX:
+                    raise TooMuchOutput(f"more than {OUTPUT_BYTES_MAX} bytes of output")
+                outputs[stream] += chunk
+    return bytes(outputs[process.stdout]), bytes(outputs[process.stderr])
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -1,0 +1,68 @@
+"""One start of `lfs` or `lctl`: its arguments, what it says, and the fault put upon it."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from simlustre.errors import Refusal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from simlustre.faults import Fault
+    from simlustre.state import Filesystem, State
+
+HANG_POLL_S = 0.05
+
+
+class Call:
+    """What a command is given. `say` and `complain` gather text that leaves when the command ends, or at `flush`.
+
+    arguments: those behind the name of the command. fault: None when none applies.
+    """
+
+    def __init__(self, state: State, program: str, command: str, arguments: list[str]) -> None:
+        self.state = state
+        self.program = program
+        self.command = command
+        self.arguments = arguments
+        self.fault: Fault | None = None
+        self._out: list[str] = []
+        self._error: list[str] = []
+
+    def say(self, line: str, end: str = "\n") -> None:
+        self._out.append(line + end)
+
+    def complain(self, line: str) -> None:
+        self._error.append(line + "\n")
+
+    def flush(self) -> None:
+        """Write out what was gathered, changed as the fault demands."""
+        out = "".join(self._out).encode("utf-8", "surrogateescape")
+        error = "".join(self._error).encode("utf-8", "surrogateescape")
+        self._out, self._error = [], []
+        if self.fault is not None:
+            out, error = self.fault.tamper(out, error)
+        for descriptor, text in ((1, out), (2, error)):
+            while text:
+                text = text[os.write(descriptor, text) :]
+
+    def filesystem_of(self, path: str) -> Filesystem:
+        """Raises Refusal(ENOENT) for a path whose directory is missing, Refusal(EOPNOTSUPP) outside of Lustre."""
+        import errno
+
+        fs = self.state.filesystem_of(path)
+        if fs is None:
+            raise Refusal(errno.EOPNOTSUPP if os.path.exists(path) else errno.ENOENT)
+        return fs
+
+    def wait_while_hanging(self, fs: Filesystem, osts: list[int]) -> None:
+        """Return when none of the OSTs hangs."""
+        while any(ost.state == "hang" for ost in self.state.some_osts(fs, osts)):
+            self.flush()
+            time.sleep(HANG_POLL_S)
+            self.state.apply_changes()
+
+
+def reason(code: int) -> str:
+    return os.strerror(code)

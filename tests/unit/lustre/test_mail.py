@@ -1,0 +1,405 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+from smtp_server import Certificate, SmtpServer
+
+from cyclone.lustre.mail import MailError, Mailing, MailServer, Outbox, Postman
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+MAILING = Mailing("cyclone@example.org", ("one@example.org", "two@example.org"))
+
+
+def mail(key: str = "key", subject: str = "An OST is slow", body: str = "OST0003\n") -> EmailMessage:
+    return MAILING.compose(subject, body, key, NOON)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return Certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture
+def smtp() -> Iterator[SmtpServer]:
+    with SmtpServer() as server:
+        yield server
+
+
+def credentials(directory: Path, password: str = "secret", mode: int = 0o600) -> str:
+    file = directory / "credentials"
+    file.write_text(f"# of the mail server\nuser = cyclone\npassword = {password}\n")
+    file.chmod(mode)
+    return str(file)
+
+
+# A mail.
+
+
+def test_a_mail_says_when_it_was_written_and_which_one_it_is() -> None:
+    message = mail()
+
+    assert message["Date"] == "Fri, 20 Nov 2026 12:00:00 +0000"
+    assert message["Message-ID"].endswith("@example.org>")
+    assert message["Auto-Submitted"] == "auto-generated"
+
+
+def test_mails_of_one_key_are_one_mail_to_those_who_receive_them() -> None:
+    assert mail("a", subject="one")["Message-ID"] == mail("a", subject="other")["Message-ID"]
+    assert mail("a")["Message-ID"] != mail("b")["Message-ID"]
+
+
+def test_text_that_no_mail_can_hold_is_shown_escaped() -> None:
+    assert "a\\udcffb" in mail(body="a\udcffb").get_content()
+
+
+@pytest.mark.parametrize(
+    ("sender", "receivers"),
+    [
+        ("nobody", ("one@example.org",)),
+        ("cyclone@example.org", ()),
+        ("cyclone@example.org", ("one@example.org", "two")),
+        ("cyclone@example.org\nBcc: x@example.org", ("one@example.org",)),
+        ("cyclone@example.org", ("<one@example.org>",)),
+        ("cyclone@example.org", ("a,b@example.org",)),
+    ],
+)
+def test_an_address_that_is_none_is_refused(sender: str, receivers: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="expected an address"):
+        Mailing(sender, receivers)
+
+
+# A server.
+
+
+def test_a_mail_arrives_at_all_receivers(smtp: SmtpServer) -> None:
+    MailServer.at(smtp.address).send(mail())
+
+    (taken,) = smtp.mails
+    assert (taken.sender, taken.receivers) == ("cyclone@example.org", ("one@example.org", "two@example.org"))
+    assert taken.message["Subject"] == "An OST is slow"
+    assert taken.message.get_content() == "OST0003\n"
+    assert not taken.protected
+
+
+def test_a_mail_travels_encrypted_with_starttls(certificate: Certificate) -> None:
+    with SmtpServer(certificate=certificate) as smtp:
+        MailServer.at(smtp.address, "starttls", ca_file=str(certificate.certificate)).send(mail())
+
+        assert [taken.protected for taken in smtp.mails] == [True]
+
+
+def test_a_mail_travels_encrypted_with_tls(certificate: Certificate) -> None:
+    with SmtpServer(certificate=certificate, tls=True) as smtp:
+        MailServer.at(smtp.address, "tls", ca_file=str(certificate.certificate)).send(mail())
+
+        assert [taken.protected for taken in smtp.mails] == [True]
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_a_server_that_cannot_prove_who_it_is_gets_no_mail(certificate: Certificate, security: str) -> None:
+    with SmtpServer(certificate=certificate, tls=security == "tls") as smtp:
+        with pytest.raises(MailError, match="certificate"):
+            MailServer.at(smtp.address, security).send(mail())
+
+        assert smtp.mails == []
+
+
+def test_a_server_without_starttls_gets_no_mail_in_clear(smtp: SmtpServer) -> None:
+    with pytest.raises(MailError, match="STARTTLS"):
+        MailServer.at(smtp.address, "starttls").send(mail())
+
+    assert smtp.mails == []
+
+
+def test_one_can_log_in(certificate: Certificate, tmp_path: Path) -> None:
+    with SmtpServer(certificate=certificate, users={"cyclone": "secret"}) as smtp:
+        server = MailServer.at(smtp.address, "starttls", credentials(tmp_path), str(certificate.certificate))
+        server.send(mail())
+
+        assert [taken.user for taken in smtp.mails] == ["cyclone"]
+
+
+def test_a_wrong_password_is_told(certificate: Certificate, tmp_path: Path) -> None:
+    with SmtpServer(certificate=certificate, users={"cyclone": "secret"}) as smtp:
+        file = credentials(tmp_path, password="other")
+        server = MailServer.at(smtp.address, "starttls", file, str(certificate.certificate))
+
+        with pytest.raises(MailError, match="535 wrong"):
+            server.send(mail())
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+def test_a_password_that_others_may_read_is_not_used(smtp: SmtpServer, tmp_path: Path, mode: int) -> None:
+    server = MailServer.at(smtp.address, "starttls", credentials(tmp_path, mode=mode))
+
+    with pytest.raises(MailError, match="0600"):
+        server.send(mail())
+
+
+@pytest.mark.parametrize("content", ["", "user = a\n", "user = a\npassword = b\nhost = c\n"])
+def test_a_file_of_credentials_that_makes_no_sense_is_told(
+    smtp: SmtpServer, tmp_path: Path, content: str
+) -> None:
+    file = Path(credentials(tmp_path))
+    file.write_text(content)
+
+    with pytest.raises(MailError, match="expected two lines"):
+        MailServer.at(smtp.address, "starttls", str(file)).send(mail())
+
+
+def test_a_password_never_travels_in_clear() -> None:
+    with pytest.raises(ValueError, match="in clear"):
+        MailServer.at("localhost", "none", "/etc/credentials")
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [
+        ("mail", "mail", 25),
+        ("mail:2525", "mail", 2525),
+        ("[::1]:25", "::1", 25),
+        (" 127.0.0.1 ", "127.0.0.1", 25),
+    ],
+)
+def test_the_port_may_be_named(address: str, host: str, port: int) -> None:
+    server = MailServer.at(address)
+
+    assert (server.host, server.port) == (host, port)
+
+
+def test_tls_has_a_port_of_its_own() -> None:
+    assert MailServer.at("mail", "tls").port == 465
+
+
+@pytest.mark.parametrize("address", ["", "a b", "mail:", "mail:0", "mail:99999", "mail:25:26"])
+def test_an_address_that_is_no_server_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="expected HOST"):
+        MailServer.at(address)
+
+
+def test_a_security_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected one of: none, starttls, tls"):
+        MailServer.at("mail", "ssl")
+
+
+def test_nobody_there_is_told(smtp: SmtpServer) -> None:
+    smtp.stop()
+
+    with pytest.raises(MailError, match="refused"):
+        MailServer.at(smtp.address).send(mail())
+
+
+def test_a_server_that_never_says_a_word_is_given_up() -> None:
+    with SmtpServer(hanging=True) as smtp:
+        server = MailServer("127.0.0.1", smtp.port, timeout_s=0.2)
+
+        with pytest.raises(MailError, match="does not answer"):
+            server.send(mail())
+
+
+def test_a_mail_that_was_taken_counts_as_sent_though_the_server_never_says_goodbye() -> None:
+    with SmtpServer(silent_goodbye=True) as smtp:
+        MailServer("127.0.0.1", smtp.port, timeout_s=0.2).send(mail())
+
+        assert len(smtp.mails) == 1
+
+
+def test_one_refused_receiver_keeps_no_other_from_his_mail() -> None:
+    with SmtpServer(refused=frozenset({"one@example.org"})) as smtp:
+        MailServer.at(smtp.address).send(mail())
+
+        assert [taken.receivers for taken in smtp.mails] == [("two@example.org",)]
+
+
+def test_a_mail_that_is_refused_for_its_own_sake_is_told_apart() -> None:
+    with (
+        SmtpServer(refuses_content=True) as smtp,
+        pytest.raises(MailError, match="554 this looks like spam") as caught,
+    ):
+        MailServer.at(smtp.address).send(mail())
+
+    assert caught.value.lasting
+
+
+# The outbox.
+
+
+def outbox(directory: Path, smtp: SmtpServer) -> Outbox:
+    return Outbox(directory / "spool", MailServer("127.0.0.1", smtp.port, timeout_s=0.5))
+
+
+def test_what_was_posted_is_delivered_and_then_gone(smtp: SmtpServer, tmp_path: Path) -> None:
+    box = outbox(tmp_path, smtp)
+    box.post(mail())
+
+    assert box.deliver() == 0
+    assert len(smtp.mails) == 1
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_a_mail_goes_through_the_spool_unchanged(smtp: SmtpServer, tmp_path: Path) -> None:
+    posted = mail(
+        subject="[LUSTRE Monitoring] OST Write Performance Degradation Detected: lustre-OST000a (10) €"
+    )
+    box = outbox(tmp_path, smtp)
+    box.post(posted)
+
+    box.deliver()
+
+    (taken,) = smtp.mails
+    assert {name: str(value) for name, value in taken.message.items()} == {
+        name: str(value) for name, value in posted.items()
+    }
+    assert taken.message.get_content() == posted.get_content()
+
+
+def test_mails_wait_for_a_server_and_outlive_a_process(smtp: SmtpServer, tmp_path: Path) -> None:
+    smtp.stop()
+    before = outbox(tmp_path, smtp)
+    before.post(mail("a"))
+    before.post(mail("b"))
+    assert before.deliver() == 2
+
+    smtp.start()
+
+    assert outbox(tmp_path, smtp).deliver() == 0
+    assert len(smtp.mails) == 2
+
+
+def test_the_oldest_mail_goes_first(smtp: SmtpServer, tmp_path: Path) -> None:
+    box = outbox(tmp_path, smtp)
+    for number in range(5):
+        box.post(mail(str(number), subject=str(number)))
+        for file in (tmp_path / "spool").glob("*.mail"):
+            status = file.stat()
+            os.utime(file, (status.st_atime, status.st_mtime - 1))
+
+    box.deliver()
+
+    assert smtp.subjects() == ["0", "1", "2", "3", "4"]
+
+
+def test_a_mail_that_waits_is_not_kept_twice(smtp: SmtpServer, tmp_path: Path) -> None:
+    box = outbox(tmp_path, smtp)
+
+    box.post(mail("a"))
+    box.post(mail("a"))
+    box.deliver()
+
+    assert len(smtp.mails) == 1
+
+
+def test_nobody_else_can_read_what_waits(smtp: SmtpServer, tmp_path: Path) -> None:
+    outbox(tmp_path, smtp).post(mail())
+
+    (file,) = (tmp_path / "spool").iterdir()
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_a_spool_that_others_may_write_into_is_refused(smtp: SmtpServer, tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool").chmod(0o777)
+
+    with pytest.raises(PermissionError):
+        outbox(tmp_path, smtp).post(mail())
+
+
+def test_a_server_that_hangs_is_asked_once_for_all_mails(tmp_path: Path) -> None:
+    with SmtpServer(hanging=True) as smtp:
+        box = outbox(tmp_path, smtp)
+        for number in range(5):
+            box.post(mail(str(number)))
+
+        assert box.deliver() == 5
+        assert smtp.connections == 1
+
+
+def test_a_mail_that_is_refused_keeps_no_other_waiting(tmp_path: Path) -> None:
+    with SmtpServer(refused=frozenset({"gone@example.org"})) as smtp:
+        box = outbox(tmp_path, smtp)
+        box.post(Mailing("cyclone@example.org", ("gone@example.org",)).compose("refused", "", "a", NOON))
+        (file,) = (tmp_path / "spool").iterdir()
+        os.utime(file, (0, file.stat().st_mtime - 60))
+        box.post(mail("b"))
+
+        assert box.deliver() == 1
+        assert smtp.subjects() == ["An OST is slow"]
+
+
+def test_a_mail_that_nobody_takes_for_days_is_thrown_away_aloud(
+    smtp: SmtpServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    smtp.stop()
+    box = outbox(tmp_path, smtp)
+    box.post(mail())
+    (file,) = (tmp_path / "spool").iterdir()
+    os.utime(file, (0, file.stat().st_mtime - 6 * 86_400))
+
+    assert box.deliver() == 0
+    assert "thrown away" in caplog.text
+
+
+def test_two_processes_never_send_the_same_mail(smtp: SmtpServer, tmp_path: Path) -> None:
+    for number in range(40):
+        outbox(tmp_path, smtp).post(mail(str(number)))
+
+    deliver = (
+        "import sys, pathlib; from cyclone.lustre.mail import MailServer, Outbox;"
+        "Outbox(pathlib.Path(sys.argv[1]), MailServer('127.0.0.1', int(sys.argv[2]))).deliver()"
+    )
+    command = [sys.executable, "-c", deliver, str(tmp_path / "spool"), str(smtp.port)]
+    both = [subprocess.Popen(command) for _ in range(2)]
+
+    assert [process.wait() for process in both] == [0, 0]
+    assert len(smtp.mails) == len({taken.message["Message-ID"] for taken in smtp.mails}) == 40
+
+
+# The postman.
+
+
+def test_the_postman_delivers_without_keeping_anybody_waiting(smtp: SmtpServer, tmp_path: Path) -> None:
+    postman = Postman(outbox(tmp_path, smtp))
+
+    postman.post(mail())
+
+    smtp.wait_for(1)
+    postman.stop(10)
+    assert "postman" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_postman_delivers_what_a_former_life_has_left(smtp: SmtpServer, tmp_path: Path) -> None:
+    outbox(tmp_path, smtp).post(mail())
+
+    postman = Postman(outbox(tmp_path, smtp))
+
+    smtp.wait_for(1)
+    postman.stop(10)
+
+
+def test_the_postman_tries_again(smtp: SmtpServer, tmp_path: Path) -> None:
+    smtp.stop()
+    postman = Postman(outbox(tmp_path, smtp), retry_s=0.01)
+    postman.post(mail())
+
+    smtp.start()
+
+    smtp.wait_for(1)
+    postman.stop(10)
+
+
+def test_what_the_postman_cannot_deliver_at_the_end_stays_on_disk(smtp: SmtpServer, tmp_path: Path) -> None:
+    smtp.stop()
+    postman = Postman(outbox(tmp_path, smtp))
+
+    postman.post(mail())
+    postman.stop(10)
+
+    assert len(list((tmp_path / "spool").glob("*.mail"))) == 1
