@@ -82,7 +82,7 @@ class Master:
         whole = Decision()
         for step in range(1, steps + 1):
             self.now = began + seconds * step / steps
-            whole.extend([self._obey(self.mind.tick(self.now))])
+            whole.extend(self._obey(self.mind.tick(self.now)))
         self.decision = whole
         return whole
 
@@ -247,7 +247,7 @@ class Node:
                 self.to_master.append(letter.message)
             elif isinstance(letter.message, Hire):
                 self._pids += 1
-                self.mind.born(letter.message.slot, self._pids, self.now)
+                self.mind.born(letter.message.slot, self._pids)
         return decision
 
     # What the world does.
@@ -288,6 +288,10 @@ class Node:
     def finish(self, slot: int, *tokens: Token, duration_s: float = 1.0, **fields: Any) -> Decision:
         ends = [End(token, duration_s, 1.0, **fields) for token in tokens]
         return self._obey(self.mind.finished(slot, ends, self.now))
+
+    def give_back(self, slot: int, *tokens: Token) -> Decision:
+        """The worker gives back what it has not begun."""
+        return self._obey(self.mind.finished(slot, [], self.now, tokens))
 
     def die(self, slot: int = 0, status: int = -9, running: int | None = None) -> Decision:
         return self._obey(self.mind.died(slot, status, running, self.now))

@@ -13,8 +13,9 @@ its policy.
 A transcript that begins with `crew` is about a controller's mind:
 
     crew [workers=N] [RESOURCE=N …]      place TID … [FIELD=VALUE …] [alone]     agree [TID …]
-    run SLOT PLACE                       finish SLOT TID …                       tick SECONDS
+    run SLOT PLACE                       finish SLOT TID …                       give_back SLOT TID …
     die SLOT STATUS RUNNING|-            drop TID … [unless_started]             leave [now]
+    tick SECONDS
 """
 
 from __future__ import annotations
@@ -237,6 +238,10 @@ class CrewStage:
         slot, *tids = words.plain
         duration_s = float(words.named.get("duration_s", 1))
         return self._node.finish(int(slot), *[self._tokens[tid] for tid in tids], duration_s=duration_s)
+
+    def _give_back(self, words: Words) -> Decision:
+        slot, *tids = words.plain
+        return self._node.give_back(int(slot), *[self._tokens[tid] for tid in tids])
 
     def _die(self, words: Words) -> Decision:
         slot, status, running = words.plain

@@ -21,6 +21,7 @@ COMMANDS = {
     "explain": "why a task stands where it stands, or how it ended",
     "command": "ask the generator of a job to carry out one of its commands",
     "migration": "look after a migration of files between Lustre OSTs",
+    "matrix": "pairs of MDT and OST on which no file can be made",
     "keys": "make, admit, revoke and compare keys",
     "bench": "measure how fast Cyclone is on this host",
     "completion": "print the completion of this command for a shell",

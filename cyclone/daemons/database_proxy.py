@@ -91,6 +91,9 @@ class Proxy:
     def tick(self) -> None:
         self._scraping.show(monotonic(), self._families)
 
+    def flush(self) -> None:
+        self._writer.flush()
+
     def standing(self) -> Standing:
         figures = self._writer.figures
         return Standing(figures.spool_entries, figures.reason)
@@ -178,7 +181,7 @@ def create_tables(settings: DatabaseProxySettings) -> int:
         database.close()
     if not differences:
         return EXIT_OK
-    print(differences)  # noqa: T201 - this is what was asked for
+    print(differences, end="")  # noqa: T201 - this is what was asked for
     return EXIT_CONFIG
 
 

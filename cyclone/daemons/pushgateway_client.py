@@ -98,6 +98,11 @@ class Gateway:
         if monotonic() - self._shown_at >= SHOW_S:
             self._show()
 
+    def flush(self) -> None:
+        self._show()
+        if self._pusher is not None:
+            self._pusher.push_soon()
+
     def standing(self) -> Standing:
         return Standing(0, self._push_figures.trouble)
 

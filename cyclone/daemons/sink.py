@@ -50,6 +50,9 @@ class Keeper(Protocol):
     def tick(self) -> None:
         """Called after every turn of the loop."""
 
+    def flush(self) -> None:
+        """Somebody does not want to wait (SIGUSR1): pass on now what is here."""
+
     def standing(self) -> Standing: ...
 
     def finish(self) -> None:
@@ -87,6 +90,7 @@ class Sink:
         loop.on_signal(signal.SIGTERM, self._on_term)
         loop.on_signal(signal.SIGINT, self._on_term)
         loop.on_signal(signal.SIGHUP, self._on_hangup)
+        loop.on_signal(signal.SIGUSR1, keeper.flush)
         log.info("Sink PID: %d", os.getpid())
         log.info("Started address=%s", endpoint(self._settings.target, self.port))
         while not self._stopping:

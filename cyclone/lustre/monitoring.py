@@ -1,6 +1,6 @@
 """Looks at every OST of a file system, round after round, for years.
 
-The generator is plumbing around three minds: the roster knows which OSTs there are, the rounds know whose turn it is
+The generator is plumbing around three minds: the inventory knows which OSTs there are, the rounds know whose turn it is
 and who hangs, the incidents know what people have to be told. What they remember is one file, written before anything
 follows from it, so that a generator that was killed goes on where it was.
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -20,6 +20,7 @@ from cyclone.base_task import BaseTask
 from cyclone.ini import Ini
 from cyclone.lustre.alerts import body, subject
 from cyclone.lustre.incidents import Incidents, Notice
+from cyclone.lustre.inventory import Inventory, Survey, select
 from cyclone.lustre.leftovers import RemoveLeftoversTask
 from cyclone.lustre.mail import Outbox, Postman
 from cyclone.lustre.monitoring_memory import Memory, OpenTask, recall, remember
@@ -28,7 +29,6 @@ from cyclone.lustre.monitoring_task import MonitoringTask
 from cyclone.lustre.ost_state_task import OstStateTask
 from cyclone.lustre.ost_task import REACH, Fault, OstResult, OstState, Row
 from cyclone.lustre.rangeset import indexes
-from cyclone.lustre.roster import Roster, Survey, select
 from cyclone.lustre.rounds import Due, FixedRate, Hung, Outcome, Rounds, next_start
 from cyclone.lustre.surveyor import Surveyor
 from cyclone.task_generator import Result, TaskGenerator
@@ -40,6 +40,9 @@ _LOOK_FOR_SURVEY_S = 0.05
 _PAUSE_MOST_S = 1.0
 _LEFTOVERS_EVERY_S = 3600.0
 _ROWS_MOST = 1000
+
+#: At the end, for what is under way in other threads: a generator that stops has ten seconds in all.
+_PATIENCE_S = 4.0
 
 
 class LustreOstMonitoringTaskGenerator(TaskGenerator):
@@ -60,7 +63,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         super().__init__(config)
         self._monotonic, self._unix = time.monotonic, time.time
         self._begun = self._missed = 0
-        self._is_wanted_now = False
+        self._is_wanted_now = self._has_changed = False
         self._surveyor: Surveyor | None = None
         self._results: list[OstResult] = []
         self._own: set[str] = set()
@@ -75,8 +78,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         try:
             while not self.stopping and not self._is_finished():
                 self._advance()
-                result = next(iter(self.results(timeout=self._pause_s())), None)
-                if result is not None:
+                for result in self._ends():
                     self._on_end(result)
         finally:
             self._stop()
@@ -88,8 +90,9 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._task = MonitoringTask(settings)
         self._mails = self._task.mails()
         self._selection = settings.selection
-        memory = recall(settings.state_file)
-        self._roster = Roster(memory.known)
+        self._fs = "" if settings.local_mode else settings.target
+        memory = recall(settings.state_file, self._fs)
+        self._inventory = Inventory(memory.known)
         self._rounds = Rounds(
             hung_after_s=settings.hung_after_s,
             parts=self._task.parts,
@@ -136,16 +139,24 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             self.submit(self._made(due))
 
     def _is_finished(self) -> bool:
-        cycles = self.settings.cycles
-        if cycles is None or self._begun < cycles or self._told != self._number:
+        if not self._has_had_all or self._told != self._number:
             return False
         # What hangs is left to the master. Rows about it are worth waiting for, but not for ever.
         return not self._own or self._monotonic() >= self._own_until
 
     def _stop(self) -> None:
         self._save()
+        if self._surveyor is not None:
+            self._surveyor.abandon(_PATIENCE_S)
         if self._postman is not None:
-            self._postman.stop(5.0)
+            self._postman.stop(_PATIENCE_S)
+
+    def _ends(self) -> Iterator[Result]:
+        """Wait for the first end, then take all that are here: the next round must not wait for the last."""
+        first = next(iter(self.results(timeout=self._pause_s())), None)
+        if first is not None:
+            yield first
+            yield from self.results(timeout=0)
 
     # What time does.
 
@@ -164,18 +175,25 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         if self._rounds.is_over:
             self._end_round()
         self._hand_in()
+        if self._has_changed:
+            self._save()
 
     def _is_time(self, now: float) -> bool:
-        if self.settings.cycles is not None and self._begun >= self.settings.cycles:
-            return False
-        return self._is_wanted_now or now >= self._schedule.due
+        return not self._has_had_all and (self._is_wanted_now or now >= self._schedule.due)
+
+    @property
+    def _has_had_all(self) -> bool:
+        """Have all rounds begun that there shall be?"""
+        return self.settings.cycles is not None and self._begun >= self.settings.cycles
 
     def _pause_s(self) -> float:
         if self._surveyor is not None:
             return _LOOK_FOR_SURVEY_S
-        moments = (self._schedule.due, self._rounds.next_moment())
-        left_s = min(moment - self._monotonic() for moment in moments if moment is not None)
-        return min(max(0.0, left_s), _PAUSE_MOST_S)
+        moments = [self._rounds.next_moment()]
+        if not self._has_had_all:
+            moments.append(self._schedule.due)
+        left_s = [moment - self._monotonic() for moment in moments if moment is not None]
+        return max(0.0, min([*left_s, _PAUSE_MOST_S]))
 
     def _survey(self) -> Surveyor:
         settings = self.settings
@@ -203,8 +221,8 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._begun += 1
         self._begun_at = unix
         self._results = []
-        self._roster.hear(survey, unix)
-        targets = self._roster.targets(self._selection)
+        self._inventory.hear(survey, unix)
+        targets = self._inventory.targets(self._selection)
         if self.settings.probe_down:
             targets = [
                 target._replace(state=None) if target.state is OstState.DOWN else target for target in targets
@@ -226,7 +244,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._record(rows, f"mon-{self._number}-states")
         self._tell_hung(begun.hung)
         self._remove_leftovers(target.ost for target in begun.down)
-        self._save()
+        self._has_changed = True
 
     def _hand_in(self) -> None:
         due = self._rounds.due(self._monotonic())
@@ -310,11 +328,9 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
     # Telling people.
 
     def _hear(self, ost: int, faults: Sequence[Fault], fine: Sequence[str]) -> None:
-        if self._mails is not None:
-            before = self._incidents.open()
+        if self._mails is not None and (faults or fine):
             self._mail(self._incidents.hear(ost, faults, fine, self._unix()))
-            if self._incidents.open() != before:
-                self._save()
+            self._has_changed = True
 
     def _mail(self, notices: Iterable[Notice]) -> None:
         if self._mails is None or self._postman is None:
@@ -366,10 +382,13 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
     # What outlives this process.
 
     def _save(self) -> None:
+        self._has_changed = False
         now, unix = self._monotonic(), self._unix()
         opened = [OpenTask(due.tid, due.ost, due.part, unix - age_s) for due, age_s in self._rounds.open(now)]
         incidents = self._incidents.open() if self._mails is not None else []
-        memory = Memory(round=self._number, known=self._roster.known(), open=opened, incidents=incidents)
+        memory = Memory(
+            fs=self._fs, round=self._number, known=self._inventory.known(), open=opened, incidents=incidents
+        )
         try:
             remember(self.settings.state_file, memory)
         except OSError as error:
@@ -386,16 +405,16 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         if name == "select":
             _expect(arguments, "osts")
             wanted = indexes(arguments["osts"], "osts")
-            chosen = select(self._roster.available(), wanted)
+            chosen = select(self._inventory.available(), wanted)
             self._selection = wanted
             return {"osts": chosen}
         if name == "retire":
             _expect(arguments, "osts")
             retired = indexes(arguments["osts"], "osts")
-            self._roster.retire(retired)
+            self._inventory.retire(retired)
             for ost in retired:
                 self._incidents.forget(ost)
-            self._save()
+            self._has_changed = True
             return {"retired": list(retired)}
         if name == "run-now":
             _expect(arguments)
@@ -415,11 +434,11 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             "rounds": self._begun,
             "missed": self._missed,
             "selection": list(self._selection),
-            "retired": [each.index for each in self._roster.known() if each.retired],
+            "retired": [each.index for each in self._inventory.known() if each.retired],
             "open": [{"tid": due.tid, "ost": due.ost, "age_s": round(age_s, 3)} for due, age_s in self._rounds.open(now)],
             "not_looked_at": {
                 target.ost: {"state": target.state, "reason": target.reason}
-                for target in self._roster.targets(self._selection)
+                for target in self._inventory.targets(self._selection)
                 if target.state is not None
             },
             "faults": {

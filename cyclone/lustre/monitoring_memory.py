@@ -7,9 +7,10 @@ from pathlib import Path
 
 import msgspec
 
+from cyclone.errors import ConfigError
 from cyclone.generators.files import replacing
 from cyclone.lustre.incidents import Incident
-from cyclone.lustre.roster import KnownOst
+from cyclone.lustre.inventory import KnownOst
 
 _log = logging.getLogger(__name__)
 
@@ -24,26 +25,41 @@ class OpenTask(msgspec.Struct, frozen=True):
 
 
 class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """round: number of the newest one, which is the Unix time at which it began, unless the clock was set back."""
+    """What is remembered.
+
+    fs: name of the file system, "" in local mode: OSTs of one must not be expected of another.
+    round: number of the newest one, which is the Unix time at which it began, unless the clock was set back.
+    """
 
     version: int = 1
+    fs: str = ""
     round: int = 0
     known: list[KnownOst] = []
     open: list[OpenTask] = []
     incidents: list[Incident] = []
 
 
-def recall(file: Path) -> Memory:
-    """What the file says; nothing if there is none. A file that makes no sense is set aside, as NAME.damaged."""
+def recall(file: Path, fs: str) -> Memory:
+    """What the file says of this file system; nothing if there is none, or if it is about another one.
+
+    A file that makes no sense is set aside, as NAME.damaged. Raises ConfigError when it is there and cannot be read.
+    """
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Memory)
+        memory = msgspec.json.decode(file.read_bytes(), type=Memory)
     except FileNotFoundError:
-        return Memory()
+        return Memory(fs=fs)
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=file) from None
     except msgspec.DecodeError as error:
         damaged = file.with_name(f"{file.name}.damaged")
         file.replace(damaged)
         _log.error("what was remembered is damaged, it begins anew file=%s reason=%s", damaged, error)
-        return Memory()
+        return Memory(fs=fs)
+    if memory.fs != fs:
+        _log.warning("what was remembered is about another file system, it begins anew fs=%s", memory.fs)
+        # Numbers go on, since tids are made of them.
+        return Memory(fs=fs, round=memory.round)
+    return memory
 
 
 def remember(file: Path, memory: Memory) -> None:

@@ -77,7 +77,8 @@ class MonitoringSettings(Settings):
     )  # fmt: skip
     state_file: Path = path(
         "control", "state_file", "/var/lib/cyclone/ost-monitoring.json",
-        "Where the OSTs that were seen once, the tasks that have not ended and the incidents are remembered.",
+        "Where the OSTs that were seen once, the tasks that have not ended and the incidents are remembered. Each "
+        "monitor needs a file of its own.",
     )  # fmt: skip
     osts_in_local_mode: int = whole(
         "control.local_mode", "num_osts", "100", "How many OSTs there are in local mode.",
@@ -142,8 +143,6 @@ class MonitoringSettings(Settings):
         return min(float(self.measure_interval_s), _HUNG_AFTER_MOST_S)
 
     def check(self, ini: Ini) -> None:
-        if not self.local_mode and not self.target:
-            raise ini.wrong("lustre", "target", "is empty, expected the name of the file system")
         if not self.task_file.is_file():
             problem = f"found {str(self.task_file)!r}, expected a file that exists"
             raise ini.wrong("task", "task_file", problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import shutil
 from collections.abc import Sequence
@@ -15,10 +16,11 @@ from cyclone.lustre.creation_check_task import LustreFileCreationCheckTask
 from cyclone.lustre.monitoring_settings import MonitoringSettings
 from cyclone.lustre.ost_task import OstResult, OstState, OstTask, Row
 from cyclone.lustre.records import MonitoringRound
-from cyclone.lustre.rounds import Outcome, Summary
+from cyclone.lustre.rounds import Summary
 from cyclone.task_file import Preset, TaskFile
 
 _NAME_LENGTH_MAX = 64
+_COUNTS = ("expected", "ok", "failed", "down", "hung", "skipped")
 
 
 class MonitoringTask:
@@ -43,6 +45,8 @@ class MonitoringTask:
         settings = self._settings
         if settings.local_mode:
             return
+        if not settings.target:
+            raise self._wrong("lustre", "target", "is empty, expected the name of the file system")
         if "ost_idx" not in self._properties:
             raise self._wrong(
                 "task", "task_name", f"{self._kind} has no property ost_idx, expected a task for an OST"
@@ -74,8 +78,11 @@ class MonitoringTask:
 
     def state_rows(self, ost: int, state: OstState, reason: str, moment: datetime) -> list[Row]:
         """What to record of an OST that is not looked at."""
-        task = self.make(ost)
-        return task.state_rows(state, reason, moment) if isinstance(task, OstTask) else []
+        if not isinstance(self.sample, OstTask):
+            return []
+        task = copy.copy(self.sample)
+        task.ost_idx = ost
+        return task.state_rows(state, reason, moment)
 
     def round_rows(self, summary: Summary, results: Sequence[OstResult], started_at: datetime) -> list[Row]:
         """What to record of a round."""
@@ -87,7 +94,7 @@ class MonitoringTask:
             "task": self._preset.name[:_NAME_LENGTH_MAX],
             "started_at": started_at,
             "duration": summary.duration_s,
-            **{name: getattr(summary, name) for name in ("expected", *Outcome)},
+            **{name: getattr(summary, name) for name in _COUNTS},
         }
         rows = [Row(sink, MonitoringRound, fields) for sink in sample.sinks()]
         return rows + sample.round_rows(results, started_at)

@@ -22,7 +22,7 @@ from itertools import chain, zip_longest
 from math import floor
 from typing import NamedTuple
 
-from cyclone.lustre.roster import Target
+from cyclone.lustre.inventory import Target
 
 
 class Outcome(StrEnum):

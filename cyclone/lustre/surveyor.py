@@ -6,8 +6,8 @@ import logging
 import threading
 from time import monotonic
 
+from cyclone.lustre.inventory import Survey
 from cyclone.lustre.lfs import Lfs, LfsError
-from cyclone.lustre.roster import Survey
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +34,10 @@ class Surveyor:
         """What was learned. Waits until it is over."""
         self._thread.join()
         return self._found
+
+    def abandon(self, patience_s: float) -> None:
+        """Nobody wants to know any more. Waits so long at most, so that no program is left behind without need."""
+        self._thread.join(patience_s)
 
     def _run(self) -> None:
         reasons = None

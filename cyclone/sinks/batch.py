@@ -94,17 +94,19 @@ class Batching:
             self.look_at = now + MENDING_S
         self.health, self.reason = Health.FAILED, reason
 
-    def failed(self, now: float, reason: str, jitter: float, *, to_mend: bool) -> None:
+    def failed(
+        self, now: float, reason: str, jitter: float, *, to_mend: bool, longest_s: float = RETRY_MAX_S
+    ) -> None:
         """Nothing more can be moved just now, and what waits goes on waiting.
 
         jitter: at random from 0 to 1, so that not all come back at once. to_mend: somebody has to do something.
+        longest_s: bound of the pauses before what may pass by itself.
         """
         self._is_asked = False
         self._failures += 1
-        longest_s = (
-            MENDING_S if to_mend else min(RETRY_MAX_S, RETRY_MIN_S * 2.0 ** min(self._failures - 1, 10))
-        )
-        self._pause_ends = now + max(RETRY_MIN_S, longest_s * (1 + jitter) / 2)
+        doubled_s = RETRY_MIN_S * 2.0 ** min(self._failures - 1, 10)
+        pause_s = MENDING_S if to_mend else min(longest_s, doubled_s)
+        self._pause_ends = now + max(RETRY_MIN_S, pause_s * (1 + jitter) / 2)
         self.health = Health.FAILED if to_mend else Health.RETRYING
         self.reason = reason
 

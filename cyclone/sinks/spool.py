@@ -54,6 +54,9 @@ _CACHE_BYTES = 32 * 2**20
 _LOG_PAGES = 4096  # 16 MiB of log are gathered before they are copied into the file
 _BUSY_S = 30.0
 
+#: To forget something takes room too: for the log, and for copying it into the file. So much is set aside for that.
+_RESERVE_BYTES = 24 * 2**20
+
 #: What SQLite calls a used-up quota.
 _NO_ROOM = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_TRUNCATE, sqlite3.SQLITE_IOERR_SHMSIZE)
 
@@ -78,12 +81,14 @@ class Spool:
         """Open the spool, or create an empty one; a damaged file is set aside first.
 
         max_bytes: bound of what is kept for all sinks together, 0 for none. The log beside the file may take 32 MiB
-        more, and a file does not shrink: it keeps the size of its fullest hour.
+        more, and a reserve for a full disk takes 24. The file does not shrink: it keeps the size of its fullest hour.
 
         Raises ConfigError (place, or the database of somebody else), StoreVersionError, StoreFull, StoreError.
         """
         self.path = Path(os.path.realpath(path))
         self.max_bytes = max_bytes
+        self._reserve = self.path.with_name(self.path.name + ".reserve")
+        self._is_reserve_spent = False
         try:
             if network := file.network_name(file.filesystem_kind(self.path.parent)):
                 raise ConfigError(f"found a spool on {network}, expected one on a local disk", file=self.path)
@@ -112,11 +117,11 @@ class Spool:
     def delete(self, seqs: Iterable[int]) -> int:
         """Forget these. Returns how many there were."""
         wanted = [(seq,) for seq in seqs]
-        return self._on_the_file(lambda: self._delete(wanted))
+        return self._forgetting(lambda: self._delete(wanted))
 
     def delete_upto(self, sink: str, seq: int) -> int:
         """Forget everything of this sink up to and with this number. Returns how many there were."""
-        return self._on_the_file(
+        return self._forgetting(
             lambda: self._delete_all(
                 "sink = (SELECT number FROM sink WHERE name = ?) AND seq <= ?", (sink, seq)
             )
@@ -124,7 +129,7 @@ class Spool:
 
     def drop_oldest(self, size: int) -> int:
         """Make room for so many bytes by forgetting what is oldest, whoever it is for. Returns how many were lost."""
-        return self._on_the_file(lambda: self._drop_oldest(size))
+        return self._forgetting(lambda: self._drop_oldest(size))
 
     def fill(self) -> dict[str, Fill]:
         """`{sink: what waits for it}`, without those for which nothing does."""
@@ -254,6 +259,42 @@ class Spool:
                     self._set_aside(explained)
         raise StoreError(f"{self.path}: damaged, or moved away, again and again")
 
+    def _forgetting(self, work: Callable[[], int]) -> int:
+        """As `_on_the_file`; on a full disk at the cost of the reserve, which is renewed when nothing is left."""
+        try:
+            gone = self._on_the_file(work)
+        except StoreFull:
+            if not self._spend_reserve():
+                raise
+            self._is_reserve_spent = True
+            gone = self._on_the_file(work)
+        if self._is_reserve_spent and not self.fill():
+            self._keep_reserve()
+        return gone
+
+    def _spend_reserve(self) -> bool:
+        try:
+            os.unlink(self._reserve)
+        except FileNotFoundError:
+            return False
+        log.warning("the disk is full, a spool has spent its reserve path=%s", self.path)
+        # As far as the others let it: the log is not needed any more for what is in the file then.
+        self._on_the_file(lambda: self._rows("PRAGMA wal_checkpoint(TRUNCATE)"))
+        return True
+
+    def _keep_reserve(self) -> None:
+        """Set room aside, if there is any."""
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, _RESERVE_BYTES)
+                self._is_reserve_spent = False
+            except OSError:
+                os.unlink(self._reserve)
+                raise
+            finally:
+                os.close(descriptor)
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         """All or none. Raises sqlite3.Error; RuleBroken for what Python cannot hand to SQLite."""
@@ -294,6 +335,8 @@ class Spool:
                         self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
                     )
                     self._prepare()
+                    if not self._reserve.exists():
+                        self._keep_reserve()
                 return
             except OSError as error:
                 raise self._refused(error) from error

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from cyclone.errors import RecordError, StoreError
 from cyclone.messages import Entry
 from cyclone.record import Record
-from cyclone.sinks.batch import Batching, BatchRule, Health
+from cyclone.sinks.batch import RETRY_MAX_S, Batching, BatchRule, Health
 from cyclone.sinks.dead_letters import DeadLetters, sift
 from cyclone.sinks.spool import Spool
 from cyclone.sinks.sql import (
@@ -35,6 +35,9 @@ from cyclone.sinks.sql import (
 )
 
 log = logging.getLogger(__name__)
+
+#: Nobody is bothered by a look at the local disk.
+_DISK_RETRY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,7 @@ class Writer:
         except DatabaseFailure as failure:
             self._failed(str(failure), to_mend=failure.failure is not Failure.TRANSIENT)
         except StoreError as error:
-            self._failed(str(error), to_mend=False)
+            self._failed(str(error), to_mend=False, longest_s=_DISK_RETRY_S)
         except Exception as error:
             log.exception("fault of the writer sink=%s", self._sink)
             self._failed(f"{type(error).__name__}: {error}", to_mend=True)
@@ -200,6 +203,8 @@ class Writer:
             reason = "; ".join(f"{kind}: {why}" for kind, why in sorted(self._held_kinds.items()))
             self._batching.held(left, began, self._clock(), reason)
             return
+        # All of it is gone; whatever comes is looked for from the beginning.
+        self._came_to = 0
         self._batching.moved(left, began)
         if health is not Health.OK:
             log.info("the database takes entries again sink=%s", self._sink)
@@ -264,8 +269,8 @@ class Writer:
             "entries refused count=%d file=%s reason=%s", len(dead), self._dead_letters.path, dead[0][1]
         )
 
-    def _failed(self, reason: str, *, to_mend: bool) -> None:
-        self._batching.failed(self._clock(), reason, self._jitter(), to_mend=to_mend)
+    def _failed(self, reason: str, *, to_mend: bool, longest_s: float = RETRY_MAX_S) -> None:
+        self._batching.failed(self._clock(), reason, self._jitter(), to_mend=to_mend, longest_s=longest_s)
         pause_s = max(0.0, self._batching.due() - self._clock())
         if to_mend:
             log.error("entries are kept until somebody mends it sink=%s reason=%s", self._sink, reason)

@@ -1,6 +1,7 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Annotated
 
+import msgspec
 import pytest
 from msgspec import Meta
 
@@ -53,6 +54,11 @@ def test_the_fields_tell_what_a_table_needs():
         ({"colour": "red"}, "colour"),
         ({"place": "\udcff"}, "surrogates"),
         ({"count": 2**70}, "count"),
+        ({"count": 2**63}, "count"),
+        ({"seconds": float("nan")}, "seconds"),
+        ({"seconds": float("inf")}, r"not finite - at `\$\.seconds`"),
+        ({"at": datetime(999, 12, 31, tzinfo=UTC)}, r"before the year 1000 - at `\$\.at`"),
+        ({"at": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))}, "out of range"),
     ],
 )
 def test_a_wrong_field_is_named(wrong, problem):
@@ -72,6 +78,27 @@ def test_a_missing_field_is_named():
 )
 def test_bytes_that_are_no_record_are_refused(body):
     with pytest.raises(RecordError):
+        decode(Measured, body)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ({"seconds": float("nan")}, "seconds"),
+        ({"seconds": float("inf")}, "not finite"),
+        ({"count": 2**64 - 1}, "more than 64 bits"),
+        ({"count": True}, "count"),
+        ({"at": "2026-11-20T12:00:00"}, "no time zone"),
+        ({"at": datetime(999, 12, 31, tzinfo=UTC)}, "before the year 1000"),
+        ({"at": "0001-01-01T00:00:00+01:00"}, "out of range"),
+        ({"place": b"\xff"}, "place"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_whoever_sends_past_the_checks_is_found_out_at_the_other_end(wrong, problem):
+    body = msgspec.msgpack.encode({"place": "here", "count": 3, "at": NOON, **wrong})
+
+    with pytest.raises(RecordError, match=problem):
         decode(Measured, body)
 
 

@@ -36,16 +36,15 @@ class SlowUntilMailed(LustreAlertIOTask):
 
     server: ClassVar[SmtpServer]
     slow: ClassVar[str] = "write"
-    mails: ClassVar[int] = 1
 
     def write_block(self, fd: int, block: bytes) -> int:
         if self.slow == "write":
-            self.server.wait_for(self.mails)
+            self.server.wait_for(1)
         return super().write_block(fd, block)
 
     def read_block(self, fd: int, block: memoryview) -> int:
         if self.slow == "read":
-            self.server.wait_for(self.mails)
+            self.server.wait_for(1)
         return super().read_block(fd, block)
 
 

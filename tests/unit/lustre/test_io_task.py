@@ -467,3 +467,32 @@ def test_moments_are_of_utc(sim: SimulatedLustre) -> None:
     _, row = measured(task(sim))
 
     assert row["write_timestamp"].utcoffset() == timedelta(0)
+
+
+def test_a_file_that_cannot_be_removed_is_logged_and_changes_nothing(
+    sim: SimulatedLustre, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(path: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(io_task.os, "unlink", refuse)
+
+    _, row = measured(task(sim))
+
+    assert row["state"] == "OK"
+    assert "cannot be removed" in caplog.text
+
+
+def test_a_file_that_cannot_be_opened_past_the_cache_is_a_failed_read_and_stays_open_nowhere(
+    sim: SimulatedLustre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse)
+    before = os.listdir("/proc/self/fd")
+
+    _, row = measured(task(sim))
+
+    assert row["state"] == "READ_FAILED"
+    assert len(os.listdir("/proc/self/fd")) == len(before)

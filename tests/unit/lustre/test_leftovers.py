@@ -4,6 +4,7 @@ import os
 import time
 from pathlib import Path
 
+import pytest
 from lustre_builders import attempt
 
 from cyclone.lustre.leftovers import RemoveLeftoversTask
@@ -62,3 +63,25 @@ def test_a_directory_that_is_not_there_keeps_no_other_from_being_cleared(tmp_pat
     make(tmp_path, LEFT, age_s=90_000)
 
     assert attempt(RemoveLeftoversTask([str(tmp_path / "none"), str(tmp_path)])) == 1
+
+
+def test_a_file_that_cannot_be_removed_keeps_no_other_from_being_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stuck = make(tmp_path, LEFT, age_s=90_000)
+    gone = make(tmp_path, "4_node7_4711_mon-7-4.tmp", age_s=90_000)
+    make(tmp_path, "5_node7_4711_mon-7-5.tmp", age_s=90_000)
+    unlink = os.unlink
+
+    def refuse(path: str) -> None:
+        if path == str(stuck):
+            raise PermissionError(1, "Operation not permitted")
+        unlink(path)
+        if path == str(gone):
+            raise FileNotFoundError(2, "somebody was faster")
+
+    monkeypatch.setattr(os, "unlink", refuse)
+
+    assert attempt(RemoveLeftoversTask([str(tmp_path)])) == 1
+    assert list(tmp_path.iterdir()) == [stuck]
+    assert f"cannot be removed file={stuck}" in caplog.text

@@ -403,3 +403,23 @@ def test_what_the_postman_cannot_deliver_at_the_end_stays_on_disk(smtp: SmtpServ
     postman.stop(10)
 
     assert len(list((tmp_path / "spool").glob("*.mail"))) == 1
+
+
+def test_the_postman_goes_on_when_the_spool_cannot_be_read(
+    smtp: SmtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    deliver, refused = Outbox.deliver, threading.Event()
+
+    def refuse_once(box: Outbox) -> int:
+        if not refused.is_set():
+            refused.set()
+            raise PermissionError(13, "Permission denied")
+        return deliver(box)
+
+    monkeypatch.setattr(Outbox, "deliver", refuse_once)
+    postman = Postman(outbox(tmp_path, smtp), retry_s=0.01)
+    postman.post(mail())
+
+    smtp.wait_for(1)
+    postman.stop(10)
+    assert "cannot be read" in caplog.text

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cyclone.lustre.inventory import Target
 from cyclone.lustre.ost_task import OstState
-from cyclone.lustre.roster import Target
 from cyclone.lustre.rounds import Due, FixedRate, Outcome, Rounds, next_start
 
 

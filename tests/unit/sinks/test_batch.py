@@ -101,6 +101,14 @@ def test_pauses_do_not_outgrow_a_float(batching):
     assert pauses(batching, 1.0, 5000)[-1] == RETRY_MAX_S
 
 
+def test_pauses_may_be_bound_to_be_shorter(batching):
+    batching.saw(100, 0.0)
+    for now in range(5):
+        batching.failed(now, "disk full", 1.0, to_mend=False, longest_s=5.0)
+
+    assert batching.due() == 4 + 5.0
+
+
 def test_what_comes_in_during_a_pause_does_not_end_it(batching):
     batching.saw(100, 5.0)
     batching.failed(5.0, "gone", 1.0, to_mend=False)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cyclone.errors import PluginError
-from cyclone.sinks.kinds import load_kinds
+from cyclone.record import decode, encode, fields, table
+from cyclone.sinks.kinds import load_kinds, with_table
 
 _numbers = count(1)
 
@@ -100,3 +101,22 @@ def test_what_cannot_be_used_is_refused_by_name(write, tmp_path, text, problem):
 def test_a_module_that_is_not_there_is_refused_by_name():
     with pytest.raises(PluginError, match=r"'nowhere\.kinds' cannot be loaded: ModuleNotFoundError"):
         load_kinds(["nowhere.kinds"], built_in=[])
+
+
+# Another table.
+
+
+def test_the_rows_of_a_kind_can_go_to_another_table(reading):
+    other = with_table(reading, "old_readings")
+
+    assert (other.kind, table(other)) == ("reading", "old_readings")
+    assert fields(other) == fields(reading)
+    assert table(reading) == "readings"
+    body = encode(reading, {"place": "here", "order": 1, "at": "2026-11-20T12:00:00Z"})
+    assert decode(other, body).place == "here"
+
+
+@pytest.mark.parametrize("name", ["Readings", "a b", "x; DROP TABLE y", "a" * 65, "1st"])
+def test_a_table_with_a_name_that_is_none_is_refused(reading, name):
+    with pytest.raises(PluginError, match="no usable name"):
+        with_table(reading, name)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import random
 import sqlite3
@@ -212,6 +213,66 @@ def test_a_full_disk_is_told_and_nothing_is_written(tmp_path: Path) -> None:
     spool.close()
 
 
+def full_once(spool: Spool) -> None:
+    """The disk is full the next time that something is to be forgotten, as long as the reserve is there."""
+    delete, reserve = spool._delete, spool.path.with_name("spool.reserve")
+
+    def find_no_room(seqs: object) -> int:
+        if reserve.exists():
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        return delete(seqs)
+
+    spool._delete = find_no_room
+
+
+def test_what_was_delivered_can_be_forgotten_on_a_full_disk(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append([entry(1), entry(2)])
+    [first, second] = [seq for seq, _ in spool.read("database", 0, 2)]
+    full_once(spool)
+
+    assert spool.delete([first]) == 1
+
+    assert entries_of(spool) == [entry(2)]
+    assert "has spent its reserve" in caplog.text
+    assert not (tmp_path / "spool.reserve").exists()
+    assert spool.delete([second]) == 1
+    assert (tmp_path / "spool.reserve").stat().st_blocks > 0
+    spool.close()
+
+
+def test_a_full_disk_without_a_reserve_is_told(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append([entry(1)])
+    full_once(spool)
+    spool._spend_reserve = lambda: False
+
+    with pytest.raises(StoreFull):
+        spool.delete([seq for seq, _ in spool.read("database", 0, 1)])
+
+    assert entries_of(spool) == [entry(1)]
+    spool.close()
+
+
+def test_a_disk_that_has_no_room_for_a_reserve_is_used_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+
+    spool = Spool(tmp_path / "spool")
+
+    assert spool.append([entry(1)]) == 1
+    assert not (tmp_path / "spool.reserve").exists()
+    spool.close()
+
+
 # Faults.
 
 
@@ -327,12 +388,14 @@ def test_its_owner_alone_may_read_it_whatever_the_umask(tmp_path: Path, umask: i
     finally:
         os.umask(old)
 
-    assert {name: mode for name, mode in modes.items() if name != "spool.lock"} == {
+    assert {
+        name: mode for name, mode in modes.items() if "spool" in name and name[6:] not in ("lock", "reserve")
+    } == {
         "spool": 0o600,
         "spool-wal": 0o600,
         "spool-shm": 0o600,
     }
-    assert modes["spool.lock"] & 0o077 == 0
+    assert (modes["spool.lock"] | modes["spool.reserve"]) & 0o077 == 0
 
 
 # Two at the same time.
@@ -418,4 +481,33 @@ def test_a_spool_that_is_locked_for_too_long_says_so(tmp_path: Path, monkeypatch
 
     other.close()
     assert spool.append([entry(1)]) == 1
+    spool.close()
+
+
+def test_a_disk_over_the_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cyclone.store.file.filesystem_kind", lambda _: 0x6969)
+
+    with pytest.raises(ConfigError, match="found a spool on NFS, expected one on a local disk"):
+        Spool(tmp_path / "spool")
+
+
+def test_a_quota_that_is_used_up_is_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(tmp_path / "spool")
+    refused = sqlite3.OperationalError("disk I/O error")
+    refused.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+
+    for has_room, expected in ((False, StoreFull), (True, StoreError)):
+        monkeypatch.setattr("cyclone.store.file.has_room", lambda _, found=has_room: found)
+        assert type(spool._explained(refused)) is expected
+    spool.close()
+
+
+def test_a_spool_that_is_moved_away_under_every_try_gives_up(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+
+    def move_away() -> None:
+        spool.path.unlink()
+
+    with pytest.raises(StoreError, match="again and again"):
+        spool._on_the_file(move_away)
     spool.close()

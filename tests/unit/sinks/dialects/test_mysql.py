@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import sys
+from datetime import datetime
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mysql.connector import errors
+from mysql.connector.conversion import MySQLConverter
 
 from cyclone.errors import ConfigError
-from cyclone.sinks.dialects.mysql import Mysql, MysqlSettings
+from cyclone.sinks.dialects.mysql import Literals, Mysql, MysqlSettings
 from cyclone.sinks.sql import Database, DatabaseFailure, Failure, print_sql
 
 
@@ -116,7 +119,7 @@ def test_a_password_is_never_shown():
 
 def test_the_environment_comes_before_the_ini_file_and_a_file_before_both(tmp_path):
     file = tmp_path / "password"
-    file.write_text("from file\n")
+    file.write_text("from file\nand nothing else\n")
     file.chmod(0o600)
     environment = {"CYCLONE_DB_PASSWORD": "from environment"}
 
@@ -152,10 +155,53 @@ def test_a_password_that_is_not_there_is_for_somebody_to_mend(tmp_path):
     assert raised.value.failure is Failure.CONFIGURATION
 
 
-def test_a_connector_that_is_not_installed_is_told(monkeypatch):
-    for name in [each for each in sys.modules if each.partition(".")[0] == "mysql"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "mysql", None)
+# Values in a statement.
 
-    with pytest.raises(ConfigError, match="expected the extra mysql"):
-        Mysql(MysqlSettings(database="cyclone", user="me"), {})
+
+@pytest.mark.parametrize(
+    ("value", "literal"),
+    [
+        (None, b"NULL"),
+        ("plain", b"'plain'"),
+        ("", b"''"),
+        ("\u017c\U0001f300", "'\u017c\U0001f300'".encode()),
+        ("it's", b"'it\\'s'"),
+        ('a "b"', b"'a \\\"b\\\"'"),
+        ("\\", b"'\\\\'"),
+        ("\\'; --", b"'\\\\\\'; --'"),
+        ("\r\n\x1a", b"'\\r\\n\\\x1a'"),
+        ("\u2019 OR 1=1", "'\u2019 OR 1=1'".encode()),
+        (-5, b"-5"),
+        (2**63, b"9223372036854775808"),
+        (True, b"1"),
+        (False, b"0"),
+        (0.1, b"0.1"),
+        (1e300, b"1e+300"),
+        (datetime(2026, 11, 20, 12), b"'2026-11-20 12:00:00'"),  # noqa: DTZ001 - as a column keeps it
+        (datetime(2026, 11, 20, 12, 0, 0, 5000), b"'2026-11-20 12:00:00.005000'"),  # noqa: DTZ001
+    ],
+)
+def test_a_value_is_written_so_that_it_cannot_be_anything_else(value, literal):
+    converter = Literals("utf8mb4")
+
+    assert converter.quote(converter.escape(converter.to_mysql(value))) == literal
+
+
+@settings(deadline=None)
+@given(
+    st.text()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.booleans()
+    | st.none()
+)
+def test_literals_are_those_of_the_connector(value):
+    ours, theirs = Literals("utf8mb4"), MySQLConverter("utf8mb4")
+
+    assert ours.to_mysql(value) == theirs.quote(theirs.escape(theirs.to_mysql(value)))
+
+
+@pytest.mark.parametrize("value", [object(), [1], b"bytes", type("Text", (str,), {})("x")])
+def test_what_is_no_value_is_not_written_at_all(value):
+    with pytest.raises(TypeError, match="expected the value of a row"):
+        Literals("utf8mb4").to_mysql(value)

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from simulated_lustre import SimulatedLustre, simulated_lustre
+
+from cyclone.lustre.inventory import Survey
+from cyclone.lustre.surveyor import Surveyor
+
+
+@pytest.fixture
+def sim(tmp_path: Path) -> SimulatedLustre:
+    return simulated_lustre(tmp_path, osts=3, oss=2)
+
+
+def found(sim: SimulatedLustre, **given: Any) -> Survey:
+    options = {"fs_path": "", "sudo": False, "timeout_s": 20.0, **given}
+    return Surveyor(str(sim.bin / "lfs"), str(sim.bin / "lctl"), "lustre", **options).found()
+
+
+def test_it_learns_which_osts_there_are_and_what_server_each_is_on(sim: SimulatedLustre) -> None:
+    survey = found(sim)
+
+    assert survey.reasons == {0: "", 1: "", 2: ""}
+    assert survey.servers[0] == survey.servers[2] != survey.servers[1]
+
+
+def test_it_learns_why_an_ost_does_not_answer(sim: SimulatedLustre) -> None:
+    sim.ost(1, state="down")
+
+    survey = found(sim)
+
+    assert survey.reasons is not None
+    assert "107" in survey.reasons[1]
+
+
+def test_an_ost_that_one_list_loses_is_in_the_other(sim: SimulatedLustre) -> None:
+    sim.fault(cmd="check", lose_ost_line=2)
+
+    survey = found(sim, fs_path=str(sim.mount))
+
+    assert set(survey.reasons or {}) == {0, 1}
+    assert survey.in_usage == {0, 1, 2}
+
+
+def test_when_lfs_tells_nothing_nothing_is_known(
+    sim: SimulatedLustre, caplog: pytest.LogCaptureFixture
+) -> None:
+    sim.fault(cmd="check", garbage_stdout=True)
+
+    assert found(sim) == Survey(None)
+    assert "survey is not complete" in caplog.text
+
+
+def test_without_lctl_only_the_servers_are_missing(sim: SimulatedLustre) -> None:
+    sim.fault(program="lctl", errno="EPERM")
+
+    survey = found(sim)
+
+    assert (survey.reasons, survey.servers) == ({0: "", 1: "", 2: ""}, {})
+
+
+def test_programs_that_hang_keep_it_no_longer_than_it_was_given(sim: SimulatedLustre) -> None:
+    sim.fault(cmd="check", hang=True)
+
+    assert found(sim, timeout_s=0.3) == Survey(None)
+
+
+def test_nobody_waits_for_one_that_was_abandoned(sim: SimulatedLustre) -> None:
+    sim.fault(cmd="check", hang=True)
+    surveyor = Surveyor(
+        str(sim.bin / "lfs"), str(sim.bin / "lctl"), "lustre", fs_path="", sudo=False, timeout_s=1.0
+    )
+
+    surveyor.abandon(0.0)
+
+    assert not surveyor.is_over
+    surveyor.found()
+    assert surveyor.is_over
