@@ -6,9 +6,13 @@ import random
 import signal
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
-from acceptance.cluster import Cluster, wait_for
+from acceptance.cluster import Cluster, Daemon, wait_for
+from servers import MariaDb
 
 from cyclone.errors import EXIT_OK
 
@@ -114,25 +118,72 @@ def test_a_table_that_is_missing_is_said_and_waited_for(cluster: Cluster) -> Non
     wait_for("all rows", lambda: rows(cluster, COUNTS) == [(200, 200)])
 
 
+def kill_again_and_again(
+    cluster: Cluster,
+    victims: list[Daemon],
+    is_done: Callable[[], bool],
+    meanwhile: Callable[[], None] | None = None,
+) -> int:
+    """For some seconds, as long as there is something to do. All are alive at the end. Returns how many were killed."""
+    chance = random.Random(7)
+    deadline = time.monotonic() + 12
+    kills = 0
+    while time.monotonic() < deadline and not is_done():
+        time.sleep(chance.uniform(0.05, 0.4))
+        if meanwhile is not None and chance.random() < 0.2:
+            meanwhile()
+        victim = chance.choice(victims)
+        if victim.is_alive:
+            victim.kill()
+            kills += 1
+        victim.start()
+    for daemon in victims:
+        if not daemon.is_alive:
+            daemon.start()
+    return kills
+
+
 def test_each_row_is_there_once_though_everybody_is_killed_again_and_again(cluster: Cluster) -> None:
     settings = prepared(cluster, 2000)
     proxy = cluster.start_sink("database-proxy", settings)
     create_table(cluster)
     sinks = {"sinks": {"database": cluster.sink_address("database-proxy")}}
     controllers = [cluster.start_controller(f"controller-{number}", settings=sinks) for number in (1, 2)]
-    chance = random.Random(7)
-    deadline = time.monotonic() + 12
-    kills = 0
-    while time.monotonic() < deadline and rows(cluster, COUNTS)[0][0] < 20_000:
-        time.sleep(chance.uniform(0.05, 0.4))
-        victim = chance.choice([proxy, proxy, *controllers])
-        if victim.is_alive:
-            victim.kill()
-            kills += 1
-        victim.start()
-    for daemon in (proxy, *controllers):
-        if not daemon.is_alive:
-            daemon.start()
+
+    kills = kill_again_and_again(
+        cluster, [proxy, proxy, *controllers], lambda: rows(cluster, COUNTS)[0][0] >= 20_000
+    )
 
     wait_for("all rows", lambda: rows(cluster, COUNTS) == [(20_000, 20_000)], within_s=90)
     assert kills > 3
+
+
+def test_each_row_is_in_a_mariadb_that_is_stopped_and_started_meanwhile(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    with MariaDb(tmp_path / "maria") as server:
+        settings = prepared(cluster, 2000)
+        settings["db"] = {
+            "dialect": "mysql", "host": "127.0.0.1", "port": server.port, "database": server.database,
+            "user": server.user, "password": server.password, "store_timeout": 0.1, "store_max_count": 500,
+        }  # fmt: skip
+        proxy = cluster.start_sink("database-proxy", settings)
+        create_table(cluster)
+        sinks = {"sinks": {"database": cluster.sink_address("database-proxy")}}
+        controllers = [cluster.start_controller(f"controller-{number}", settings=sinks) for number in (1, 2)]
+
+        def restart_the_server() -> None:
+            server.stop()
+            server.start()
+
+        def stored() -> list[Any]:
+            return server.ask(
+                "SELECT count(*), count(DISTINCT number * 10 + part) FROM measurements", server.database
+            )
+
+        kill_again_and_again(
+            cluster, [proxy, *controllers], lambda: stored()[0][0] >= 20_000, meanwhile=restart_the_server
+        )
+
+        wait_for("all rows", lambda: stored() == [(20_000, 20_000)], within_s=90)
+        cluster.stop()
