@@ -18,6 +18,8 @@ from cyclone import messages
 from cyclone.generators.benchmark import BenchmarkSettings
 from cyclone.generators.checksum import ChecksumSettings
 from cyclone.generators.task_list import TaskListSettings
+from cyclone.lustre.migration.settings import MigrationSettings
+from cyclone.lustre.monitoring_settings import MonitoringSettings
 from cyclone.messages import Message
 from cyclone.model import task as task_model
 from cyclone.model.lifecycle import ENDED, LIFECYCLE, Event, State
@@ -98,6 +100,12 @@ def configuration() -> str:
         "Database proxy: `cyclone-database-proxy`, sample `Configuration/database-proxy.conf`": DatabaseProxySettings,
         "Pushgateway client: `cyclone-pushgateway-client`, sample `Configuration/pushgateway-client.conf`": (
             PushgatewayClientSettings
+        ),
+        "`LustreOstMonitoringTaskGenerator`, sample `Configuration/LustreOstMonitoringTaskGenerator.conf`": (
+            MonitoringSettings
+        ),
+        "`LustreOstMigrationTaskGenerator`, sample `Configuration/LustreOstMigrationTaskGenerator.conf`": (
+            MigrationSettings
         ),
         "`ChecksumTaskGenerator`, sample `Configuration/checksum.conf`": ChecksumSettings,
         "`TaskListGenerator`, sample `Configuration/task-list.conf`": TaskListSettings,

@@ -1,7 +1,7 @@
 """Which OSTs take the objects of a component: the rules by which a metadata server honours a request.
 
-Pure: the OSTs come as they are at this moment, ordered by index. With a start index the search goes on at the next usable
-OST and says nothing about it; with a list of OSTs it is these or an error.
+Pure: the OSTs come as they are at this moment, ordered by index. With a start index the search goes on at the
+next usable OST and says nothing about it; with a list of OSTs it is these or an error.
 """
 
 from __future__ import annotations

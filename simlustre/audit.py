@@ -8,13 +8,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from simlustre.files import charge, contact, content_sum, recorded_sum, recover, stored, sweep, unpack, walk
+from simlustre.content import content_sum, recorded_sum
+from simlustre.files import charge, contact, stored, unpack, walk
 from simlustre.layout import RELEASED
+from simlustre.recovery import recover, sweep
 from simlustre.state import Filesystem, State
 
 
 def report(state: State) -> dict[str, Any]:
-    """OSTs by file system (files, bytes, fill, state), calls by command, high-water marks, migrations under way."""
+    """OSTs and high-water marks by file system, calls by command, and how many migrations are under way."""
     recover(state)
     return {
         "filesystems": {fs.name: _report_filesystem(state, fs) for fs in state.filesystems()},
@@ -70,8 +72,9 @@ def _calls(log: Path) -> dict[str, dict[str, Any]]:
 def verify(state: State) -> dict[str, Any]:
     """Judge every file and every counter.
 
-    Returns {"clean", "files", "inodes", "changed", "deleted", "problems": [text]}. A file is `changed` when its size or time
-    is not the one that was written down with its hash: its user did that. Anything else that does not fit is a problem.
+    Returns {"clean", "files", "inodes", "changed", "deleted", "problems": [text]}. A file is `changed` when
+    its size or time is not the one that was written down with its hash: its user did that. Anything else that
+    does not fit is a problem.
     """
     recover(state)
     result: dict[str, Any] = {"files": 0, "inodes": 0, "changed": 0, "deleted": 0, "in_flight": 0}
@@ -94,16 +97,18 @@ def _verify_filesystem(state: State, fs: Filesystem, result: dict[str, Any], pro
     inodes: dict[int, int] = {}  # FID -> inode
     taken: dict[tuple[int, int], int] = {}  # (OST, object) -> FID
     for path in walk(fs.mount):
-        result["files"] += 1
         try:
             result["changed"] += _verify_content(state, path, problems)
             layout = stored(state, path)
+            inode = os.stat(path).st_ino
+        except FileNotFoundError:
+            continue  # deleted at this moment
         except (OSError, ValueError, KeyError) as error:
             problems.append(f"{path}: cannot be read: {error!r}")
             continue
+        result["files"] += 1
         if layout is None:
             continue  # nobody has asked for it yet
-        inode = os.stat(path).st_ino
         if inodes.setdefault(layout.fid, inode) != inode:
             problems.append(f"{path}: its FID belongs to another file too")
             continue
@@ -156,9 +161,12 @@ def rescan(state: State) -> dict[str, int]:
         result["deleted"] += sweep(state, fs, newest=0)
         for path in walk(fs.mount):
             result["files"] += 1
-            layout = stored(state, path)
-            if layout is None or "empty" not in layout.flags:
-                layout = contact(state, fs, path)
+            try:
+                layout = stored(state, path)
+                if layout is None or "empty" not in layout.flags:
+                    layout = contact(state, fs, path)
+            except FileNotFoundError:
+                continue  # deleted at this moment
             with state.writing():
                 charge(state, fs, layout, path)
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -16,7 +17,7 @@ HANG_POLL_S = 0.05
 
 
 class Call:
-    """What a command is given. `say` and `complain` gather text that leaves when the command ends, or at `flush`.
+    """What a command is given. What it says leaves when it ends, or at `flush`.
 
     arguments: those behind the name of the command. fault: None when none applies.
     """
@@ -36,8 +37,10 @@ class Call:
     def complain(self, line: str) -> None:
         self._error.append(line + "\n")
 
-    def flush(self) -> None:
-        """Write out what was gathered, changed as the fault demands."""
+    def flush(self, last: bool = False) -> None:
+        """Write out what was gathered. With a fault, which may change any of it, only at the end."""
+        if self.fault is not None and not last:
+            return
         out = "".join(self._out).encode("utf-8", "surrogateescape")
         error = "".join(self._error).encode("utf-8", "surrogateescape")
         self._out, self._error = [], []
@@ -48,9 +51,7 @@ class Call:
                 text = text[os.write(descriptor, text) :]
 
     def filesystem_of(self, path: str) -> Filesystem:
-        """Raises Refusal(ENOENT) for a path whose directory is missing, Refusal(EOPNOTSUPP) outside of Lustre."""
-        import errno
-
+        """Raises Refusal outside of Lustre: EOPNOTSUPP, or ENOENT when there is no such path."""
         fs = self.state.filesystem_of(path)
         if fs is None:
             raise Refusal(errno.EOPNOTSUPP if os.path.exists(path) else errno.ENOENT)

@@ -1,6 +1,7 @@
 """Compact JSON without the `json` package, whose import takes as long as the start of the interpreter.
 
-The scanner and the encoder are the ones that `json` itself uses; where an interpreter has none, `json` steps in.
+The scanner and the encoder are the ones that `json` itself uses; where an interpreter has none, `json` steps
+in.
 """
 
 from __future__ import annotations
@@ -48,5 +49,6 @@ def dumps(value: Any) -> str:
 
         return json.dumps(value, separators=(",", ":"))
     escape = accelerator.encode_basestring_ascii
-    encode = accelerator.make_encoder(None, None, escape, None, ":", ",", False, False, True)  # type: ignore[arg-type]
+    make = accelerator.make_encoder
+    encode = make(None, None, escape, None, ":", ",", False, False, True)  # type: ignore[arg-type]
     return "".join(encode(value, 0))

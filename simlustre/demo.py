@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -47,8 +46,12 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bin/lustre-demo", description=(__doc__ or "").strip())
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--files", type=int, default=2000, help="how many files there are (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="another one makes other files (default: %(default)s)")
+    parser.add_argument(
+        "--files", type=int, default=2000, help="how many files there are (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="another one makes other files (default: %(default)s)"
+    )
     parser.add_argument(
         "directory", type=Path, nargs="?", default=ROOT / "Runtime" / "lustre-demo", metavar="DIRECTORY",
         help="where everything is put; what an earlier demo left there is removed (default: %(default)s)",
@@ -76,7 +79,9 @@ class Demo:
         self.directory.mkdir(parents=True)
         mark.touch()
         lustre = self.directory / "lustre"
-        print(f"A simulated Lustre of {len(SOURCES) + len(TARGETS)} OSTs in {lustre}, {self.files:,} files on {len(SOURCES)} of them")
+        print(
+            f"A simulated Lustre of {len(SOURCES) + len(TARGETS)} OSTs in {lustre}, {self.files:,} files on {len(SOURCES)} of them"
+        )
         self._call(
             sys.executable, HERE / "simlustre.py", "init", lustre, "--osts", len(SOURCES) + len(TARGETS), "--oss", 4,
             "--mdts", 2, "--fill", "20..30", "--time-scale", 1000, "--seed", self.seed,
@@ -92,7 +97,7 @@ class Demo:
 
     def _configuration(self) -> dict[str, str]:
         return {
-            "master.conf": f"""[control]
+            "master.conf": """[control]
 pid_file = master.pid
 
 [comm]
@@ -223,7 +228,11 @@ key_dir = keys
             line = "" if status is None else _progress_text(status)
             if line and line != told:
                 told = line
-                print(f"\r\033[K{line}" if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
+                print(
+                    f"\r\033[K{line}" if sys.stdout.isatty() else line,
+                    end="" if sys.stdout.isatty() else "\n",
+                    flush=True,
+                )
             time.sleep(0.2 if sys.stdout.isatty() else 1.0)
         if sys.stdout.isatty():
             print()
@@ -257,12 +266,19 @@ key_dir = keys
                 print(f"  {count:>8,}  {state}{f' ({reason})' if reason else ''}")
         marks = json.loads(self._simctl("marks", "--json"))
         print(f"most at the same time: {json.dumps(marks)[:300]}")
-        print("simctl verify: every file readable, its bytes as written, layouts and counters consistent ...", flush=True)
-        verified = subprocess.run([self.bin / "simctl", "verify"], capture_output=True, text=True, check=False)
+        print(
+            "simctl verify: every file readable, its bytes as written, layouts and counters consistent ...",
+            flush=True,
+        )
+        verified = subprocess.run(
+            [self.bin / "simctl", "verify"], capture_output=True, text=True, check=False
+        )
         print(verified.stdout, end="")
         if verified.returncode != 0:
             raise DemoFailed(f"simctl verify has found something:\n{verified.stdout}{verified.stderr}")
-        left = sorted(path.name for path in (self.directory / "input").iterdir() if path.suffix in (".busy", ".failed"))
+        left = sorted(
+            path.name for path in (self.directory / "input").iterdir() if path.suffix in (".busy", ".failed")
+        )
         print(f"lists of what could not be moved: {', '.join(left) or 'none'}")
         print(f"everything is in {self.directory}: ini files, logs, report.json, and the simulated Lustre")
         return 0 if code == 0 else 1
@@ -275,7 +291,9 @@ key_dir = keys
     def _call(self, *command: object) -> str:
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise DemoFailed(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+            raise DemoFailed(
+                f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+            )
         return done.stdout
 
     def _log(self, name: str) -> str:

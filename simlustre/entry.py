@@ -1,7 +1,7 @@
 """The programs of SIMROOT/bin: which one was started, and what becomes of it.
 
-A call ends by `os._exit`: nothing of the interpreter needs tidying, and SQLite then leaves its write-ahead log
-to the next one instead of writing it back each time.
+A call ends by `os._exit`: nothing of the interpreter needs tidying, and SQLite then leaves its write-ahead
+log to the next one instead of writing it back each time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 # command -> (module, function)
 LFS = {
-    "check": ("targets", "check"), "df": ("targets", "df"), "osts": ("targets", "osts"), "mdts": ("targets", "mdts"),
+    "check": ("targets", "check"), "df": ("targets", "df"), "osts": ("targets", "osts"), "mdts": ("targets",
+    "mdts"),
     "pool_list": ("targets", "pool_list"), "getstripe": ("getstripe", "getstripe"),
     "setstripe": ("setstripe", "setstripe"), "migrate": ("migrate", "migrate"), "find": ("find", "find"),
     "path2fid": ("names", "path2fid"), "fid2path": ("names", "fid2path"),
@@ -48,7 +49,10 @@ def main() -> None:
 
 
 def simulation_root(executable: str) -> str | None:
-    """SIMROOT: the environment's word, else the directory above the one that holds the executable; None: no simulation."""
+    """SIMROOT: what the environment says, else the directory above that of the executable.
+
+    None when there is no simulation.
+    """
     root = os.environ.get("CYCLONE_SIMLUSTRE") or os.path.dirname(
         os.path.dirname(os.path.realpath(executable))
     )
@@ -90,7 +94,7 @@ def _run(program: str, argv: list[str], root: str | None) -> int:
     call = Call(state, program, command, argv[1:])
     code = _execute(call)
     try:
-        call.flush()
+        call.flush(last=True)
     except BrokenPipeError:
         code = 141  # as after SIGPIPE, which Python ignores
     log_call(call, argv, began, code)
@@ -160,7 +164,8 @@ def log_call(call: Call, argv: list[str], began: float, code: int) -> None:
 
     line = compact.dumps({
         "time": round(began, 6), "program": call.program, "argv": argv, "exit": code,
-        "seconds": round(time.time() - began, 6), "fault": call.fault.number if call.fault is not None else None,
+        "seconds": round(time.time() - began, 6),
+        "fault": call.fault.number if call.fault is not None else None,
         "pid": os.getpid(), "host": host_label(),
     })  # fmt: skip
     descriptor = os.open(f"{call.state.root}/calls.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)

@@ -10,8 +10,8 @@ from __future__ import annotations
 class Refusal(Exception):
     """An operation that the simulated file system refuses.
 
-    code: errno, the exit status. where: the step that failed, in Lustre's words, empty when the command has no
-    steps. text: what is said instead of the errno's own text.
+    code: errno, the exit status. where: the step that failed, in Lustre's words, empty when the command has
+    no steps. text: what is said instead of the errno's own text.
     """
 
     def __init__(self, code: int, where: str = "", text: str = "") -> None:

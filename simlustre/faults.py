@@ -8,13 +8,13 @@ A rule is a JSON object. What it matches (all that is named must fit; nothing na
     source, target    the file is on this OST / the call asks for it (-i, -o)
     argv              regular expression on the arguments, joined by blanks
     host              glob on CYCLONE_SIMLUSTRE_HOST, else on the name of this machine
-    attempts          [first, last]: only the so-manieth calls of this command for this path, from 1; last may be null
+    attempts          [first, last]: the calls of this command for this path, counted from 1; last may be null
     probability       0…1, decided by the seed, the path and the attempt: the same in every run
     count             how many calls at most
 
 What happens (several may be combined):
 
-    errno, where      the call fails with this errno (name or number) and Lustre's text; where: the step of a migration
+    errno, where      the call fails with this errno (name or number) and Lustre's text (where: at which step)
     exit, stderr      the call fails with this status and this text
     delay             seconds to wait first
     hang              true: it never ends
@@ -58,13 +58,15 @@ MATCHES = {
     "count",
 }
 ACTIONS = {
-    "errno", "where", "exit", "stderr", "delay", "hang", "kill", "displace", "corrupt", "touch", "truncate_stdout",
+    "errno", "where", "exit", "stderr", "delay", "hang", "kill", "displace", "corrupt", "touch",
+    "truncate_stdout",
     "garbage_stdout", "no_stderr", "lose_ost_line", "stale_getstripe", "not_found",
 }  # fmt: skip
 
 # Where a migration fails when a rule names only the errno.
 _STEPS = {
-    errno.EBUSY: "cannot get lease", errno.EAGAIN: "source file changed", errno.ENOSPC: "cannot create volatile file",
+    errno.EBUSY: "cannot get lease", errno.EAGAIN: "source file changed",
+    errno.ENOSPC: "cannot create volatile file",
     errno.EDQUOT: "cannot create volatile file", errno.EREMOTEIO: "cannot create volatile file",
     errno.ENODEV: "cannot create volatile file", errno.EINVAL: "cannot create volatile file",
     errno.EIO: "data copy failed", errno.ENOTCONN: "data copy failed", errno.ESHUTDOWN: "data copy failed",
@@ -148,6 +150,8 @@ def errno_of(name: str | int) -> int:
 
 def check_rule(rule: dict[str, Any]) -> None:
     """Raises ValueError naming what is wrong with a rule."""
+    if not isinstance(rule, dict):
+        raise ValueError(f"a fault rule is a JSON object, not {rule!r}")
     unknown = rule.keys() - MATCHES - ACTIONS
     if unknown:
         raise ValueError(f"unknown in a fault rule: {', '.join(sorted(unknown))}")
@@ -183,7 +187,8 @@ def _count_attempt(state: State, call: Call, paths: list[str]) -> int:
     key = (call.command, os.fsencode(paths[0] if paths else ""))
     with state.writing():
         (number,) = state.db.execute(
-            "INSERT INTO attempt VALUES (?,?,1) ON CONFLICT(cmd, path) DO UPDATE SET number = number + 1 RETURNING number",
+            "INSERT INTO attempt VALUES (?,?,1) ON CONFLICT(cmd, path)"
+            " DO UPDATE SET number = number + 1 RETURNING number",
             key,
         ).fetchone()
     return int(number)

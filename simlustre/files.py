@@ -1,34 +1,25 @@
 """What the simulation knows of a file, and how it stays true when a process is killed.
 
-Where the objects of a file lie stands in its extended attribute, so that it follows renames and hard links and dies with
-the inode. What its OSTs were charged for it stands in the database. Both change together in one of two orders:
+Where the objects of a file lie stands in its extended attribute, so that it follows renames and hard links
+and dies with the inode. What its OSTs were charged for it stands in the database. Both change together in one
+of two orders:
 
 * A new layout: first the database, then the attribute. Killed in between, the row belongs to no file, as
   if the file had been deleted at once.
-* Another layout for the same file: first an intent (a row of `io` with the layout to come), then the attribute, then
-  the charge, which takes the intent away. Killed in between, the intent of a dead process is left, and
-  `recover` sees from the generation in the attribute whether the charge is still due.
+* Another layout for the same file: first an intent (a row of `io`), then the attribute, then the charge,
+  which takes the intent away. Killed in between, the intent of a dead process is left, and `recovery` charges
+  for what the attribute says.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
 
 from simlustre import compact
 from simlustre.allocation import choose
 from simlustre.errors import Refusal
-from simlustre.layout import (
-    ATTRIBUTE,
-    EOF,
-    MDT_ATTRIBUTE,
-    RELEASED,
-    SUM_ATTRIBUTE,
-    Component,
-    Layout,
-    Wish,
-)  # fmt: skip
+from simlustre.layout import ATTRIBUTE, MDT_ATTRIBUTE, RELEASED, Component, Layout, Wish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,7 +116,8 @@ def charged_size(state: State, fid: int) -> int:
 
 
 def inherited(state: State, fs: Filesystem, directory: str) -> tuple[list[Wish], bool]:
-    """(components, composite) that a new file in a directory gets: of the nearest directory with a default, else
+    """(components, composite) that a new file in a directory gets: of the nearest directory with a default,
+    else
     of the file system."""
     for place in upwards(fs, directory):
         text = read_attribute(state, place, ATTRIBUTE)
@@ -151,6 +143,19 @@ def upwards(fs: Filesystem, directory: str) -> Iterator[str]:
         directory = os.path.dirname(directory)
 
 
+def walk(directory: str) -> Iterator[str]:
+    """The regular files under a directory, in the order in which the kernel names them."""
+    try:
+        entries = list(os.scandir(directory))
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from walk(entry.path)
+        elif entry.is_file(follow_symlinks=False):
+            yield entry.path
+
+
 # How it changes.
 
 
@@ -167,7 +172,8 @@ def create(
     state: State, fs: Filesystem, path: str, wishes: list[Wish], composite: bool, lenient: bool = False,
     flags: list[str] | None = None,
 ) -> Layout:  # fmt: skip
-    """Give a file that has none a layout. lenient: the file is there already, so it gets an OST even if none is usable.
+    """Give a file that has none a layout. lenient: the file is there already, so it gets an OST even if none
+    is usable.
 
     Raises Refusal when the OSTs asked for cannot be had; nothing has changed then.
     """
@@ -185,7 +191,10 @@ def create(
 
 
 def initialise(state: State, fs: Filesystem, layout: Layout, lenient: bool = False) -> None:
-    """Take objects for each component that the file reaches and that has none. Only inside `writing`. Raises Refusal."""
+    """Take objects for each component that the file reaches and that has none. Only inside `writing`.
+
+    Raises Refusal.
+    """
     osts = pools = None
     for component in layout.components:
         if component.initialised or not component.reached_by(layout.size):
@@ -233,7 +242,8 @@ def discharge(state: State, fs_name: str, fid: int) -> None:
 
 
 def _move_counters(
-    state: State, fs: str, shares_before: dict[int, int], objects_before: dict[int, int], shares: dict[int, int],
+    state: State, fs: str, shares_before: dict[int, int], objects_before: dict[int, int], shares: dict[int,
+    int],
     objects: dict[int, int],
 ) -> None:  # fmt: skip
     for ost in shares_before.keys() | shares.keys():
@@ -259,24 +269,17 @@ def _from_row(row: tuple[str, str] | None) -> tuple[dict[int, int], dict[int, in
 
 
 def replace(state: State, fs: Filesystem, path: str, layout: Layout) -> None:
-    """Give a file another layout (one of a higher generation). Only inside `writing`, which it commits twice."""
-    intent = intend(state, fs, path, layout)
+    """Give a file another layout, of a higher generation. Only inside `writing`, which it commits."""
+    intent = intend(state, fs, path, layout.fid)
     state.commit()
     write_attribute(state, path, ATTRIBUTE, layout.to_text())
     settle(state, fs, path, layout, intent)
 
 
-def intend(state: State, fs: Filesystem, path: str, layout: Layout) -> int:
-    """Write down the layout that a file is to get; the number of the intent. Only inside `writing`."""
-    row = (
-        os.getpid(),
-        born(os.getpid()),
-        fs.name,
-        os.fsencode(os.path.realpath(path)),
-        layout.fid,
-        layout.to_text(),
-    )
-    cursor = state.db.execute("INSERT INTO io (pid, born, fs, path, fid, layout) VALUES (?,?,?,?,?,?)", row)
+def intend(state: State, fs: Filesystem, path: str, fid: int) -> int:
+    """Write down that a file is to get another layout; the number of the intent. Only inside `writing`."""
+    row = (os.getpid(), born(os.getpid()), fs.name, os.fsencode(os.path.realpath(path)), fid)
+    cursor = state.db.execute("INSERT INTO io (pid, born, fs, path, fid) VALUES (?,?,?,?,?)", row)
     return int(cursor.lastrowid or 0)
 
 
@@ -292,144 +295,11 @@ def forget(state: State, intent: int) -> None:
     state.db.execute("DELETE FROM io_use WHERE io=?", (intent,))
 
 
-# After a death.
-
-
 def born(pid: int) -> int:
-    """When a process was started, in clock ticks since the start of the system; -1 when it is dead (or a zombie)."""
+    """When a process began, in clock ticks since the system did; -1 when it is dead, or a zombie."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             fields = file.read().rpartition(b") ")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return -1
     return -1 if fields[0] in (b"Z", b"X") else int(fields[19])
-
-
-def recover(state: State) -> int:
-    """Settle what dead processes intended; how many there were."""
-    rows = state.db.execute("SELECT id, pid, born, fs, path, fid, layout FROM io").fetchall()
-    dead = [row for row in rows if born(row[1]) != row[2]]
-    if not dead:
-        return 0
-    with state.writing():
-        for intent, _, _, fs_name, path, fid, text in dead:
-            if state.db.execute("SELECT 1 FROM io WHERE id=?", (intent,)).fetchone() is None:
-                continue  # somebody else was faster
-            fs = state.filesystem(fs_name)
-            layout = Layout.from_text(text)
-            place = None if fs is None else where(state, fs, fid, os.fsdecode(path))
-            now = None if place is None else stored(state, place)
-            if (
-                fs is not None
-                and place is not None
-                and now is not None
-                and now.generation == layout.generation
-            ):
-                layout.size = os.stat(place).st_size
-                charge(state, fs, layout, place)
-            forget(state, intent)
-    return len(dead)
-
-
-def where(state: State, fs: Filesystem, fid: int, hint: str) -> str | None:
-    """A path of the file with this FID: the hint, else it is searched for; None when it is gone."""
-    if _is(state, hint, fid):
-        return hint
-    return next((path for path in walk(fs.mount) if _is(state, path, fid)), None)
-
-
-def _is(state: State, path: str, fid: int) -> bool:
-    try:
-        layout = stored(state, path)
-    except OSError:
-        return False
-    return layout is not None and layout.fid == fid
-
-
-def walk(directory: str) -> Iterator[str]:
-    """The regular files under a directory, in the order in which the kernel names them."""
-    try:
-        entries = list(os.scandir(directory))
-    except FileNotFoundError:
-        return
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from walk(entry.path)
-        elif entry.is_file(follow_symlinks=False):
-            yield entry.path
-
-
-def sweep(state: State, fs: Filesystem, newest: int = 256) -> int:
-    """Notice deleted files: among the `newest` ones, or among all (0). How many were gone.
-
-    A file that was only renamed keeps its charge, and its path is noted.
-    """
-    rows = state.db.execute(
-        "SELECT fid, path FROM file WHERE fs=? ORDER BY fid DESC LIMIT ?", (fs.name, newest or -1)
-    ).fetchall()
-    missing = {fid for fid, path in rows if not _is(state, os.fsdecode(path), fid)}
-    if not missing:
-        return 0
-    with state.writing():
-        for path in walk(fs.mount):
-            layout = stored(state, path)
-            if layout is not None and layout.fid in missing:
-                state.db.execute("UPDATE file SET path=? WHERE fid=?", (os.fsencode(path), layout.fid))
-                missing.discard(layout.fid)
-        for fid in missing:
-            discharge(state, fs.name, fid)
-    return len(missing)
-
-
-# What lies in a file.
-
-
-def content_sum(path: str) -> str:
-    """A hash of the length and the bytes of a file, reading no holes. Raises OSError."""
-    from hashlib import blake2b
-
-    digest = blake2b(digest_size=16)
-    with open(path, "rb", buffering=0) as file:
-        digest.update(b"%d" % os.fstat(file.fileno()).st_size)
-        for start, end in data_extents(file.fileno()):
-            offset = start
-            while offset < end:
-                block = os.pread(file.fileno(), min(1 << 20, end - offset), offset)
-                if not block:
-                    break
-                stripped = block.rstrip(b"\0")
-                if stripped:
-                    digest.update(b"%d:" % offset + stripped)
-                offset += len(block)
-    return digest.hexdigest()
-
-
-def data_extents(descriptor: int) -> Iterator[tuple[int, int]]:
-    """(start, end) of each part of an open file that is not a hole."""
-    end = 0
-    while True:
-        try:
-            start = os.lseek(descriptor, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            raise
-        end = os.lseek(descriptor, start, os.SEEK_HOLE)
-        yield start, end
-
-
-def recorded_sum(state: State, path: str) -> tuple[str, int, int] | None:
-    """(hash, size, mtime_ns) that `simctl populate` wrote down."""
-    text = read_attribute(state, path, SUM_ATTRIBUTE)
-    if text is None:
-        return None
-    digest, size, mtime_ns = compact.loads(text)
-    return digest, size, mtime_ns
-
-
-def is_regular(path: str) -> bool:
-    """Raises OSError."""
-    return stat.S_ISREG(os.stat(path).st_mode)
-
-
-__all__ = ["EOF", "charge", "contact", "create", "recover", "replace", "stored", "sweep", "walk"]

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 TYPES = {"f": stat.S_ISREG, "d": stat.S_ISDIR, "l": stat.S_ISLNK, "p": stat.S_ISFIFO}
 SHORT = {"-O": "--ost", "-t": "--type", "-c": "--stripe-count", "-i": "--stripe-index", "-L": "--layout",
-         "-s": "--size", "-D": "--maxdepth", "-n": "--name", "-0": "--print0", "-print0": "--print0"}  # fmt: skip
+         "-s": "--size", "-D": "--maxdepth", "-n": "--name", "-0": "--print0"}  # fmt: skip
 SHORT |= {
-    "-" + word: "--" + word for word in ("ost", "type", "size", "mtime", "pool", "name", "maxdepth", "print")
+    "-" + word: "--" + word
+    for word in ("ost", "type", "size", "mtime", "pool", "name", "maxdepth", "print", "print0")
 }
-VALUED = {"--ost", "--type", "--size", "--mtime", "--pool", "--stripe-count", "--stripe-index", "--layout", "--comp-count",
-          "--maxdepth", "--name", "--printf"}  # fmt: skip
+VALUED = {"--ost", "--type", "--size", "--mtime", "--pool", "--stripe-count", "--stripe-index", "--layout",
+          "--comp-count", "--maxdepth", "--name", "--printf"}  # fmt: skip
 PRINTS_FORMAT = (2, 13)
 
 
@@ -83,6 +84,8 @@ def _command_line(call: Call) -> tuple[list[str], list[_Test], bool, str | None,
                     raise Usage("unrecognized option '--printf'")
                 form = value
             elif word == "--maxdepth":
+                if not value.isdecimal():
+                    raise Usage(f"bad value '{value}' for --maxdepth")
                 depth = int(value)
             else:
                 tests.append(_checked(_Test(word, value, negated)))
@@ -91,6 +94,8 @@ def _command_line(call: Call) -> tuple[list[str], list[_Test], bool, str | None,
             print0 = True
         elif word == "!":
             negated = True
+        elif word == "--":
+            roots, rest = roots + rest, []
         elif word == "--print":
             continue
         elif word.startswith("-") and word != "-":
@@ -105,27 +110,30 @@ def _command_line(call: Call) -> tuple[list[str], list[_Test], bool, str | None,
 def _checked(test: _Test) -> _Test:
     """Raises Usage for a value that cannot be compared."""
     try:
-        if test.name == "--ost":
+        if test.name in ("--ost", "--stripe-index"):
             _osts(test.value)
         elif test.name == "--size":
             size(test.value.lstrip("+-"))
+        elif test.name == "--mtime":
+            _age_fits(test.value, 0.0)
+        elif test.name in ("--stripe-count", "--comp-count"):
+            _number_fits(test.value, 0)
         elif test.name == "--type" and test.value not in TYPES:
             raise ValueError
-    except ValueError:
+    except (ValueError, IndexError):
         raise Usage(f"bad value '{test.value}' for {test.name}") from None
     return test
 
 
 def _walk(root: str, depth: int) -> Iterator[tuple[str, os.stat_result]]:
-    status = os.lstat(root)
-    yield root, status
-    if not stat.S_ISDIR(status.st_mode) or depth <= 0:
-        return
-    for entry in list(os.scandir(root)):
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path, depth - 1)
-        else:
-            yield entry.path, entry.stat(follow_symlinks=False)
+    try:
+        status = os.lstat(root)
+        yield root, status
+        entries = list(os.scandir(root)) if stat.S_ISDIR(status.st_mode) and depth > 0 else []
+    except FileNotFoundError:
+        return  # deleted at this moment
+    for entry in entries:
+        yield from _walk(entry.path, depth - 1)
 
 
 def _holds(call: Call, fs: Filesystem, test: _Test, path: str, status: os.stat_result) -> bool:
@@ -143,7 +151,7 @@ def _holds(call: Call, fs: Filesystem, test: _Test, path: str, status: os.stat_r
         return False
     try:
         layout = contact(call.state, fs, path)
-    except Refusal:
+    except (Refusal, FileNotFoundError):  # without layout, or deleted at this moment
         return False
     return _layout_fits(test, layout)
 
@@ -196,7 +204,7 @@ def _age_fits(text: str, age_s: float) -> bool:
 
 
 def _formatted(call: Call, fs: Filesystem, form: str, path: str, status: os.stat_result) -> str:
-    """`--printf`: %p path, %s size, %i inode, %LF FID, %Lo OSTs, %Lc stripe count, and the escapes \\n \\t \\0."""
+    """`--printf`: %p path, %s size, %i inode, %LF FID, %Lo OSTs, %Lc stripe count; \\n, \\t and \\0."""
     layout = contact(call.state, fs, path) if stat.S_ISREG(status.st_mode) else None
     from simlustre.layout import fid_text
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 LETTERS = "cgiSpLFmydvqrRD"
 WORDS = {
-    "stripe-count": "c", "count": "c", "generation": "g", "stripe-index": "i", "index": "i", "stripe-size": "S",
+    "stripe-count": "c", "count": "c", "generation": "g", "stripe-index": "i", "index": "i",
+    "stripe-size": "S",
     "size": "S", "pool": "p", "layout": "L", "fid": "F", "mdt": "m", "mdt-index": "m", "yaml": "y",
     "directory": "d", "verbose": "v", "quiet": "q", "recursive": "r", "raw": "R", "default": "D",
     "comp-count": "comp-count", "component-count": "comp-count",

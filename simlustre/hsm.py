@@ -25,7 +25,8 @@ NAMES = (
     (NORELEASE, "never_release"), (NOARCHIVE, "never_archive"), (LOST, "lost_from_hsm"),
 )  # fmt: skip
 WORDS = {
-    "norelease": NORELEASE, "noarchive": NOARCHIVE, "lost": LOST, "dirty": DIRTY, "exists": EXISTS, "archived": ARCHIVED,
+    "norelease": NORELEASE, "noarchive": NOARCHIVE, "lost": LOST, "dirty": DIRTY, "exists": EXISTS,
+    "archived": ARCHIVED,
 }  # fmt: skip
 
 

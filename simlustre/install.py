@@ -22,12 +22,15 @@ LONGEST_SHEBANG = 120  # kernels before 5.1 cut the line at 127 characters
 
 
 def description(
-    *, name: str = "lustre", osts: int = 12, mdts: int = 3, oss: int = 4, first_index: int = 0, ost_kib: int = 71145271296,
-    fill: tuple[float, float] = (30.0, 90.0), mbps: float = 800.0, oss_mbps: float = 1600.0, size_scale: float = 1.0,
+    *, name: str = "lustre", osts: int = 12, mdts: int = 3, oss: int = 4, first_index: int = 0,
+    ost_kib: int = 71145271296,
+    fill: tuple[float, float] = (30.0, 90.0), mbps: float = 800.0, oss_mbps: float = 1600.0,
+    size_scale: float = 1.0,
     pools: dict[str, list[int]] | None = None, default_layout: dict[str, Any] | None = None,
     allocator: str = "roundrobin", display: str | None = None, seed: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
-    """One element of `filesystems` in `sim.json`. fill: percent, from … to …, drawn by the seed. OSTs are dealt out
+    """One element of `filesystems` in `sim.json`. fill: percent, from … to …, drawn by the seed. OSTs are
+    dealt out
     to the OSSes in turn."""
     random = Random(f"{seed}/{name}")
     return {
@@ -101,6 +104,7 @@ def load(root: Path) -> None:
     unfinished.unlink(missing_ok=True)
     with closing(sqlite3.connect(str(unfinished), isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=OFF")
         db.executescript(SCHEMA)
         db.execute("BEGIN")
         for place, fs in enumerate(sim["filesystems"]):
@@ -125,7 +129,8 @@ def _load_filesystem(db: sqlite3.Connection, place: int, fs: dict[str, Any]) -> 
     wishes = [Wish(**{**plain, **fields}).to_dict() for fields in composite or [{}]]
     db.execute(
         "INSERT INTO filesystem VALUES (?,?,?,?,?,?,?,?,?)",
-        (name, place, fs["mount"], fs.get("display"), fs["instance"], json.dumps(wishes, separators=(",", ":")),
+        (name, place, fs["mount"], fs.get("display"), fs["instance"], json.dumps(wishes, separators=(",",
+        ":")),
          bool(composite), fs.get("allocator", "roundrobin"), fs.get("size_scale", 1.0)),
     )  # fmt: skip
     for mdt in fs["mdts"]:
@@ -138,7 +143,8 @@ def _load_filesystem(db: sqlite3.Connection, place: int, fs: dict[str, Any]) -> 
     for ost in fs["osts"]:
         db.execute(
             "INSERT INTO ost VALUES (?,?,?,?,?,?,?,?,?,'active',0,1.0,0,0,1,0.0,0.0,?)",
-            (name, ost["index"], ost["kib"], ost["base_used_kib"], ost.get("inodes", ost["kib"] // 64), ost["oss"],
+            (name, ost["index"], ost["kib"], ost["base_used_kib"], ost.get("inodes", ost["kib"] // 64),
+            ost["oss"],
              ost["nid"], ost["mbps"], int(ost.get("flash", False)), time.time()),
         )  # fmt: skip
         for pool in ost.get("pools", []):
@@ -155,11 +161,11 @@ def _takes_attributes(directory: Path) -> bool:
 
 
 def _install_programs(root: Path) -> None:
-    """Copy this package, compiled, and write the programs: a simulation goes on working when its source changes."""
+    """Copy this package, so that a simulation goes on working when its source changes; write the programs."""
     source, library = Path(__file__).parent, root / "lib" / "simlustre"
     # Compiled where they are, if that may be written, so that the next simulation only copies.
     compileall.compile_dir(source, quiet=2)
-    shutil.copytree(source, library, ignore=shutil.ignore_patterns("simlustre*", "*.md"))
+    shutil.copytree(source, library, ignore=shutil.ignore_patterns("simlustre*", "demo*", "*.md"))
     compileall.compile_dir(library, quiet=2)
     programs = root / "bin"
     programs.mkdir(exist_ok=True)
@@ -169,14 +175,15 @@ def _install_programs(root: Path) -> None:
 
 
 def _program(root: Path, name: str) -> str:
-    """The text of an executable. The interpreter is the real one, isolated and without `site`: it starts in 7 ms."""
+    """The text of an executable. The interpreter is isolated and without `site`: it starts in 7 ms."""
     # The base interpreter, not the link in a virtual environment.
     interpreter = os.path.realpath(sys.executable)
     first = f"#!{interpreter} -IS"
     if len(first) > LONGEST_SHEBANG or " " in interpreter:
         first = f"#!/bin/sh\n'''exec' \"{interpreter}\" -IS \"$0\" \"$@\"\n' '''"
     # `simctl` uses modules that need not start fast; nothing but the standard library in either case.
-    return f"{first}\nimport sys\nsys.path.insert(0, {str(root / 'lib')!r})\nfrom simlustre.entry import main\nmain()\n"
+    library = str(root / "lib")
+    return f"{first}\nimport sys\nsys.path.insert(0, {library!r})\nfrom simlustre.entry import main\nmain()\n"
 
 
 def open_state(root: str | Path) -> State:

@@ -31,7 +31,8 @@ class Wish:
     """
 
     def __init__(
-        self, end: int = EOF, count: int = 1, size: int = 1 << 20, pattern: str = "raid0", pool: str | None = None,
+        self, end: int = EOF, count: int = 1, size: int = 1 << 20, pattern: str = "raid0",
+        pool: str | None = None,
         index: int = -1, osts: list[int] | None = None, asked_pool: bool = False,
     ) -> None:  # fmt: skip
         self.end = end
@@ -84,12 +85,14 @@ class Component:
 class Layout:
     """The layout of one file.
 
-    size: the file's length when its OSTs were charged last; the database knows it, not the attribute. flags: `released`, `encrypted`, `foreign`, `empty` (no
-    layout at all). hsm: bits above. former: the components before the last migration, newest only.
+    size: the file's length when its OSTs were charged last; the database knows it, not the attribute. flags:
+    `released`, `encrypted`, `foreign`, `empty` (no layout at all). hsm: bits above. former: the components
+    before the last migration, newest only.
     """
 
     def __init__(
-        self, fid: int, components: list[Component], composite: bool = False, generation: int = 0, size: int = 0,
+        self, fid: int, components: list[Component], composite: bool = False, generation: int = 0,
+        size: int = 0,
         mdt: int = 0, flags: list[str] | None = None, hsm: int = 0, archive: int = 0,
         former: list[Component] | None = None,
     ) -> None:  # fmt: skip

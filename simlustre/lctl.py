@@ -64,7 +64,7 @@ def _import_text(fs: Filesystem, ost: Ost) -> str:
 
 
 def set_param(call: Call) -> int:
-    """Dropping the locks of a name space is accepted and changes nothing; the call log shows that it was asked for."""
+    """Dropping the locks of a name space is accepted and changes nothing; the call log shows it."""
     options = parse(call.arguments, "nPd", {})
     if not options.operands:
         raise Usage("set_param wants NAME=VALUE")

@@ -1,9 +1,10 @@
 """`lfs migrate`: copy the data to other OSTs, then let the same inode have the new layout.
 
 The inode is never replaced, as in Lustre: number, FID, owner, times and hard links stay. Nothing is really
-copied, because the "OSTs" are only said to hold the data; the data is read, and the copy takes the time that the speed model
-gives it. A non-blocking migration holds a read lease of the kernel meanwhile: a writer's open breaks it and waits
-until it is let go of, which is how Lustre behaves; a blocking one holds an exclusive lock in place of a group lock.
+copied, because the "OSTs" are only said to hold the data; the data is read, and the copy takes the time that
+the speed model gives it. A non-blocking migration holds a read lease of the kernel meanwhile: a writer's open
+breaks it and waits until it is let go of, which is how Lustre behaves; a blocking one holds an exclusive lock
+in place of a group lock.
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ import os
 import time
 
 from simlustre.call import reason
+from simlustre.content import data_extents
 from simlustre.errors import Refusal, Usage
 from simlustre.files import (
     contact,
-    data_extents,
     forget,
     inherited,
     initialise,
     intend,
     plan,
-    recover,
     settle,
     stored,
     write_attribute,
-)  # fmt: skip
+)
 from simlustre.layout import ATTRIBUTE, RELEASED, Layout, Wish
 from simlustre.options import parse
+from simlustre.recovery import recover
 from simlustre.setstripe import LETTERS, WORDS, wished
 from simlustre.state import DEACTIVATED, DOWN, ERROR, HANG
 
@@ -113,10 +114,9 @@ class _Migration:
         """Raises Refusal with the step that failed."""
         if not os.path.lexists(self.path):
             raise Refusal(errno.ENOENT, "cannot open source file")
-        found = self.state.filesystem_of(self.path)
-        if found is None:
+        fs = self.state.filesystem_of(self.path)
+        if fs is None:
             raise Refusal(errno.EOPNOTSUPP, "cannot get MDT index")
-        fs = found
         self._check_open()
         layout, wishes, composite = self._wish(fs)
         descriptor = self._open()
@@ -139,7 +139,7 @@ class _Migration:
             _corrupt(self.path, before)
 
     def _check_open(self) -> None:
-        """Lustre opens the source for writing: this breaks the lease of another migration of the same file."""
+        """Lustre opens the source for writing, which breaks the lease of another migration of the file."""
         try:
             os.close(os.open(self.path, os.O_RDWR | os.O_CLOEXEC))
         except OSError as error:
@@ -186,9 +186,8 @@ class _Migration:
         if self.block:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             return
-        signal.signal(
-            signal.SIGIO, signal.SIG_IGN
-        )  # how the kernel tells of a broken lease; it kills by default
+        # The kernel tells of a broken lease by SIGIO, which kills whoever does not expect it.
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
         try:
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         except OSError as error:
@@ -221,7 +220,7 @@ class _Migration:
                 initialise(self.state, fs, new)
             except Refusal as error:
                 raise Refusal(error.code, "cannot create volatile file", error.text) from None
-            intent = intend(self.state, fs, self.path, new)
+            intent = intend(self.state, fs, self.path, new.fid)
             _note_use(self.state, fs, intent, layout.osts(), new.osts())
         return new, intent
 
@@ -235,7 +234,6 @@ class _Migration:
         except OSError as error:
             raise Refusal(error.errno or errno.EIO, "data copy failed") from None
         total = new.size * fs.size_scale
-        time_scale = float(self.state.setting("time_scale"))
         stats = _Stats(self, total) if "stats" in self.options else None
         limit = float(self.options.last("W") or "inf") * MIB
         done = elapsed_s = 0.0  # simulated bytes, simulated seconds
@@ -245,6 +243,7 @@ class _Migration:
             needed_s = (total - done) / rate
             if self.dies:
                 needed_s /= 2
+            time_scale = self.state.time_scale()
             pause_s = min(SLICE_S, needed_s / time_scale) if time_scale else 0.0
             step_s = min(needed_s, pause_s * time_scale) if time_scale else needed_s
             time.sleep(pause_s)
@@ -274,7 +273,7 @@ class _Migration:
             self._check_lease(descriptor)
 
     def _touch(self, descriptor: int) -> None:
-        """What a user may do in the middle of it, without the lease that would stop us from seeing the change."""
+        """Change the file as a user may in the middle of a copy, without a lease that would stop it."""
         if not self.block:
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         with open(self.path, "ab") as file:
@@ -346,7 +345,7 @@ def _corrupt(path: str, before: os.stat_result) -> None:
 
 
 def _note_use(state: State, fs: Filesystem, io: int, sources: list[int], targets: list[int]) -> None:
-    """Enter a migration under everything it burdens, and raise the high-water marks. Only inside `writing`."""
+    """Enter a migration under all that it burdens, and raise the high-water marks. Only inside `writing`."""
     osts = list(dict.fromkeys([*sources, *targets]))
     uses = {("all", "")}
     uses |= {("ost", str(ost)) for ost in osts}

@@ -11,6 +11,7 @@ from simlustre.errors import Refusal, Usage
 from simlustre.files import contact, mdt_of, stored, upwards, walk, write_attribute
 from simlustre.layout import MDT_ATTRIBUTE, fid_text
 from simlustre.options import parse
+from simlustre.recovery import seen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def fid2path(call: Call) -> int:
 def _paths_of(call: Call, fs: Filesystem, fid: str) -> list[str]:
     found = []
     for path in walk(fs.mount):
-        layout = stored(call.state, path)
+        layout = seen(call.state, path)
         if layout is not None and fid_text(layout.fid) == fid:
             found.append(path)
     return sorted(found)

@@ -8,7 +8,8 @@ from pathlib import Path
 from random import Random
 
 from simlustre import compact
-from simlustre.files import charge, content_sum, plan, write_attribute
+from simlustre.content import content_sum
+from simlustre.files import charge, plan, walk, write_attribute
 from simlustre.layout import ARCHIVED, ATTRIBUTE, EOF, EXISTS, RELEASED, SUM_ATTRIBUTE, Layout, Wish
 from simlustre.state import Filesystem, State
 
@@ -18,7 +19,11 @@ DATA_BYTES = 4096  # what a sparse file really holds
 
 
 def lengths(text: str, random: Random) -> Callable[[], int]:
-    """`lognormal` (median 4 KiB, at most 1 MiB), `lognormal:MEDIAN`, `fixed:SIZE`, `uniform:FROM-TO`. Raises ValueError."""
+    """What draws lengths: `lognormal[:MEDIAN]` (4K, and at most 256 times that), `fixed:SIZE`,
+    `uniform:FROM-TO`.
+
+    Raises ValueError.
+    """
     from simlustre.options import size
 
     kind, _, argument = text.partition(":")
@@ -56,12 +61,10 @@ def populate(
     made: list[tuple[int, str]] = []
     top = os.path.join(fs.mount, directory)
     with state.writing():
-        for number, kind in enumerate(drawn):
+        for number, kind in enumerate(drawn, _next_number(top)):
             folder = os.path.join(top, f"{number // FILES_PER_DIRECTORY:05d}")
             os.makedirs(folder, exist_ok=True)
             path = os.path.join(folder, f"{kind}-{number:07d}")
-            while os.path.lexists(path):
-                path += "+"
             if kind == "hardlink" and made:
                 source = next((entry for entry in reversed(made) if entry[0] >= 0), None)
                 if source is not None:
@@ -72,6 +75,12 @@ def populate(
             made.append((_lay_out(state, fs, path, kind, places, number), path))
         state.commit()
     return made
+
+
+def _next_number(top: str) -> int:
+    """Behind the files that are there already."""
+    numbers = [path[-7:] for path in walk(top)]
+    return 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
 
 
 def _write(path: str, length: int, sparse: bool, random: Random) -> None:
@@ -124,7 +133,7 @@ def _wishes(fs: Filesystem, kind: str) -> tuple[list[Wish], bool]:
 def write_lists(
     made: list[tuple[int, str]], directory: Path, prefix: str, seed: int, per_ost: bool
 ) -> list[Path]:
-    """Write the files in migration input format (`OST PATH` lines), shuffled: one list, or one for each OST."""
+    """Write `OST PATH` lines, shuffled, as a migration reads them: one list, or one for each OST."""
     entries = [entry for entry in made if entry[0] >= 0]
     Random(f"{seed}/lists").shuffle(entries)
     directory.mkdir(parents=True, exist_ok=True)

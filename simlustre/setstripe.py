@@ -8,7 +8,7 @@ import os
 from simlustre import compact
 from simlustre.call import reason
 from simlustre.errors import Refusal, Usage
-from simlustre.files import create, inherited, initialise, plan, replace, stored, write_attribute
+from simlustre.files import contact, create, inherited, initialise, plan, replace, stored, write_attribute
 from simlustre.layout import ATTRIBUTE, EOF, Wish
 from simlustre.options import indices, parse, size
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 LETTERS = "c:S:i:o:p:E:L:"
 WORDS = {
     "stripe-count": "c", "count": "c", "stripe-size": "S", "size": "S", "stripe-index": "i", "index": "i",
-    "ost": "o", "ost-list": "o", "pool": "p", "component-end": "E", "layout": "L", "copy": "copy=", "yaml": "yaml=",
+    "ost": "o", "ost-list": "o", "pool": "p", "component-end": "E", "layout": "L", "copy": "copy=",
+    "yaml": "yaml=",
 }  # fmt: skip
 MAX_STRIPES = 2000
 STRIPE_SIZE_UNIT = 65536
@@ -76,28 +77,32 @@ def _create_file(call: Call, fs: Filesystem, path: str, pairs: Sequence[tuple[st
         for wish in wishes:
             wish.osts, wish.index = [displaced], -1
     call.wait_while_hanging(fs, [ost for wish in wishes for ost in wish.osts or [wish.index]])
-    exists = os.path.lexists(path)
-    try:
-        if not exists:
+    # All of it in one transaction: whoever looks at the file meanwhile would else give it a layout too.
+    with call.state.writing():
+        try:
+            if os.path.lexists(path):
+                _set_missing(call, fs, path, wishes, composite)
+                return
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        layout = stored(call.state, path)
-        if exists and layout is not None and "empty" in layout.flags:
-            with call.state.writing():
-                layout.components, layout.composite, layout.flags = plan(wishes, composite), composite, []
-                layout.size = os.stat(path).st_size
-                initialise(call.state, fs, layout)
-                layout.generation += 1
-                replace(call.state, fs, path, layout)
-            return
-        if exists:
-            raise Refusal(errno.EEXIST, text="stripe already set")
-    except OSError as error:
-        raise Refusal(error.errno or errno.EIO, "unable to open") from None
-    try:
-        create(call.state, fs, path, wishes, composite)
-    except Refusal:
-        os.unlink(path)
-        raise
+        except OSError as error:
+            raise Refusal(error.errno or errno.EIO, "unable to open") from None
+        try:
+            create(call.state, fs, path, wishes, composite)
+        except Refusal:
+            os.unlink(path)
+            raise
+
+
+def _set_missing(call: Call, fs: Filesystem, path: str, wishes: list[Wish], composite: bool) -> None:
+    """Give a file a layout that has none on purpose. Raises Refusal(EEXIST) for any other file."""
+    layout = stored(call.state, path)
+    if layout is None or "empty" not in layout.flags:
+        raise Refusal(errno.EEXIST, text="stripe already set")
+    layout.components, layout.composite, layout.flags = plan(wishes, composite), composite, []
+    layout.size = os.stat(path).st_size
+    initialise(call.state, fs, layout)
+    layout.generation += 1
+    replace(call.state, fs, path, layout)
 
 
 def _check_pools(call: Call, fs: Filesystem, wishes: Sequence[Wish]) -> None:
@@ -189,8 +194,6 @@ def _copied(call: Call, path: str) -> tuple[list[Wish], bool]:
     try:
         if os.path.isdir(path):
             return inherited(call.state, call.filesystem_of(path), os.path.realpath(path))
-        from simlustre.files import contact
-
         layout = contact(call.state, call.filesystem_of(path), path)
     except OSError as error:
         raise Refusal(error.errno or errno.EIO) from None

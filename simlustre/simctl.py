@@ -19,8 +19,8 @@ from typing import Any
 
 from simlustre import audit, install, populate
 from simlustre.faults import check_rule
-from simlustre.files import recover
 from simlustre.options import indices, size
+from simlustre.recovery import recover
 from simlustre.state import STATES, Filesystem, State
 
 
@@ -304,13 +304,11 @@ def _fill(state: State, options: argparse.Namespace) -> int:
             wanted_kib = ost.used_kib
             if options.percent is not None:
                 wanted_kib = int(ost.kib * float(options.percent.rstrip("%")) / 100)
-            growth = "growth_kib_s" if options.growth is None else "?"
-            values = [] if options.growth is None else [options.growth]
             # What has grown so far becomes part of the overlay, and growth counts from now.
             state.db.execute(
-                f"UPDATE ost SET overlay_kib = ? - base_used_kib - bytes * ? / 1024.0, growth_since = ?,"  # noqa: S608
-                f" growth_kib_s = {growth} WHERE fs = ? AND idx = ?",
-                (wanted_kib, fs.size_scale, time.time(), *values, fs.name, index),
+                "UPDATE ost SET growth_since = ?, growth_kib_s = coalesce(?, growth_kib_s),"
+                " overlay_kib = ? - base_used_kib - bytes * ? / 1024.0 WHERE fs = ? AND idx = ?",
+                (time.time(), options.growth, wanted_kib, fs.size_scale, fs.name, index),
             )
     return 0
 
@@ -363,8 +361,9 @@ def _report(state: State, options: argparse.Namespace) -> int:
         _say(f"{'OST':>6} {'state':<12} {'objects':>9} {'bytes':>15} {'fill':>8}  {'most at once':>12}  OSS")
         for index, ost in fs["osts"].items():
             peak = fs["high_water"]["ost"].get(index, 0)
-            _say(f"{index:>6} {ost['state']:<12} {ost['objects']:>9} {ost['bytes']:>15} {ost['fill_percent']:>7.2f}%"
-                 f"  {peak:>12}  {ost['oss']}")  # fmt: skip
+            fill = f"{ost['fill_percent']:.2f}%"
+            row = f"{index:>6} {ost['state']:<12} {ost['objects']:>9} {ost['bytes']:>15} {fill:>8}"
+            _say(f"{row}  {peak:>12}  {ost['oss']}")
         for oss, peak in fs["high_water"]["oss"].items():
             _say(f"{oss}: {peak} at once at the most")
     for name, calls in found["calls"].items():

@@ -1,9 +1,9 @@
 """The state of one simulation: a database that every call opens, reads, and perhaps writes.
 
-`sim.json` describes what was built; `simctl init` and `simctl reset` load it into `state.db`, and all other programs
-read only the database. Writers queue at a lock of the file system before they begin a transaction: SQLite alone
-would let them poll, and with a hundred callers most of the time would be sleep.
-Nothing is synced to disk: the state has to survive the death of any process, not of the machine.
+`sim.json` describes what was built; `simctl init` and `simctl reset` load it into `state.db`, and all other
+programs read only the database. Writers queue at a lock of the file system before they begin a transaction:
+SQLite alone would let them poll, and with a hundred callers most of the time would be sleep. Nothing is
+synced to disk: the state has to survive the death of any process, not of the machine.
 """
 
 from __future__ import annotations
@@ -33,25 +33,38 @@ LETTERS = {DEGRADED: "D", READONLY: "R", NOCREATE: "N", ENOINO: "I"}
 STATES = (ACTIVE, DEACTIVATED, DOWN, ERROR, HANG, *LETTERS)
 
 SCHEMA = """
+-- What was built, from sim.json.
 CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE filesystem (name TEXT PRIMARY KEY, place INTEGER, mount TEXT, display TEXT, instance TEXT, defaults TEXT,
+CREATE TABLE filesystem (
+    name TEXT PRIMARY KEY, place INTEGER, mount TEXT, display TEXT, instance TEXT, defaults TEXT,
     composite INTEGER, allocator TEXT, size_scale REAL) WITHOUT ROWID;
-CREATE TABLE mdt (fs TEXT, idx INTEGER, kib INTEGER, used_kib INTEGER, nid TEXT, PRIMARY KEY (fs, idx)) WITHOUT ROWID;
+CREATE TABLE mdt (
+    fs TEXT, idx INTEGER, kib INTEGER, used_kib INTEGER, nid TEXT, PRIMARY KEY (fs, idx)) WITHOUT ROWID;
 CREATE TABLE oss (fs TEXT, name TEXT, mbps REAL, PRIMARY KEY (fs, name)) WITHOUT ROWID;
 CREATE TABLE pool (fs TEXT, name TEXT, ost INTEGER, PRIMARY KEY (fs, name, ost)) WITHOUT ROWID;
-CREATE TABLE ost (fs TEXT, idx INTEGER, kib INTEGER, base_used_kib INTEGER, inodes INTEGER, oss TEXT, nid TEXT,
-    mbps REAL, flash INTEGER, state TEXT, code INTEGER, slow REAL, bytes INTEGER, objects INTEGER, next_object INTEGER,
+-- `bytes` and `objects` are what the rows of `file` make; overlay and growth are what others write.
+CREATE TABLE ost (
+    fs TEXT, idx INTEGER, kib INTEGER, base_used_kib INTEGER, inodes INTEGER, oss TEXT, nid TEXT, mbps REAL,
+    flash INTEGER, state TEXT, code INTEGER, slow REAL, bytes INTEGER, objects INTEGER, next_object INTEGER,
     overlay_kib REAL, growth_kib_s REAL, growth_since REAL, PRIMARY KEY (fs, idx)) WITHOUT ROWID;
-CREATE TABLE file (fid INTEGER PRIMARY KEY, fs TEXT, path BLOB, size INTEGER, shares TEXT, objects TEXT);
-CREATE TABLE io (id INTEGER PRIMARY KEY, pid INTEGER, born INTEGER, fs TEXT, path BLOB, fid INTEGER, layout TEXT);
-CREATE TABLE io_use (io INTEGER, fs TEXT, scope TEXT, name TEXT, PRIMARY KEY (fs, scope, name, io)) WITHOUT ROWID;
-CREATE TABLE high_water (fs TEXT, scope TEXT, name TEXT, peak INTEGER, PRIMARY KEY (fs, scope, name)) WITHOUT ROWID;
+-- What the OSTs were charged for each file: [[ost, bytes], ...] and [[ost, objects], ...].
+CREATE TABLE file (
+    fid INTEGER PRIMARY KEY, fs TEXT, path BLOB, size INTEGER, shares TEXT, objects TEXT);
+CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+-- Files whose layout a process is about to change, what it burdens, and the most there was of that at once.
+CREATE TABLE io (id INTEGER PRIMARY KEY, pid INTEGER, born INTEGER, fs TEXT, path BLOB, fid INTEGER);
+CREATE TABLE io_use (
+    io INTEGER, fs TEXT, scope TEXT, name TEXT, PRIMARY KEY (fs, scope, name, io)) WITHOUT ROWID;
+CREATE TABLE high_water (
+    fs TEXT, scope TEXT, name TEXT, peak INTEGER, PRIMARY KEY (fs, scope, name)) WITHOUT ROWID;
+-- What goes wrong.
 CREATE TABLE fault (id INTEGER PRIMARY KEY, rule TEXT NOT NULL, remaining INTEGER);
 CREATE TABLE attempt (cmd TEXT, path BLOB, number INTEGER, PRIMARY KEY (cmd, path)) WITHOUT ROWID;
-CREATE TABLE change (id INTEGER PRIMARY KEY, fs TEXT, ost INTEGER, state TEXT, code INTEGER, slow REAL,
-    at REAL, calls INTEGER);
-CREATE TABLE attribute (device INTEGER, inode INTEGER, name TEXT, value TEXT, PRIMARY KEY (device, inode, name)) WITHOUT ROWID;
+CREATE TABLE change (
+    id INTEGER PRIMARY KEY, fs TEXT, ost INTEGER, state TEXT, code INTEGER, slow REAL, at REAL, calls INTEGER);
+-- In place of extended attributes, where there are none.
+CREATE TABLE attribute (
+    device INTEGER, inode INTEGER, name TEXT, value TEXT, PRIMARY KEY (device, inode, name)) WITHOUT ROWID;
 """
 
 _OST_COLUMNS = (
@@ -81,7 +94,7 @@ class Filesystem:
 
 
 class Ost:
-    """One OST as it is at this moment. Sizes in KiB of the simulated file system (real ones times `size_scale`)."""
+    """One OST at this moment. Sizes in KiB of the simulated file system: real ones times `size_scale`."""
 
     def __init__(self, row: tuple[Any, ...], size_scale: float, now: float) -> None:
         self.index: int
@@ -125,7 +138,7 @@ class State:
         # Without isolation level SQLite is in autocommit mode: transactions are the ones of `writing`.
         self.db = sqlite.connect(f"{root}/state.db", timeout=30.0, isolation_level=None)
         self.db.execute("PRAGMA synchronous=OFF")
-        # Most calls open a database that nobody else has open, and then read the whole log first: keep it short.
+        # Whoever opens a database that nobody else has open reads the whole log first: keep it short.
         self.db.execute("PRAGMA wal_autocheckpoint=100")
         self._lock = -1
         self._settings: dict[str, str] | None = None
@@ -157,6 +170,11 @@ class State:
         if self._settings is None:
             self._settings = dict(self.db.execute("SELECT name, value FROM setting"))
         return self._settings[name]
+
+    def time_scale(self) -> float:
+        """Simulated seconds in a real one, as it is set now; 0: nothing takes time."""
+        query = "SELECT value FROM setting WHERE name='time_scale'"
+        return float(self.db.execute(query).fetchone()[0])
 
     def version(self) -> tuple[int, ...]:
         """The Lustre version whose dialect is spoken: (2, 15, 5)."""
@@ -215,7 +233,8 @@ class State:
     def next_number(self, counter: str) -> int:
         """1, 2, … for each counter. Only inside `writing`."""
         (number,) = self.db.execute(
-            "INSERT INTO counter VALUES (?, 1) ON CONFLICT(name) DO UPDATE SET value = value + 1 RETURNING value",
+            "INSERT INTO counter VALUES (?, 1) ON CONFLICT(name)"
+            " DO UPDATE SET value = value + 1 RETURNING value",
             (counter,),
         ).fetchone()
         return int(number)

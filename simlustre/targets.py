@@ -8,8 +8,8 @@ import time
 
 from simlustre.call import reason
 from simlustre.errors import Refusal, Usage
-from simlustre.files import sweep
 from simlustre.options import parse
+from simlustre.recovery import sweep
 from simlustre.state import DEACTIVATED, DOWN, ERROR
 
 TYPE_CHECKING = False

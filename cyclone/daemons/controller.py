@@ -23,6 +23,7 @@ import msgspec
 
 from cyclone.core.crew import LINE, MASTER, REAPER, Crew, WorkerState
 from cyclone.core.decision import Decision, Letter
+from cyclone.core.intensity import Intensity
 from cyclone.daemons.delivery import Delivery
 from cyclone.daemons.enclosures import split
 from cyclone.daemons.entry import new_life, raise_descriptor_limit, run_daemon
@@ -46,6 +47,7 @@ from cyclone.model.task import End, Token
 from cyclone.process.former_lives import forget_lives, sweep_former_lives
 from cyclone.process.nursery import Hired, Nursery, ReaperDied
 from cyclone.process.reaper import Born, Died, Unborn
+from cyclone.process.replace import replace_content
 from cyclone.record import SINKS_VARIABLE
 from cyclone.settings import ControllerSettings, endpoint, is_ipv6
 from cyclone.wire.keys import KeyPair, PublicKey, Role, load_pair, load_public
@@ -87,7 +89,7 @@ class Controller:
         self._told_of_no_room_at = -NO_ROOM_TOLD_S
         self._hired: dict[int, Hired] = {}
         self._places: dict[int, int] = {}  # slot -> how many `Place` its worker was sent
-        self._reaper_deaths: list[float] = []
+        self._reaper_deaths = Intensity(REAPER_DEATHS_MOST)
         self._told_to_stop = 0
         self._broken = ""
         self._crew = Crew(
@@ -214,7 +216,7 @@ class Controller:
                     f"the result has {len(value)} bytes, {VALUE_BYTES_MAX} may be sent; write it to a file"
                 )
                 ends[place] = msgspec.structs.replace(end, outcome=Outcome.RAISED, error=error)
-        decision = self._crew.finished(slot, ends, monotonic())
+        decision = self._crew.finished(slot, ends, monotonic(), message.unbegun)
         for end, value in zip(ends, values, strict=True):
             # Nobody will ever ask us to drop what the mind does not keep: the attempt was not wanted any more.
             if value and end.outcome is Outcome.SUCCEEDED and self._crew.keeps_end(end.token):
@@ -226,7 +228,7 @@ class Controller:
             log.debug("reaper said %s", event)
             match event:
                 case Born(slot, pid):
-                    self._obey(self._crew.born(slot, pid, monotonic()))
+                    self._crew.born(slot, pid)
                 case Unborn(slot, reason):
                     log.error("no worker slot=%d reason=%s", slot, reason)
                     self._bury(slot, -signal.SIGKILL)
@@ -267,13 +269,11 @@ class Controller:
 
     def _restart_reaper(self, status: int, left: frozenset[int]) -> None:
         log.error("reaper died status=%d; its workers died with it, unkillable=%s", status, sorted(left))
-        now = monotonic()
-        self._reaper_deaths = [*(moment for moment in self._reaper_deaths if now - moment < 60), now]
         for slot in list(self._hired):
             self._bury(slot, -signal.SIGKILL)
         self._loop.unregister(self._nursery)
-        if len(self._reaper_deaths) > REAPER_DEATHS_MOST:
-            self._broken = f"the reaper died {len(self._reaper_deaths)} times within a minute"
+        if self._reaper_deaths.one_more(monotonic()):
+            self._broken = f"the reaper died more than {REAPER_DEATHS_MOST} times within a minute"
             return
         self._nursery.start(self._life)
         self._loop.register(self._nursery, self._on_reaper)
@@ -509,14 +509,7 @@ class KeptResults:
             self.file.unlink(missing_ok=True)
             return
         content = msgspec.msgpack.encode([(end, values.get(end.token, b"")) for end in ends])
-        new = self.file.with_suffix(".new")
-        new.unlink(missing_ok=True)
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with open(fd, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(fd)
-        new.replace(self.file)
+        replace_content(self.file, content)
 
 
 def serve(settings: ControllerSettings) -> int:

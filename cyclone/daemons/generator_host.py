@@ -118,14 +118,16 @@ def carry_out(generator: TaskGenerator, command: Command) -> CommandDone:
             return CommandDone(command.number, json.dumps(_help(generator)))
         if command.command not in generator.commands:
             known = ", ".join(["help", *generator.commands])
-            problem = f"{type(generator).__name__} knows no command {command.command!r}; expected one of: {known}"
+            problem = (
+                f"{type(generator).__name__} knows no command {command.command!r}; expected one of: {known}"
+            )
             return CommandDone(command.number, "", problem)
         log.info("command name=%s arguments=%s", command.command, command.arguments)
         answer = generator.on_command(command.command, command.arguments)
         return CommandDone(command.number, json.dumps(answer))
     except ValueError as error:
         return CommandDone(command.number, "", str(error))
-    except Exception as error:  # the border to the code of a user
+    except (Exception, SystemExit) as error:  # the border to the code of a user
         log.exception("the command %s broke down", command.command)
         return CommandDone(command.number, "", f"the command broke down: {type(error).__name__}: {error}")
 

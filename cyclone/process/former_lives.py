@@ -1,7 +1,8 @@
 """What an earlier life of this daemon left behind, when it and its reaper were killed in the same instant.
 
 Everything below a controller carries the controller's life in its environment, and the lives stand in a file next to
-the PID file. The next life reads the file, kills what still carries one of them, and writes itself down.
+the PID file. The next life reads the file, kills what still carries one of them, and writes itself down. A life is
+struck out when nobody carries it any more.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from cyclone.errors import ConfigError
 from cyclone.process.lineage import has_variable, slay_and_wait
+from cyclone.process.replace import replace_content
 
 #: The environment variable that everything below a controller carries.
 LIFE_VARIABLE = "CYCLONE_LIFE"
@@ -37,9 +39,19 @@ def sweep_former_lives(file: str | Path, life: str, within_s: float = 5.0) -> se
     return left
 
 
-def forget_lives(file: str | Path) -> None:
-    """Remove the file: this life ends in order and leaves nobody behind."""
-    Path(file).unlink(missing_ok=True)
+def forget_lives(file: str | Path) -> set[int]:
+    """Strike out the lives that nobody carries any more, as when this one ends in order. Without lives, no file.
+
+    Returns the pids of who could not be killed; their lives stay in the file for the next time.
+    Raises ConfigError when the file cannot be read or written.
+    """
+    file = Path(file)
+    left = {life: pids for life in _read(file) if (pids := carriers(life))}
+    if left:
+        _write(file, list(left))
+    else:
+        file.unlink(missing_ok=True)
+    return set().union(*left.values())
 
 
 def carriers(life: str) -> set[int]:
@@ -73,13 +85,7 @@ def _read(file: Path) -> list[str]:
 
 
 def _write(file: Path, lives: list[str]) -> None:
-    new = file.with_name(file.name + ".new")
     try:
-        new.unlink(missing_ok=True)
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(fd, "w", encoding="ascii") as lines:
-            lines.write("".join(f"{life}\n" for life in lives))
-        # Renamed, so that a crash leaves the old lives or the new ones, never none.
-        new.replace(file)
+        replace_content(file, "".join(f"{life}\n" for life in lives).encode("ascii"))
     except OSError as error:
         raise ConfigError(f"cannot be written: {error.strerror}", file=file) from None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import subprocess
 import sys
 from collections import deque
+from time import monotonic
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -23,6 +25,10 @@ from cyclone.process.reaper import Born, Died, FromReaper, ToReaper, Unborn
 _HIRES_ON_THE_WAY_MAX = 16
 
 _LETTER_BYTES_MAX = 65536
+
+#: A reaper that has neither read nor said a letter for so long, while there was one to read, is stopped or stuck.
+#: Without it nobody can be killed; without it nobody below it lives either.
+PATIENCE_S = 10.0
 
 #: From the end of its link to the end of the reaper.
 _LAST_BREATH_S = 1.0
@@ -68,7 +74,10 @@ class Nursery:
         self._program = program
         self._reaper: subprocess.Popen[bytes] | None = None
         self._link: socket.socket | None = None
+        self._ready = select.epoll()
         self._slots: set[int] = set()
+        self._waits_for_room = False  # in the link, for letters
+        self._reaper_moved_at = 0.0  # when it last took or said a letter, monotonic
         self._unsent: deque[tuple[ToReaper, list[int]]] = deque()
         self._on_the_way = 0
         self._encode = msgspec.msgpack.Encoder().encode
@@ -81,11 +90,11 @@ class Nursery:
         """
         if self._reaper is not None:
             raise RuleBroken("the nursery has a reaper already")
-        if self._link is not None:
-            self._link.close()
+        self._hang_up()
         adopt_orphans()
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._link.setblocking(False)
+        self._ready.register(self._link, select.EPOLLIN)
         with theirs:
             path = [entry or os.getcwd() for entry in sys.path]
             self._reaper = subprocess.Popen(
@@ -97,10 +106,8 @@ class Nursery:
             )
 
     def fileno(self) -> int:
-        """Readable when `receive` has something to tell."""
-        if self._link is None:
-            raise RuleBroken("the nursery was not started")
-        return self._link.fileno()
+        """Readable when `receive` is to be called: it has something to tell, or the reaper takes letters again."""
+        return self._ready.fileno()
 
     def hire(self, slot: int) -> Hired:
         """Ask for a worker. `Born` or `Unborn` follows; the channel may be used at once."""
@@ -129,6 +136,8 @@ class Nursery:
     def receive(self) -> list[Event]:
         """What has happened since, in order. A slot may be hired for again after its `Died` or `Unborn`.
 
+        Letters that the reaper did not take before are sent on.
+
         After `ReaperDied` the descriptor stays open, and readable for ever, until `start` or `close`.
         """
         events: list[Event] = []
@@ -142,6 +151,7 @@ class Nursery:
             if not packet:
                 events.append(self._mourn(self._reaper))
                 break
+            self._reaper_moved_at = monotonic()
             letter = self._decode(packet)
             events.append(letter)
             if isinstance(letter, Born | Unborn):
@@ -154,9 +164,8 @@ class Nursery:
     def close(self, within_s: float = 10.0) -> frozenset[int]:
         """Kill everything below this process and wait for its end. Return who is left after so many seconds."""
         left: frozenset[int] = frozenset()
-        if self._link is not None:
-            self._link.close()
-            self._link = None
+        self._hang_up()
+        self._ready.close()
         if self._reaper is not None:
             # It ends because its link did, after everything below it; we do it ourselves only if it does not.
             try:
@@ -168,24 +177,40 @@ class Nursery:
         return left
 
     def _send(self) -> None:
-        while self._unsent and self._reaper is not None and self._link is not None:
+        """Send what is unsent, as far as that goes."""
+        has_room = True
+        while has_room and self._unsent and self._reaper is not None and self._link is not None:
             letter, fds = self._unsent[0]
             hires = isinstance(letter, Hire)
             if hires and self._on_the_way >= _HIRES_ON_THE_WAY_MAX:
-                return
+                break
             try:
                 socket.send_fds(self._link, [self._encode(letter)], fds)
             except BlockingIOError:
-                # It has not read hundreds of letters, so it is stopped or stuck. Without it nobody can be killed;
-                # without it nobody below it lives either.
-                self._reaper.kill()
-                return
+                has_room = False
+                if monotonic() - self._reaper_moved_at > PATIENCE_S:
+                    self._reaper.kill()
             except (BrokenPipeError, ConnectionResetError):
-                return  # `receive` will say so
-            self._on_the_way += hires
-            self._unsent.popleft()
-            for fd in fds:
-                os.close(fd)
+                break  # `receive` will say so
+            else:
+                self._reaper_moved_at = monotonic()
+                self._on_the_way += hires
+                self._unsent.popleft()
+                for fd in fds:
+                    os.close(fd)
+        self._wait_for_room(not has_room)
+
+    def _wait_for_room(self, waits: bool) -> None:
+        if self._link is not None and waits != self._waits_for_room:
+            self._waits_for_room = waits
+            self._ready.modify(self._link, select.EPOLLIN | (select.EPOLLOUT if waits else 0))
+
+    def _hang_up(self) -> None:
+        if self._link is not None:
+            self._ready.unregister(self._link)
+            self._link.close()
+            self._link = None
+            self._waits_for_room = False
 
     def _mourn(self, reaper: subprocess.Popen[bytes], within_s: float = 2.0) -> ReaperDied:
         """Collect the reaper and kill what it left to us."""

@@ -18,7 +18,9 @@ import signal
 import socket
 import struct
 import traceback
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
 from types import FrameType
 from typing import TypeAlias
@@ -26,7 +28,7 @@ from typing import TypeAlias
 import msgspec
 
 from cyclone.errors import EXIT_INTERNAL, EXIT_OK
-from cyclone.messages import Guard, Hire, Kill
+from cyclone.messages import NUDGE, Guard, Hire, Kill
 from cyclone.process.lineage import (
     adopt_orphans,
     collect_dead,
@@ -43,9 +45,6 @@ from cyclone.process.lineage import (
 #: The environment variable with the pid of the worker; everything that a worker starts carries it.
 WORKER_VARIABLE = "CYCLONE_WORKER"
 
-#: Asks a worker, and nobody else, to report at once what it has finished. Ignored by default (signal(7)), so that
-#: it harms nobody, whenever it comes.
-NUDGE = signal.SIGURG
 
 #: Who could not be killed in this time is stuck in the kernel, and ends as soon as it leaves it.
 _LAST_SWEEP_S = 5.0
@@ -93,16 +92,28 @@ FromReaper: TypeAlias = Born | Unborn | Died
 Work = Callable[[int, int, int], None]
 
 
+@dataclass(slots=True)
+class Worker:
+    """One that has not been collected. until: when it must be dead, monotonic; None if nothing guards it."""
+
+    pid: int
+    until: float | None = None
+
+
 class Reaper:
-    """Owns the workers: `{slot: pid}` of those that have not been collected."""
+    """Owns the workers, by slot, and the letters that its controller has not taken yet.
+
+    Letters come in the order in which they were written, and a slot is hired for again only after the death in it
+    was heard of. So what is asked for a slot without a worker is about one that is dead, never about the next.
+    """
 
     def __init__(self, link_fd: int, work: Work) -> None:
         """link_fd: of the SOCK_SEQPACKET socket whose other end the controller holds."""
         self._link = socket.socket(fileno=link_fd)
         self._link.set_inheritable(False)
         self._work = work
-        self._workers: dict[int, int] = {}
-        self._guards: dict[int, float] = {}  # slot -> when its worker must be dead, monotonic
+        self._workers: dict[int, Worker] = {}
+        self._unsent: deque[bytes] = deque()
         self._decode = msgspec.msgpack.Decoder(ToReaper).decode
         self._encode = msgspec.msgpack.Encoder().encode
         self._ending = False
@@ -112,14 +123,16 @@ class Reaper:
         """Serve until the controller is gone; return when nothing that could be killed is left below."""
         self._settle()
         poll = select.poll()
-        poll.register(self._link, select.POLLIN)
         poll.register(self._posted, select.POLLIN)
         while not self._ending:
+            poll.register(self._link, select.POLLIN | (select.POLLOUT if self._unsent else 0))
             poll.poll(self._pause_ms())
             self._forget_posted()
+            # Before any guard is enforced: it may have been put off or taken back while we were late.
+            self._obey()
             self._enforce()
             self._bury()
-            self._obey()
+            self._say()
         slay_descendants(_LAST_SWEEP_S)
 
     def _settle(self) -> None:
@@ -171,28 +184,21 @@ class Reaper:
                 case Kill(slot, signum):
                     self._kill(slot, signum)
                 case Guard(slot, until):
-                    self._guard(slot, until)
-
-    def _guard(self, slot: int, until: float | None) -> None:
-        if until is None:
-            self._guards.pop(slot, None)
-        else:
-            self._guards[slot] = until
+                    if slot in self._workers:
+                        self._workers[slot].until = until
 
     def _pause_ms(self) -> float | None:
         """Until the next guarded worker is due; None if there is none."""
-        if not self._guards:
-            return None
-        return max(0.0, min(self._guards.values()) - monotonic()) * 1000
+        guards = [worker.until for worker in self._workers.values() if worker.until is not None]
+        return max(0.0, min(guards) - monotonic()) * 1000 if guards else None
 
     def _enforce(self) -> None:
         """Kill those whose controller did not renew their lease: it may be stopped, and others may begin soon."""
-        if not self._guards:
-            return
         now = monotonic()
-        for slot in [slot for slot, until in self._guards.items() if until <= now]:
-            del self._guards[slot]
-            self._kill(slot, signal.SIGKILL)
+        for slot, worker in self._workers.items():
+            if worker.until is not None and worker.until <= now:
+                worker.until = None
+                self._kill(slot, signal.SIGKILL)
 
     def _fork(self, slot: int, channel_fd: int, progress_fd: int) -> None:
         us = os.getpid()
@@ -203,15 +209,15 @@ class Reaper:
         else:
             if pid == 0:
                 self._be_worker(us, channel_fd, progress_fd, slot)
-            self._workers[slot] = pid
+            self._workers[slot] = Worker(pid)
             self._tell(Born(slot, pid))
         os.close(channel_fd)
         os.close(progress_fd)
 
     def _kill(self, slot: int, signum: int) -> None:
-        pid = self._workers.get(slot)
-        if pid is None:
+        if slot not in self._workers:
             return  # it died while the letter was on its way
+        pid = self._workers[slot].pid
         if signum == signal.SIGKILL:
             slay(lambda: self._family(pid))
         elif signum == NUDGE:
@@ -223,7 +229,7 @@ class Reaper:
     # What has died.
 
     def _bury(self) -> None:
-        slots = {pid: slot for slot, pid in self._workers.items()}
+        slots = {worker.pid: slot for slot, worker in self._workers.items()}
         for pid, status in collect_dead():
             slot = slots.get(pid)
             if slot is None:
@@ -231,7 +237,6 @@ class Reaper:
             # First what it left behind, then the news: who hears it may start the same work anew.
             slay(lambda pid=pid: self._family(pid))  # type: ignore[misc]
             del self._workers[slot]
-            self._guards.pop(slot, None)
             self._tell(Died(slot, pid, status))
 
     def _family(self, worker: int) -> set[int]:
@@ -241,18 +246,27 @@ class Reaper:
         if worker in table:
             family.add(worker)
         elsewhere = descendants(os.getpid(), table) - family
-        for pid in self._workers.values():
-            if pid != worker:
-                elsewhere -= {pid, *descendants(pid, table)}
+        for other in self._workers.values():
+            if other.pid != worker:
+                elsewhere -= {other.pid, *descendants(other.pid, table)}
         variable = f"{WORKER_VARIABLE}={worker}".encode()
         family.update(pid for pid in elsewhere if table[pid].session == worker or has_variable(pid, variable))
         return family
 
     def _tell(self, letter: FromReaper) -> None:
-        try:
-            self._link.send(self._encode(letter))
-        except (BrokenPipeError, ConnectionResetError):
-            self._ending = True
+        self._unsent.append(self._encode(letter))
+
+    def _say(self) -> None:
+        """As far as the controller hears: while it is stopped, guards must be enforced all the same."""
+        while self._unsent and not self._ending:
+            try:
+                self._link.send(self._unsent[0], socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except (BrokenPipeError, ConnectionResetError):
+                self._ending = True
+            else:
+                self._unsent.popleft()
 
     # What only happens in the child.
 

@@ -10,6 +10,7 @@ from cyclone.generators.benchmark import BenchmarkSettings
 from cyclone.generators.checksum import ChecksumSettings
 from cyclone.generators.task_list import TaskListSettings
 from cyclone.ini import Ini
+from cyclone.lustre.monitoring_settings import MonitoringSettings
 from cyclone.plugins import load_class
 from cyclone.settings import ANY_KEY, ClientSettings, ControllerSettings, MasterSettings, Settings
 from cyclone.sinks.settings import DatabaseProxySettings, PushgatewayClientSettings
@@ -23,6 +24,7 @@ SAMPLES: dict[str, type[Settings]] = {
     "controller.conf": ControllerSettings,
     "database-proxy.conf": DatabaseProxySettings,
     "pushgateway-client.conf": PushgatewayClientSettings,
+    "LustreOstMonitoringTaskGenerator.conf": MonitoringSettings,
     "benchmark.conf": BenchmarkSettings,
     "checksum.conf": ChecksumSettings,
     "task-list.conf": TaskListSettings,

@@ -26,14 +26,8 @@ from cyclone.lustre.lfs import Lfs
 from cyclone.lustre.migration import status
 from cyclone.lustre.migration.background import Background, Chore, Threads
 from cyclone.lustre.migration.entry import Entry
-from cyclone.lustre.migration.inputs import (
-    InputList,
-    Inputs,
-    ListChanged,
-    Loaded,
-    load,
-    load_again,
-)
+from cyclone.lustre.migration.input_list import InputList, ListChanged, Loaded, load, load_again
+from cyclone.lustre.migration.inputs import Inputs
 from cyclone.lustre.migration.levels import INTERVALS_FRESH, Gauge, measure_lustre, simulate
 from cyclone.lustre.migration.lines import Rules
 from cyclone.lustre.migration.mind import Ended, Mind, Obstacle, Run

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from cyclone.lustre.migration.inputs import InputList, Inputs
+from cyclone.lustre.migration.input_list import InputList
+from cyclone.lustre.migration.inputs import Inputs
 from cyclone.lustre.migration.mind import Mind, Obstacle, Run
 from cyclone.lustre.migration.ost import Role
 from cyclone.lustre.migration.statistics import Speed, Statistics

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from cyclone.lustre.migration.background import Background, Chore
 from cyclone.lustre.migration.entry import Entry
-from cyclone.lustre.migration.inputs import SPOILED, Inputs
+from cyclone.lustre.migration.input_list import SPOILED
+from cyclone.lustre.migration.inputs import Inputs
 from cyclone.lustre.migration.mind import Ended, Mind
 from cyclone.lustre.migration.settings import MigrationSettings
 from cyclone.lustre.migration.verdict import FileState, Report

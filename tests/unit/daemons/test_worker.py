@@ -228,6 +228,21 @@ def test_a_nudge_brings_the_ends_that_are_kept_back(busy, tmp_path):
     busy.until(nudged, "the end that was kept back")
 
 
+def test_a_nudge_brings_back_what_comes_after_and_it_is_not_executed(busy, tmp_path):
+    first, last = tmp_path / "first", tmp_path / "last"
+    busy.place(
+        1, Call(task_zoo.mark_and_nap, str(first), 1), *[Call(task_zoo.mark_and_nap, str(last), 0)] * 2
+    )
+    pid_in(first)
+
+    busy.nursery.kill(1, NUDGE)
+
+    busy.until(lambda: busy.unbegun[1] == [2, 3], "what was not begun")
+    busy.until(lambda: [end.token for end in busy.ends[1]] == [1], "the end of the first")
+    busy.result(Call(task_zoo.nothing))
+    assert not last.exists()
+
+
 def test_a_nudge_harms_nobody(busy):
     for _ in range(20):
         busy.nursery.kill(1, NUDGE)

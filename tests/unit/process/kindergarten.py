@@ -48,13 +48,18 @@ class Kindergarten:
         self.ends = {}
         self.values = {}
         self.entries = {}
+        self.unbegun = {}
         self.tokens = 0
 
     def employ(self, slot=1):
+        self.hire(slot)
+        return self.expect(Born, slot).pid
+
+    def hire(self, slot):
+        """Do not wait for its birth."""
         self.dismiss(slot)
         self.hired[slot] = self.nursery.hire(slot)
-        self.ends[slot], self.values[slot], self.entries[slot] = [], [], []
-        return self.expect(Born, slot).pid
+        self.ends[slot], self.values[slot], self.entries[slot], self.unbegun[slot] = [], [], [], []
 
     def dismiss(self, slot):
         """Let go of what we hold of a worker."""
@@ -127,3 +132,4 @@ class Kindergarten:
             self.ends[slot] += ended.ends
             self.values[slot] += [pickle.loads(value) if value else None for value in values]
             self.entries[slot] += ended.entries
+            self.unbegun[slot] += ended.unbegun

@@ -113,9 +113,9 @@ def nap(task, seconds):
     time.sleep(seconds)
 
 
-def mark_and_nap(task, file):
+def mark_and_nap(task, file, seconds=3600):
     Path(file).write_text(str(os.getpid()))
-    time.sleep(3600)
+    time.sleep(seconds)
 
 
 def clean_up_when_stopped(task, file):

@@ -90,3 +90,16 @@ def test_a_life_that_ends_in_order_leaves_no_file(file):
     forget_lives(file)
 
     assert not file.exists()
+
+
+def test_lives_that_somebody_still_carries_are_not_forgotten(file, former, leftover):
+    file.write_text(f"{former}\nthis\n")
+
+    left = forget_lives(file)
+
+    assert left == {leftover.pid}
+    assert file.read_text() == f"{former}\n"
+
+
+def test_forgetting_without_a_file_is_no_error(file):
+    assert forget_lives(file) == set()

@@ -45,10 +45,16 @@ def wait_for_news(nursery):
     assert has_news(nursery, DEADLINE_S)
 
 
+def state(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 @contextmanager
 def stopped(pid):
-    """It does nothing while this is entered, and goes on afterwards."""
+    """It does nothing while this is entered, and goes on afterwards. First it does what it had begun."""
+    until(lambda: state(pid) == "S", "its rest")
     os.kill(pid, signal.SIGSTOP)
+    until(lambda: state(pid) == "T", "its stop")
     yield
     os.kill(pid, signal.SIGCONT)
 
@@ -68,8 +74,7 @@ def test_a_worker_is_born_and_works(garden):
 def test_many_workers_work_side_by_side(garden):
     slots = range(20)
     for slot in slots:
-        garden.hired[slot] = garden.nursery.hire(slot)
-        garden.ends[slot], garden.values[slot] = [], []
+        garden.hire(slot)
         garden.place(slot, Call(task_zoo.echo, slot))
 
     garden.until(lambda: all(garden.values[slot] for slot in slots), "all values")
@@ -270,9 +275,8 @@ def test_a_burst_of_letters_arrives_whole_and_in_order(garden):
     worker = garden.employ(1)
     with stopped(garden.nursery._reaper.pid):
         for _ in range(2000):
-            garden.nursery.guard(1, time.monotonic() - 1)
             garden.nursery.guard(1, time.monotonic() + 1000)
-        garden.nursery.kill(1, signal.SIGKILL)
+        garden.nursery.guard(1, time.monotonic())
         garden.turn()
 
     assert garden.expect(Died, 1) == Died(1, worker, -signal.SIGKILL)

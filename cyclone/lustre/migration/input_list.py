@@ -1,0 +1,345 @@
+"""A list that is being worked on: its entries, what has been done of them, and what is noted of that.
+
+Whatever is killed at any moment: the list is found again by its journal, and goes on where it was. Its tasks that were in
+flight are known by number, try and target, so they are handed in again exactly as they were.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from cyclone.errors import CycloneError
+from cyclone.generators.files import replacing
+from cyclone.lustre.migration.entry import Entry, EntryId
+from cyclone.lustre.migration.index import Cancelled, Index, discard, index, opened
+from cyclone.lustre.migration.journal import (
+    Final,
+    Flight,
+    Head,
+    Journal,
+    JournalDamaged,
+    Past,
+    read_head,
+    read_lines,
+)
+from cyclone.lustre.migration.lines import Rejected, Rules, read_record, trimmed
+from cyclone.lustre.migration.names import RETRYABLE, ListFiles, fed_back
+from cyclone.lustre.migration.queues import OstQueues
+from cyclone.lustre.migration.verdict import FileState, Report
+
+log = logging.getLogger(__name__)
+
+_AGAIN_WIDTH = 4
+_LOOK_EVERY = 1 << 14
+
+#: What an entry is told that is not any more what it was when its list was read.
+SPOILED = Report(FileState.FAILED, "list-changed", "permanent")
+
+
+class ListChanged(CycloneError):
+    """A list was changed, or renamed, while it was read."""
+
+
+class Taken(NamedTuple):
+    """Entries of one source, and those among them that cannot be had any more."""
+
+    entries: list[Entry]
+    spoiled: list[Entry]
+
+
+class Loaded(NamedTuple):
+    """A list that has been read. identity: when that began; head, past: of its journal, if it has one."""
+
+    files: ListFiles
+    found: Index
+    identity: tuple[int, ...]
+    head: Head | None = None
+    past: Past | None = None
+
+
+class InputList:
+    """A list that is being worked on. Owns its journal, its index and its lists of retryable entries.
+
+    id: names it in this life. results: `{state: how many}`; sizes: `{state: bytes}`. journal: None in a dry run.
+    """
+
+    def __init__(
+        self, files: ListFiles, index: Index, rules: Rules, head: Head, journal: Journal | None, past: Past
+    ) -> None:
+        self.files = files
+        self.id = head.id
+        self.rejected = index.rejected
+        self.entries = index.entries
+        self.results, self.sizes = past.results, past.sizes
+        self._index = index
+        self._content = index.content
+        self._rules = rules
+        self._journal = journal
+        self._past = past
+        self._left = Counter(index.lengths())
+        self._left.subtract(past.ended)
+        self._open_files = ExitStack()
+        self._retryable: dict[FileState, IO[bytes]] = {}
+        self._again: tuple[OstQueues, int] | None = None  # and the descriptor of their file
+        self._adopted = frozenset(past.flights)
+
+    @property
+    def left(self) -> int:
+        """Entries without a result."""
+        return self.entries - self._past.finals.count
+
+    def left_of(self, source: int) -> int:
+        return self._left[source]
+
+    def sources(self) -> Iterator[int]:
+        """OSTs with entries that have no result."""
+        return (ost for ost, count in self._left.items() if count > 0)
+
+    def flights(self) -> list[tuple[Entry, int]]:
+        """Entries with their targets whose tasks were in flight when the former life ended."""
+        found = []
+        for number, flight in sorted(self._past.flights.items()):
+            entry = self._entry_in_flight(number, flight)
+            if entry is not None:
+                found.append((entry, flight.target))
+            else:
+                log.warning("a task in flight belongs to no entry list=%s number=%d", self.files.name, number)
+        self._adopted = frozenset(entry.id.number for entry, _ in found)
+        self._past.flights.clear()
+        return found
+
+    def take(self, source: int, most: int) -> Taken:
+        """The oldest entries of a source that have not been taken; none if there are no more. Raises OSError."""
+        taken = Taken([], [])
+        while len(taken.entries) < most and (elements := self._index.take(source, most - len(taken.entries))):
+            fresh = [
+                Entry(EntryId(self.id, number), offset, source, b"") for number, offset in elements
+                if number not in self._past.finals and number not in self._adopted
+            ]  # fmt: skip
+            self._add(taken, fresh)
+        if self._again is not None and len(taken.entries) < most:
+            queues, descriptor = self._again
+            elements = queues.take(source, most - len(taken.entries), descriptor)
+            self._add(taken, [
+                Entry(EntryId(self.id, number), offset, source, b"", tries=tries, billed=billed)
+                for number, offset, tries, billed in elements
+            ])  # fmt: skip
+        return taken
+
+    def has_more(self, source: int) -> bool:
+        again = 0 if self._again is None else self._again[0].length(source)
+        return self._index.length(source) + again > 0
+
+    def put_away(self, entry: Entry) -> None:
+        """Keep an entry until it is taken once more, after all others. It is forgotten with this process, as it may be."""
+        if self._again is None:
+            file = tempfile.TemporaryFile(dir=self.files.base.parent)  # noqa: SIM115  closed by `close`
+            self._open_files.enter_context(file)
+            self._again = OstQueues(file, _AGAIN_WIDTH), file.fileno()
+        self._again[0].put(entry.source, entry.id.number, entry.offset, entry.tries, entry.billed)
+
+    # What happens to an entry.
+
+    def on_started(self, entry: Entry, target: int) -> None:
+        if self._journal is not None:
+            self._journal.started(entry.id.number, entry.offset, entry.tries, target)
+
+    def on_retry(self, entry: Entry) -> None:
+        if self._journal is not None:
+            self._journal.retried(entry.id.number)
+
+    def on_final(self, entry: Entry, report: Report) -> bool:
+        """The entry has its result. False if it had one already: then nothing is noted."""
+        if not self._past.finals.add(entry.id.number):
+            return False
+        self.results[report.state] += 1
+        self.sizes[report.state] += report.size
+        self._left[entry.source] -= 1
+        if self._journal is not None:
+            if report.state in RETRYABLE:
+                self._retryable_file(report.state).write(self._record(entry.offset) + self.files.separator)
+            self._journal.final(
+                Final(
+                    entry.id.number, entry.source, report.state, report.size, report.actual, entry.offset,
+                    report.reason,
+                )
+            )  # fmt: skip
+        return True
+
+    def flush(self) -> None:
+        """What was noted outlives this process from here on. Raises OSError."""
+        for file in self._retryable.values():
+            file.flush()
+        if self._journal is not None:
+            self._journal.flush()
+
+    def feed_back(self, state: FileState) -> Path | None:
+        """Make the entries with this result a new list that waits to be taken; None if there are none."""
+        file = self._retryable.pop(state, None)
+        if file is not None:
+            file.close()
+        retryable = self.files.retryable(state)
+        if not retryable.exists():
+            return None
+        to = fed_back(retryable)
+        # In this order: a crash between the two makes them a list once more, which does no harm.
+        retryable.rename(to)
+        if self._journal is not None:
+            self._journal.fed_back(state)
+            self._journal.flush()
+        return to
+
+    def finish(self, *, keep_journal: bool) -> None:
+        """Every entry has its result, and that is on disk when this returns. Raises OSError."""
+        if self._journal is not None:
+            for file in self._retryable.values():
+                file.flush()
+                os.fsync(file.fileno())
+            self._journal.sync()
+        self.close()
+        if self._journal is None:
+            discard(self.files.index, self.files.plain, self.files.draft)
+            return
+        if self.files.active.exists():
+            self.files.active.rename(self.files.done)
+        clear_up(self.files, keep_journal=keep_journal)
+
+    def close(self) -> None:
+        """Give back what is open; the list goes on in another life."""
+        self._open_files.close()
+        for file in self._retryable.values():
+            file.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    # Records.
+
+    def _record(self, offset: int) -> bytes:
+        with opened(self._content) as descriptor:
+            return read_record(descriptor, offset, self.files.separator)
+
+    def _add(self, taken: Taken, entries: list[Entry]) -> None:
+        """Give the entries their paths."""
+        if not entries:
+            return
+        with opened(self._content) as descriptor:
+            for entry in entries:
+                ost, path = self._parsed(read_record(descriptor, entry.offset, self.files.separator))
+                if ost == entry.source:
+                    entry.path = entry.key = path
+                    taken.entries.append(entry)
+                else:
+                    taken.spoiled.append(entry)
+
+    def _parsed(self, record: bytes) -> tuple[int, bytes]:
+        """`(-1, b"")` if the record is none any more."""
+        try:
+            return self._rules.parse(trimmed(record, self.files.separator))
+        except Rejected:
+            return -1, b""
+
+    def _entry_in_flight(self, number: int, flight: Flight) -> Entry | None:
+        ost, path = self._parsed(self._record(flight.offset))
+        if ost < 0:
+            return None
+        # Whom the earlier tries were billed to is not known any more.
+        return Entry(
+            EntryId(self.id, number), flight.offset, ost, path, tries=flight.tries, billed=flight.tries
+        )
+
+    def _retryable_file(self, state: FileState) -> IO[bytes]:
+        file = self._retryable.get(state)
+        if file is None:
+            file = self._retryable[state] = open(self.files.retryable(state), "ab")  # noqa: SIM115  closed by `close`
+        return file
+
+
+# Reading, which takes long and may be done in another thread.
+
+
+def load(base: Path, rules: Rules, is_wanted: Callable[[], bool] = lambda: True) -> Loaded:
+    """Read a list that nobody has taken. Raises Unreadable, Cancelled."""
+    files = ListFiles.new(base)
+    identity = identity_of(base)
+    discard(files.index, files.plain, files.draft)
+    return Loaded(files, index(files, rules, is_wanted), identity)
+
+
+def load_again(base: Path, rules: Rules, is_wanted: Callable[[], bool] = lambda: True) -> Loaded:
+    """Read a list that was taken in a former life, and its journal. Raises Unreadable, Cancelled, OSError."""
+    head = _head_of(ListFiles(base).journal)
+    if head is None:
+        files = ListFiles.new(base)
+        return Loaded(files, index(files, rules, is_wanted), ())
+    files = ListFiles(base, head.suffix)
+    found = index(files, rules, is_wanted)
+    past = _replay(files, found, is_wanted)
+    if past.nonsense:
+        log.warning("lines of the journal make no sense list=%s lines=%d", files.name, past.nonsense)
+    return Loaded(files, found, (), head, past)
+
+
+def _head_of(journal: Path) -> Head | None:
+    try:
+        return read_head(journal)
+    except FileNotFoundError:
+        log.warning("no journal is left: every entry is looked at again journal=%s", journal)
+    except JournalDamaged as error:
+        aside = set_aside(journal)
+        log.error("every entry is looked at again, the journal is set aside reason=%s as=%s", error, aside)
+    return None
+
+
+def set_aside(journal: Path) -> Path:
+    return journal.replace(journal.with_name(f"{journal.name}.damaged"))
+
+
+def _replay(files: ListFiles, found: Index, is_wanted: Callable[[], bool]) -> Past:
+    """What the journal tells. The lists of retryable entries are written anew from it: they hold neither more nor less."""
+    past = Past(found.records)
+    with opened(found.content) as content, ExitStack() as open_files:
+        streams: dict[FileState, IO[bytes]] = {}
+
+        def on_final(final: Final) -> None:
+            if final.state in RETRYABLE:
+                if final.state not in streams:
+                    to = files.retryable(final.state)
+                    streams[final.state] = open_files.enter_context(replacing(to))
+                record = read_record(content, final.offset, files.separator)
+                streams[final.state].write(record + files.separator)
+
+        def on_fed(state: FileState) -> None:
+            if state in streams:
+                streams[state].seek(0)
+                streams[state].truncate()
+
+        for number, line in enumerate(read_lines(files.journal)):
+            past.add(line, on_final, on_fed)
+            if number % _LOOK_EVERY == 0 and not is_wanted():
+                raise Cancelled(f"{files.base}: not wanted any more")
+        empty = [state for state in RETRYABLE if state not in streams or not streams[state].tell()]
+    discard(*(files.retryable(state) for state in empty))
+    return past
+
+
+def identity_of(file: Path) -> tuple[int, ...]:
+    """Changes with the file."""
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise ListChanged(f"{file}: {error.strerror}") from None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def clear_up(files: ListFiles, *, keep_journal: bool) -> None:
+    """Remove what is of use only while a list is being worked on."""
+    if keep_journal and files.journal.exists():
+        files.journal.rename(files.audit)
+    discard(files.journal, files.index, files.plain, files.draft)

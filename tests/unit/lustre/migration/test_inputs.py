@@ -1,0 +1,548 @@
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cyclone.errors import ConfigError
+from cyclone.lustre.migration.entry import Entry
+from cyclone.lustre.migration.input_list import SPOILED, InputList, ListChanged, load, load_again
+from cyclone.lustre.migration.inputs import Inputs
+from cyclone.lustre.migration.lines import Rules
+from cyclone.lustre.migration.verdict import FileState, Report
+
+RULES = Rules(b"/lustre")
+SUCCESS = Report(FileState.SUCCESS, size=100, actual=9)
+BUSY = Report(FileState.BUSY, "EBUSY", "busy")
+FAILED = Report(FileState.FAILED, "EACCES", "permanent")
+
+
+_alive: list[Inputs] = []
+
+
+@pytest.fixture(autouse=True)
+def _killed_in_the_end() -> Iterator[None]:
+    yield
+    while _alive:
+        kill(_alive.pop())
+
+
+def an_input(directory: Path, **different: Any) -> Inputs:
+    inputs = Inputs(directory, RULES, **{"settle_s": 0.0, **different})
+    _alive.append(inputs)
+    return inputs
+
+
+def kill(inputs: Inputs) -> None:
+    """As a kill does: what has not reached the kernel is gone."""
+    with open(os.devnull, "wb") as nowhere:
+        for each in inputs.lists.values():
+            for file in each._retryable.values():
+                os.dup2(nowhere.fileno(), file.fileno())
+            each.close()
+    inputs.lists.clear()
+
+
+def put(directory: Path, *lines: bytes, name: str = "a.input") -> Path:
+    file = directory / name
+    content = b"".join(line + (b"\0" if "input0" in name else b"\n") for line in lines)
+    file.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    return file
+
+
+def take_all(inputs: Inputs) -> list[InputList]:
+    """Load and take every list that waits."""
+    return [inputs.admit(load(base, RULES)) for base in inputs.waiting(0, 1e12)]
+
+
+def resume(directory: Path, **different: Any) -> Inputs:
+    """Another life, in which everything that was begun is taken again."""
+    while _alive:
+        kill(_alive.pop())
+    inputs = an_input(directory, **different)
+    for base in inputs.leftovers():
+        inputs.admit(load_again(base, RULES))
+    return inputs
+
+
+def names(directory: Path) -> set[str]:
+    return set(os.listdir(directory))
+
+
+def entries(inputs: Inputs, source: int = 3, most: int = 1000) -> list[Entry]:
+    return inputs.take(source, most).entries
+
+
+# The course of a list.
+
+
+def test_a_list_is_done_when_every_entry_has_its_result_and_not_before(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    first, second = entries(inputs)
+
+    assert names(tmp_path) == {"a.input.active", "a.input.journal", "a.input.index"}
+    inputs.on_final(first, SUCCESS)
+    assert inputs.settle() == []
+    assert (tmp_path / "a.input.active").exists()
+    inputs.on_final(second, SUCCESS)
+    (done,) = inputs.settle()
+
+    assert names(tmp_path) == {"a.input.done"}
+    assert (done.left, done.results) == (0, {FileState.SUCCESS: 2})
+    assert inputs.lists == {}
+
+
+def test_an_entry_has_one_result(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
+    inputs = an_input(tmp_path)
+    (taken,) = take_all(inputs)
+    entry, _ = entries(inputs)
+
+    assert inputs.on_final(entry, SUCCESS)
+    assert not inputs.on_final(entry, FAILED)
+
+    assert taken.results == {FileState.SUCCESS: 1}
+    assert taken.left == 1
+
+
+def test_entries_of_all_lists_come_in_the_order_of_the_lists(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a", b"4 /lustre/b", b"3 /lustre/c", name="1.input")
+    put(tmp_path, b"3 /lustre/d", name="2.input")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+
+    found = [inputs.take(3, 2).entries, inputs.take(3, 2).entries, inputs.take(3, 2).entries]
+
+    assert [[entry.path for entry in some] for some in found] == [
+        [b"/lustre/a", b"/lustre/c"],
+        [b"/lustre/d"],
+        [],
+    ]
+    assert inputs.left() == {3: 3, 4: 1}
+    assert [inputs.has_more(source) for source in (3, 4, 5)] == [False, True, False]
+
+
+def test_a_list_without_entries_is_done_at_once(tmp_path: Path) -> None:
+    put(tmp_path, b"rubbish")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+
+    inputs.settle()
+
+    assert names(tmp_path) == {"a.input.done", "a.input.rejected"}
+
+
+@pytest.mark.parametrize("name", ["a.input.gz", "a.input0", "a.input0.gz"])
+def test_lists_of_all_kinds_go_the_same_way(tmp_path: Path, name: str) -> None:
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b", name=name)
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    first, second = entries(inputs)
+
+    inputs.on_final(first, BUSY)
+    inputs.on_final(second, SUCCESS)
+    inputs.settle()
+
+    assert names(tmp_path) == {f"{name}.done", f"{name}.busy"}
+    assert (tmp_path / f"{name}.busy").read_bytes() == b"3 /lustre/a" + (b"\0" if "input0" in name else b"\n")
+
+
+def test_nothing_of_an_earlier_list_of_that_name_is_overwritten(tmp_path: Path) -> None:
+    for content in (b"first", b"second", b"third"):
+        put(tmp_path, b"3 /lustre/" + content, content)
+        inputs = an_input(tmp_path)
+        take_all(inputs)
+        inputs.on_final(entries(inputs)[0], FAILED)
+        inputs.settle()
+
+    for suffix, content in (("", b"first"), (".2", b"second"), (".3", b"third")):
+        assert content in (tmp_path / f"a.input.done{suffix}").read_bytes()
+        assert content in (tmp_path / f"a.input.rejected{suffix}").read_bytes()
+        assert content in (tmp_path / f"a.input.failed{suffix}").read_bytes()
+
+
+def test_a_list_waits_while_an_earlier_one_of_its_name_is_worked_on(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    put(tmp_path, b"3 /lustre/b")
+
+    while_first = inputs.waiting(0, 1e12)
+    inputs.on_final(entries(inputs)[0], SUCCESS)
+    inputs.settle()
+
+    assert while_first == []
+    assert inputs.waiting(0, 1e12) == [tmp_path / "a.input"]
+    assert (tmp_path / "a.input.done").read_bytes() == b"3 /lustre/a\n"
+
+
+def test_a_list_may_be_called_done_when_it_was_read(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
+    inputs = an_input(tmp_path, done_on_load=True)
+    take_all(inputs)
+    # As scripts of old do.
+    (tmp_path / "a.input.done").unlink()
+
+    first, _ = entries(inputs)
+    inputs.on_final(first, FAILED)
+    inputs.settle()
+    inputs.close()
+    later = resume(tmp_path, done_on_load=True)
+    (second,) = entries(later)
+    later.on_final(second, SUCCESS)
+    later.settle()
+
+    assert second.path == b"/lustre/b"
+    assert names(tmp_path) == {"a.input.failed"}
+
+
+def test_the_journal_of_a_done_list_may_be_kept(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a")
+    inputs = an_input(tmp_path, keep_journal=True)
+    take_all(inputs)
+
+    inputs.on_final(entries(inputs)[0], SUCCESS)
+    inputs.settle()
+
+    assert names(tmp_path) == {"a.input.done", "a.input.audit"}
+    assert b"= 0 3 SUCCESS 100 9 0 \n" in (tmp_path / "a.input.audit").read_bytes()
+
+
+def test_a_dry_run_leaves_everything_as_it_is(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a", b"rubbish", b"3 /lustre/b")
+    inputs = an_input(tmp_path, is_dry=True)
+    take_all(inputs)
+
+    for entry, report in zip(entries(inputs), (BUSY, SUCCESS), strict=True):
+        inputs.on_started(entry, 9)
+        inputs.on_final(entry, report)
+    (done,) = inputs.settle()
+
+    assert names(tmp_path) == {"a.input"}
+    assert (done.rejected, done.results) == (1, {FileState.BUSY: 1, FileState.SUCCESS: 1})
+    assert inputs.waiting(0, 1e12) == []
+    put(tmp_path, b"3 /lustre/another")
+    assert inputs.waiting(0, 1e12) == [tmp_path / "a.input"]
+
+
+# Complete lists.
+
+
+def test_a_list_is_taken_when_it_has_not_changed_for_a_while(tmp_path: Path) -> None:
+    file = put(tmp_path, b"3 /lustre/a")
+    inputs = an_input(tmp_path, settle_s=10)
+    mtime = file.stat().st_mtime
+
+    looks = [inputs.waiting(0, mtime), inputs.waiting(9, mtime)]
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
+    os.utime(file, (mtime, mtime + 1))
+    looks += [inputs.waiting(11, mtime), inputs.waiting(20.9, mtime)]
+    settled = inputs.waiting(21, mtime)
+
+    assert looks == [[], [], [], []]
+    assert settled == [file]
+
+
+def test_a_list_that_is_old_when_it_is_first_seen_is_taken_at_once(tmp_path: Path) -> None:
+    file = put(tmp_path, b"3 /lustre/a")
+
+    assert an_input(tmp_path, settle_s=10).waiting(0, file.stat().st_mtime + 10) == [file]
+
+
+def test_a_list_from_the_future_is_taken_when_it_has_not_changed_for_a_while(tmp_path: Path) -> None:
+    file = put(tmp_path, b"3 /lustre/a")
+    os.utime(file, (4e9, 4e9))
+    inputs = an_input(tmp_path, settle_s=10)
+
+    assert inputs.waiting(0, 2e9) == []
+    assert inputs.waiting(10, 2e9) == [file]
+
+
+def test_it_knows_whether_a_list_is_still_to_come(tmp_path: Path) -> None:
+    file = put(tmp_path, b"3 /lustre/a")
+    inputs = an_input(tmp_path, settle_s=10)
+
+    inputs.waiting(0, file.stat().st_mtime)
+    while_it_settles = inputs.is_expecting
+    inputs.pass_over(file)
+    after_passing = inputs.is_expecting
+    file.unlink()
+    inputs.waiting(1, 0)
+
+    assert while_it_settles
+    assert not after_passing
+    assert not inputs.is_expecting
+
+
+def test_a_list_that_was_changed_while_it_was_read_is_not_taken(tmp_path: Path) -> None:
+    file = put(tmp_path, b"3 /lustre/a")
+    inputs = an_input(tmp_path)
+    loaded = load(file, RULES)
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
+
+    with pytest.raises(ListChanged):
+        inputs.admit(loaded)
+
+    assert file.exists()
+    (taken,) = take_all(inputs)
+    assert taken.entries == 2
+
+
+def test_a_list_that_is_passed_over_is_told_again_when_it_changes_or_when_asked(tmp_path: Path) -> None:
+    file = put(tmp_path, b"3 /lustre/a")
+    inputs = an_input(tmp_path)
+
+    inputs.pass_over(file)
+    passed = inputs.waiting(0, 1e12)
+    inputs.look_again()
+    asked = inputs.waiting(0, 1e12)
+    inputs.pass_over(file)
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
+
+    assert (passed, asked) == ([], [file])
+    assert inputs.waiting(0, 1e12) == [file]
+
+
+def test_a_directory_that_cannot_be_read_is_told_and_survived(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    inputs = an_input(tmp_path / "missing")
+
+    assert inputs.waiting(0, 0) == []
+    assert "cannot be read" in caplog.text
+    with pytest.raises(ConfigError):
+        inputs.leftovers()
+
+
+# Another life.
+
+
+def test_entries_with_results_are_not_told_again_and_those_in_flight_are_told_first(tmp_path: Path) -> None:
+    put(tmp_path, *(b"3 /lustre/%d" % number for number in range(6)))
+    inputs = an_input(tmp_path)
+    (before,) = take_all(inputs)
+    taken = entries(inputs)
+    for entry in taken[:4]:
+        inputs.on_started(entry, 10 + entry.id.number)
+    inputs.on_final(taken[0], SUCCESS)
+    inputs.on_final(taken[1], FAILED)
+    inputs.on_retry(taken[2])
+    inputs.settle()
+
+    later = resume(tmp_path)
+    (after,) = later.lists.values()
+    flights = after.flights()
+
+    assert after.id == before.id
+    assert [(entry.id.number, entry.path, entry.tries, target) for entry, target in flights] == [
+        (3, b"/lustre/3", 0, 13)
+    ]
+    assert [entry.id.number for entry in entries(later)] == [2, 4, 5]
+    assert (after.left, after.results) == (4, {FileState.SUCCESS: 1, FileState.FAILED: 1})
+    assert later.left() == {3: 4}
+
+
+def test_a_list_that_was_finished_but_not_put_away_is_put_away(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    inputs.on_final(entries(inputs)[0], SUCCESS)
+    for each in inputs.lists.values():
+        each.flush()
+
+    later = resume(tmp_path)
+    later.settle()
+
+    assert names(tmp_path) == {"a.input.done"}
+
+
+def test_a_list_that_was_put_away_halfway_is_put_away(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    inputs.on_final(entries(inputs)[0], SUCCESS)
+    for each in inputs.lists.values():
+        each.flush()
+    (tmp_path / "a.input.active").rename(tmp_path / "a.input.done")
+
+    later = resume(tmp_path)
+    later.settle()
+
+    assert names(tmp_path) == {"a.input.done"}
+
+
+def test_a_journal_without_its_list_is_removed(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    # Killed between the making of the journal and the renaming of the list.
+    (tmp_path / "a.input.active").rename(tmp_path / "a.input")
+
+    later = resume(tmp_path)
+
+    assert names(tmp_path) == {"a.input"}
+    assert later.lists == {}
+
+
+def test_without_a_journal_everything_is_looked_at_again(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
+    inputs = an_input(tmp_path)
+    (before,) = take_all(inputs)
+    (tmp_path / "a.input.journal").unlink()
+
+    later = resume(tmp_path)
+    (after,) = later.lists.values()
+
+    assert after.id != before.id
+    assert len(entries(later)) == 2
+    assert (tmp_path / "a.input.journal").exists()
+
+
+def test_a_damaged_journal_is_set_aside(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    (tmp_path / "a.input.journal").write_bytes(b"\0" * 100)
+
+    later = resume(tmp_path)
+
+    assert len(entries(later)) == 1
+    assert (tmp_path / "a.input.journal.damaged").read_bytes() == b"\0" * 100
+
+
+def test_without_an_index_it_is_made_again(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a", b"rubbish", b"3 /lustre/b", name="a.input.gz")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    inputs.on_final(entries(inputs, most=1)[0], SUCCESS)
+    inputs.settle()
+    for name in ("index", "plain", "rejected"):
+        (tmp_path / f"a.input.gz.{name}").unlink()
+
+    later = resume(tmp_path)
+
+    assert [entry.path for entry in entries(later)] == [b"/lustre/b"]
+    assert (tmp_path / "a.input.gz.rejected").read_bytes().startswith(b"2\t")
+
+
+def test_the_lists_of_retryable_entries_hold_each_entry_once_also_after_a_kill(tmp_path: Path) -> None:
+    put(tmp_path, *(b"3 /lustre/%d" % number for number in range(4)))
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    first, second, third, _ = entries(inputs)
+    inputs.on_final(first, BUSY)
+    inputs.on_final(second, FAILED)
+    inputs.settle()
+    inputs.on_final(third, BUSY)
+    (each,) = inputs.lists.values()
+    each._retryable[FileState.BUSY].flush()
+    # Killed here: the third stands in the list of busy entries, but not in the journal.
+
+    resume(tmp_path).close()
+
+    assert (tmp_path / "a.input.busy").read_bytes() == b"3 /lustre/0\n"
+    assert (tmp_path / "a.input.failed").read_bytes() == b"3 /lustre/1\n"
+
+
+def test_an_entry_that_was_changed_in_the_list_has_failed(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    (tmp_path / "a.input.active").write_bytes(b"3 /lustre/a\n4 /lustre/b\n")
+
+    taken = inputs.take(3, 9)
+
+    assert [entry.path for entry in taken.entries] == [b"/lustre/a"]
+    assert [entry.id.number for entry in taken.spoiled] == [1]
+    inputs.on_final(taken.entries[0], SUCCESS)
+    inputs.on_final(taken.spoiled[0], SPOILED)
+    inputs.settle()
+    assert (tmp_path / "a.input.failed").exists()
+
+
+def test_a_flight_that_belongs_to_no_entry_is_told_as_an_entry(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    inputs.on_started(entries(inputs)[0], 9)
+    inputs.settle()
+    with open(tmp_path / "a.input.journal", "ab") as journal:
+        journal.write(b"> 0 5 0 9\n")
+
+    later = resume(tmp_path)
+    (after,) = later.lists.values()
+
+    assert after.flights() == []
+    assert [entry.id.number for entry in entries(later)] == [0]
+
+
+# Again.
+
+
+def test_an_entry_that_is_put_away_comes_after_all_others(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    (first,) = entries(inputs, most=1)
+    first.tries, first.billed = 2, 1
+
+    inputs.put_away(first)
+    second, again = entries(inputs)
+
+    assert (second.path, again.path) == (b"/lustre/b", b"/lustre/a")
+    assert (again.tries, again.billed, again.id) == (2, 1, first.id)
+    assert not inputs.has_more(3)
+
+
+def test_busy_entries_become_a_list_that_is_taken_at_once(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b", b"3 /lustre/c")
+    inputs = an_input(tmp_path, settle_s=1000)
+    take_all(inputs)
+    first, second, third = entries(inputs)
+    inputs.on_final(first, BUSY)
+    inputs.on_final(second, FAILED)
+    inputs.settle()
+
+    (made,) = inputs.feed_back(FileState.BUSY)
+    nothing_more = inputs.feed_back(FileState.BUSY)
+    waiting = inputs.waiting(0, 0)
+    inputs.on_final(third, BUSY)
+    inputs.settle()
+
+    assert (made.name, nothing_more, waiting) == ("a.busy-1.input", [], [made])
+    assert made.read_bytes() == b"3 /lustre/a\n"
+    assert (tmp_path / "a.input.busy").read_bytes() == b"3 /lustre/c\n"
+    assert (tmp_path / "a.input.done").exists()
+
+
+def test_what_was_fed_back_is_not_fed_back_by_the_next_life(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b", b"3 /lustre/c")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    first, second, _ = entries(inputs)
+    inputs.on_final(first, BUSY)
+    inputs.settle()
+    inputs.feed_back(FileState.BUSY)
+    inputs.on_final(second, BUSY)
+    inputs.settle()
+
+    later = resume(tmp_path)
+
+    assert (tmp_path / "a.input.busy").read_bytes() == b"3 /lustre/b\n"
+    assert (tmp_path / "a.busy-1.input").read_bytes() == b"3 /lustre/a\n"
+    assert len(entries(later)) == 1
+
+
+def test_entries_of_lists_that_are_done_are_fed_back_as_well(tmp_path: Path) -> None:
+    (tmp_path / "a.input.failed").write_bytes(b"3 /lustre/a\n")
+    (tmp_path / "b.input.gz.failed.2").write_bytes(b"3 /lustre/b\n")
+
+    made = an_input(tmp_path).feed_back(FileState.FAILED)
+
+    assert sorted(file.name for file in made) == ["a.failed-1.input", "b.failed-1.input"]
