@@ -21,10 +21,14 @@ ANSWER_S = 30.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_file(parser)
-    parser.add_argument("--job", default="", help="name of the job; not needed where only one has a generator")
+    parser.add_argument(
+        "--job", default="", help="name of the job; not needed where only one has a generator"
+    )
     parser.add_argument("--json", action="store_true", help="print the answer in one line, for programs")
     parser.add_argument("name", metavar="NAME", help="of the command; help lists what there is")
-    parser.add_argument("arguments", metavar="NAME=VALUE", nargs="*", type=argument, help="what it needs to know")
+    parser.add_argument(
+        "arguments", metavar="NAME=VALUE", nargs="*", type=argument, help="what it needs to know"
+    )
 
 
 def argument(text: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from cyclone.messages import Stored
 AGAIN_S = 10.0
 
 #: While nothing is to be delivered, the sink is asked this often how it does.
-ASK_S = 10.0
+ASK_S = 5.0
 
 #: After a refusal: the sink has no room, say.
 REFUSED_S = 2.0

@@ -74,7 +74,9 @@ class Switchboard:
 
 def _why_not(name: str, found: list[Job], jobs: Mapping[JobNumber, Job]) -> str:
     if found:
-        return f"several jobs have a generator, name one of them: {', '.join(sorted({j.name for j in found}))}"
+        return (
+            f"several jobs have a generator, name one of them: {', '.join(sorted({j.name for j in found}))}"
+        )
     if name and any(job.name == name for job in jobs.values()):
         return f"nobody works on the job {name!r} at the moment"
     return f"no open job {name!r}" if name else "no generator is there"

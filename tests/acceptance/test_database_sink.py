@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -69,6 +72,15 @@ def rows(cluster: Cluster, statement: str) -> list[tuple[int, ...]]:
 COUNTS = "SELECT count(*), count(DISTINCT number * 10 + part) FROM measurements"
 
 
+def spools(cluster: Cluster) -> list[dict[str, Any]]:
+    """What `cyclone info` tells of records that wait."""
+    told = subprocess.run(
+        [Path(sys.executable).parent / "cyclone", "info", "--json", "-f", cluster.directory / "master.conf"],
+        cwd=cluster.directory, env=cluster.environment, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    return [spool for controller in json.loads(told.stdout)["controllers"] for spool in controller["spools"]]
+
+
 def settings_of(cluster: Cluster) -> dict[str, dict[str, object]]:
     return {
         "db": {"dialect": "sqlite", "file": "rows.sqlite", "store_timeout": 0.1, "store_max_count": 500},
@@ -76,11 +88,13 @@ def settings_of(cluster: Cluster) -> dict[str, dict[str, object]]:
     }
 
 
-def prepared(cluster: Cluster, tasks: int) -> dict[str, dict[str, object]]:
+def prepared(cluster: Cluster, tasks: int, when_finished: str = "stop") -> dict[str, dict[str, object]]:
     cluster.write("kinds.py", KINDS)
     cluster.write_job(JOB)
     cluster.write("job.conf", f"[run]\ntasks = {tasks}\n")
-    cluster.start_master({"task_generator": {"config_file": "job.conf"}})
+    cluster.start_master(
+        {"task_generator": {"config_file": "job.conf"}, "control": {"when_finished": when_finished}}
+    )
     settings = settings_of(cluster)
     cluster.sink_address("database-proxy")
     return settings
@@ -107,11 +121,15 @@ def test_every_row_of_a_run_is_stored_before_its_daemons_are_gone(cluster: Clust
 
 
 def test_a_table_that_is_missing_is_said_and_waited_for(cluster: Cluster) -> None:
-    settings = prepared(cluster, 20)
+    settings = prepared(cluster, 20, "wait")
     proxy = cluster.start_sink("database-proxy", settings)
     cluster.start_controller(settings={"sinks": {"database": cluster.sink_address("database-proxy")}})
     proxy.wait_for_log("measurements")
 
+    def trouble() -> str:
+        return " ".join(spool["sink_trouble"] for spool in spools(cluster))
+
+    wait_for("the trouble of the sink in cyclone info", lambda: "measurements" in trouble())
     create_table(cluster)
     cluster.daemons[1].restart()
 
@@ -141,6 +159,19 @@ def kill_again_and_again(
         if not daemon.is_alive:
             daemon.start()
     return kills
+
+
+def test_a_sink_that_is_away_is_told_by_cyclone_info_and_gets_everything_later(cluster: Cluster) -> None:
+    settings = prepared(cluster, 20, "wait")
+    cluster.start_controller(settings={"sinks": {"database": cluster.sink_address("database-proxy")}})
+    wait_for("200 records that wait", lambda: [spool["entries"] for spool in spools(cluster)] == [200])
+    [spool] = spools(cluster)
+    assert "nobody answers" in spool["trouble"]
+
+    cluster.start_sink("database-proxy", settings)
+    create_table(cluster)
+
+    wait_for("all rows", lambda: rows(cluster, COUNTS) == [(200, 200)])
 
 
 def test_each_row_is_there_once_though_everybody_is_killed_again_and_again(cluster: Cluster) -> None:

@@ -31,7 +31,9 @@ def rows(file: Path) -> list[tuple[object, ...]]:
 
 def test_a_line_becomes_a_row_and_what_is_none_is_dropped(cluster: Cluster) -> None:
     port = free_port()
-    cluster.write("kinds.py", "from cyclone import Record\nclass Any(Record):\n    kind = 'any'\n    n: int\n")
+    cluster.write(
+        "kinds.py", "from cyclone import Record\nclass Any(Record):\n    kind = 'any'\n    n: int\n"
+    )
     settings = {
         "db": {"dialect": "sqlite", "file": "rows.sqlite", "store_timeout": 0.1},
         "spool": {"file": "proxy.spool", "dead_letters": "proxy.dead"},
@@ -53,7 +55,9 @@ def test_a_line_becomes_a_row_and_what_is_none_is_dropped(cluster: Cluster) -> N
 
 def test_a_check_becomes_a_metric(cluster: Cluster) -> None:
     port, metrics = free_port(), free_port()
-    cluster.write("kinds.py", "from cyclone import Record\nclass Any(Record):\n    kind = 'any'\n    n: int\n")
+    cluster.write(
+        "kinds.py", "from cyclone import Record\nclass Any(Record):\n    kind = 'any'\n    n: int\n"
+    )
     settings = {"push": {"url": ""}, "metrics": {"port": metrics}, "legacy": {"port": port}}
     client = cluster.start_sink("pushgateway-client", settings)
     client.wait_for_log("Started")
@@ -66,6 +70,8 @@ def test_a_check_becomes_a_metric(cluster: Cluster) -> None:
 
 def _in_another_order(text: str) -> bool:
     return any(
-        line.startswith("cyclone_lustre_file_creation_check{") and 'mdt_index="1"' in line and line.endswith(" 0.0")
+        line.startswith("cyclone_lustre_file_creation_check{")
+        and 'mdt_index="1"' in line
+        and line.endswith(" 0.0")
         for line in text.splitlines()
     )
