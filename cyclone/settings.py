@@ -598,6 +598,11 @@ class ControllerSettings(Settings):
     )
 
     @property
+    def keys(self) -> Path | None:
+        """The directory of the keys; None if they are switched off."""
+        return self.key_dir if self.curve else None
+
+    @property
     def state_dir(self) -> Path:
         """Where results wait that the master has not taken yet, and records that no sink has taken yet."""
         return self.given_state_dir or self.pid_file.with_suffix(".state")

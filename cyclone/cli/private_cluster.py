@@ -21,8 +21,8 @@ from cyclone.daemons.desk import Desk
 from cyclone.errors import CycloneError, MasterUnreachable, RuleBroken
 from cyclone.messages import AskCluster, Cluster
 from cyclone.process.lineage import on_death_of_parent
-from cyclone.wire.keys import load_pair, load_public
-from cyclone.wire.line import Line
+from cyclone.wire.keys import Role, load_pair, load_public
+from cyclone.wire.line import Line, connect
 
 START_S = 30.0
 #: Nobody waits for what they hold: it is a cluster to measure with.
@@ -126,8 +126,8 @@ class PrivateCluster:
 
     def connect(self, instance: str, key: str = "client") -> Line:
         """A line of one's own with the key of this name, to be closed by the caller."""
-        own, master = load_pair(self._key_dir, key), load_public(self._key_dir, "master")
-        return Line(self.address, own, master, instance=instance, life=secrets.token_hex(8))
+        role = Role.CONTROLLER if key == Role.CONTROLLER else Role.CLIENT
+        return connect(self.address, self._key_dir, key, role, instance=instance, life=secrets.token_hex(8))
 
     def ask(self, client: Client) -> Cluster:
         """What the master says of itself. Raises CycloneError when a daemon has ended or there is no answer."""

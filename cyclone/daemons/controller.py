@@ -24,7 +24,7 @@ import msgspec
 from cyclone.core.crew import LINE, MASTER, REAPER, Crew, WorkerState
 from cyclone.core.decision import Decision, Letter
 from cyclone.core.intensity import Intensity
-from cyclone.daemons.delivery import Delivery
+from cyclone.daemons.delivery import Delivery, spool_file
 from cyclone.daemons.enclosures import split
 from cyclone.daemons.entry import new_life, raise_descriptor_limit, run_daemon
 from cyclone.daemons.scraping import Scraping
@@ -50,8 +50,8 @@ from cyclone.process.reaper import Born, Died, Unborn
 from cyclone.process.replace import replace_content
 from cyclone.record import SINKS_VARIABLE
 from cyclone.settings import ControllerSettings, endpoint, is_ipv6
-from cyclone.wire.keys import KeyPair, PublicKey, Role, load_pair, load_public
-from cyclone.wire.line import Line
+from cyclone.wire.keys import Role
+from cyclone.wire.line import Line, connect
 
 if TYPE_CHECKING:
     from cyclone.metrics.family import Family
@@ -385,27 +385,17 @@ class Controller:
 
     def _connect(self) -> Line:
         settings = self._settings
-        own, master = self._keys("master")
-        address, ipv6 = endpoint(settings.target, settings.port), is_ipv6(settings.target)
-        return Line(address, own, master, instance=self._name, life=self._life, ipv6=ipv6)
+        return connect(
+            endpoint(settings.target, settings.port), settings.keys, settings.key, Role.CONTROLLER,
+            instance=self._name, life=self._life, ipv6=is_ipv6(settings.target),
+        )  # fmt: skip
 
     def _open_delivery(self) -> Delivery | None:
-        if not self._settings.sinks:
+        # Also what waits for sinks that are not named any more is to be told of.
+        if not self._settings.sinks and not spool_file(self._settings).exists():
             return None
         os.environ[SINKS_VARIABLE] = ",".join(sink.name for sink in self._settings.sinks)
-        own, sink = self._keys("sink")
-        return Delivery(self._settings, own, sink, self._name, self._life, self._loop)
-
-    def _keys(self, server: str) -> tuple[KeyPair | None, PublicKey | None]:
-        """Our own key and that of the server of this name; None where keys are switched off."""
-        settings = self._settings
-        if not settings.curve:
-            return None, None
-        own = load_pair(settings.key_dir, settings.key)
-        if own.role is not Role.CONTROLLER:
-            problem = f"the key {settings.key!r} has the role {own.role}, expected {Role.CONTROLLER}"
-            raise ConfigError(problem, file=settings.key_dir, section="security", key="key")
-        return own, load_public(settings.key_dir, server)
+        return Delivery(self._settings, self._name, self._life, self._loop)
 
     def _register_line(self) -> None:
         for end in self._line.sockets:

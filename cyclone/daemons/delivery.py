@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 
 from cyclone.core.courier import Courier
@@ -13,8 +14,8 @@ from cyclone.loop import Loop
 from cyclone.messages import Deliver, Entry, Refused, SpoolView, Stored
 from cyclone.settings import ControllerSettings, SinkAddress, endpoint, is_ipv6
 from cyclone.sinks.spool import Fill, Spool
-from cyclone.wire.keys import KeyPair, PublicKey
-from cyclone.wire.line import Line
+from cyclone.wire.keys import Role
+from cyclone.wire.line import Line, connect
 
 log = logging.getLogger("records")
 
@@ -24,6 +25,10 @@ BATCH_BYTES = 4 << 20
 RECONNECT_S = 5.0
 #: When a controller ends, it goes on delivering until nothing was taken for so long.
 LAST_S = 5.0
+
+
+def spool_file(settings: ControllerSettings) -> Path:
+    return settings.state_dir / "records.db"
 
 
 @dataclass(slots=True)
@@ -42,15 +47,12 @@ class _Way:
 class Delivery:
     """Owns the spool of a controller, and the connections to its sinks."""
 
-    def __init__(
-        self, settings: ControllerSettings, own: KeyPair | None, sink_key: PublicKey | None,
-        name: str, life: str, loop: Loop,
-    ) -> None:  # fmt: skip
+    def __init__(self, settings: ControllerSettings, name: str, life: str, loop: Loop) -> None:
         """Opens the spool in the state directory, which has to be there. Raises StoreError, ConfigError."""
         self._loop = loop
         self._max_bytes = settings.spool_max_mb * 2**20
         self._drops_oldest = settings.spool_when_full == "drop_oldest"
-        self._spool = Spool(settings.state_dir / "records.db")
+        self._spool = Spool(spool_file(settings))
         self._ways: dict[str, _Way] = {}
         self._is_stale = True  # what is known of the fill
         self._size = 0
@@ -59,8 +61,10 @@ class Delivery:
         now = monotonic()
         try:
             for sink in settings.sinks:
-                where, ipv6 = endpoint(sink.host, sink.port), is_ipv6(sink.host)
-                line = Line(where, own, sink_key, instance=name, life=life, ipv6=ipv6)
+                line = connect(
+                    endpoint(sink.host, sink.port), settings.keys, settings.key, Role.CONTROLLER,
+                    server="sink", instance=name, life=life, ipv6=is_ipv6(sink.host),
+                )  # fmt: skip
                 self._ways[sink.name] = _Way(sink, line, Courier(now))
         except BaseException:
             self.close()
@@ -114,6 +118,7 @@ class Delivery:
 
     def finish(self) -> None:
         """Deliver what is left, as long as the sinks take it; the rest stays on disk for the next start."""
+        self._look()
         taken_at = monotonic()
         left = sum(way.waiting for way in self._ways.values())
         while left and monotonic() - taken_at < LAST_S:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
 import signal
 import socket
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from cyclone.daemons.desk import Desk
-from cyclone.daemons.entry import spare_collector, start_log
+from cyclone.daemons.entry import new_life, spare_collector, start_log
 from cyclone.daemons.generator_process import Errand, Go, Verdict
 from cyclone.errors import EXIT_CONFIG, EXIT_INTERNAL, EXIT_OK, CycloneError
 from cyclone.ini import Ini
@@ -24,8 +23,8 @@ from cyclone.messages import Command, CommandDone
 from cyclone.plugins import load_class
 from cyclone.process.lineage import on_death_of_parent
 from cyclone.task_generator import TaskGenerator
-from cyclone.wire.keys import load_pair, load_public
-from cyclone.wire.line import Line
+from cyclone.wire.keys import Role
+from cyclone.wire.line import connect
 
 log = logging.getLogger("generator")
 
@@ -74,17 +73,11 @@ def _refuse(link: socket.socket, verdict: Verdict) -> int:
 
 
 def _run(generator: TaskGenerator, errand: Errand, go: Go) -> int:
-    own = master = None
-    if go.key_dir is not None:
-        own, master = load_pair(Path(go.key_dir), "client"), load_public(Path(go.key_dir), "master")
-    line = Line(
-        go.address,
-        own,
-        master,
-        instance=f"generator:{errand.job}",
-        life=secrets.token_hex(8),
-        ipv6="[" in go.address,
-    )
+    key_dir = None if go.key_dir is None else Path(go.key_dir)
+    line = connect(
+        go.address, key_dir, "client", Role.CLIENT,
+        instance=f"generator:{errand.job}", life=new_life(), ipv6="[" in go.address,
+    )  # fmt: skip
     desk = Desk(line, errand.job)
     signal.signal(signal.SIGTERM, lambda *_: desk.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)

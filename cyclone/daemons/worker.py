@@ -2,8 +2,8 @@
 
 This is the only place where a task is unpickled and where code of a user runs, so whatever it does stays inside: its
 exceptions become ends, its forks are kept from posing as this worker, and a signal is let in only where it can do no
-harm. Ends are kept back for a few milliseconds and sent together; if a task then takes long, the controller sees on
-the progress page that ends are kept back, and nudges.
+harm. Ends are kept back for a few milliseconds and sent together; if a task then takes long, the controller sees it on
+the progress page, and nudges. A worker that is nudged sends what it kept back, and gives back what it has not begun.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
 from cyclone.base_task import Attempt
 from cyclone.errors import EXIT_OK, EXIT_TASK_FAILED, CommandFailed, RecordError, TaskError
-from cyclone.messages import Assignment, Entry, Finished, Place
+from cyclone.messages import NUDGE, Assignment, Entry, Finished, Place
 from cyclone.model.lifecycle import Outcome
-from cyclone.model.task import End
+from cyclone.model.task import End, Token
 from cyclone.process.channel import PIECE_BYTES_MAX, Channel
 from cyclone.process.progress import Progress
-from cyclone.process.reaper import NUDGE, Reaper
+from cyclone.process.reaper import Reaper
 from cyclone.record import RECORD_BYTES_MAX, SINKS_VARIABLE, Record, encode, uid
 
 #: Ends are kept back no longer than this, unless the next task takes longer than that.
@@ -78,6 +78,7 @@ class Worker:
         self._values: list[bytes] = []
         self._entries: list[Entry] = []
         self._kept_bytes = 0
+        self._rest: Iterator[tuple[int, tuple[Assignment, bytes]]] = iter(())  # what has not been begun
         # What is missing in the environment was not started by a controller, as in tests.
         self._sinks = frozenset(os.environ.get(SINKS_VARIABLE, "").split(","))
         self._may_interrupt = False  # we are inside a task, or waiting: nothing of ours is half done
@@ -114,7 +115,8 @@ class Worker:
         started = sent = clock()
         unix_offset_s = time.time() - started * 1e-9
         task = value = _NOT_YET
-        for index, (assignment, payload) in enumerate(zip(place.assignments, payloads, strict=True)):
+        self._rest = rest = enumerate(zip(place.assignments, payloads, strict=True))
+        for index, (assignment, payload) in rest:
             mark(places, index, started)
             recorder = Recorder(self._sinks, assignment)
             failure: tuple[Outcome, int, str] | None = None
@@ -161,9 +163,9 @@ class Worker:
         mark(places, -1, started)
         self._send()
 
-    def _send(self) -> None:
-        if self._ends:
-            finished, values = Finished(self._ends, self._entries), self._values
+    def _send(self, unbegun: Sequence[Token] = ()) -> None:
+        if self._ends or unbegun:
+            finished, values = Finished(self._ends, self._entries, [*unbegun]), self._values
             self._ends, self._values, self._entries, self._kept_bytes = [], [], [], 0
             self._channel.send(finished, values)
 
@@ -176,9 +178,10 @@ class Worker:
             raise SystemExit(128 + signal.SIGTERM)
 
     def _on_nudge(self, _signum: int, _frame: FrameType | None) -> None:
-        if self._may_interrupt and self._ends:
+        if self._may_interrupt:
             self._may_interrupt = False
-            self._send()
+            # Others may do what comes after a task that takes long. This ends the loop that makes the attempts.
+            self._send([assignment.token for _, (assignment, _) in self._rest])
             self._may_interrupt = True
             if self._is_ending:
                 raise SystemExit(128 + signal.SIGTERM)

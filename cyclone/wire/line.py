@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -14,7 +15,7 @@ from cyclone.errors import AddressError, KeyFileError, RuleBroken, Undecodable, 
 from cyclone.messages import Message
 from cyclone.wire import codec
 from cyclone.wire.complaints import Complaints
-from cyclone.wire.keys import KeyPair, PublicKey, Role
+from cyclone.wire.keys import KeyPair, PublicKey, Role, load_pair, load_public
 from cyclone.wire.sockets import (
     LINGER_MS,
     MAX_MESSAGE_BYTES,
@@ -28,6 +29,23 @@ from cyclone.wire.sockets import (
 )
 
 _CLOSED_HANDSHAKES_MAX = 3
+
+
+def connect(
+    address: str, key_dir: Path | None, key: str, role: Role, *,
+    server: str = "master", instance: str = "", life: str, ipv6: bool = False,
+) -> Line:  # fmt: skip
+    """A line with keys from this directory, of which ours has this name and must have this role.
+
+    key_dir: None where keys are switched off. server: the name of the public key of the other side.
+    Raises KeyFileError, and what `Line` raises.
+    """
+    own = other = None
+    if key_dir is not None:
+        own, other = load_pair(key_dir, key), load_public(key_dir, server)
+        if own.role is not role:
+            raise KeyFileError(f"the key {key!r} has the role {own.role}, expected {role}", file=key_dir)
+    return Line(address, own, other, instance=instance, life=life, ipv6=ipv6)
 
 
 class Line:

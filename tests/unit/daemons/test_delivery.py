@@ -53,9 +53,7 @@ class Place:
             "security": {"key_dir": str(self.key_dir)},
         }
         settings = ControllerSettings.of(Ini(ini))
-        own = keys.load_pair(self.key_dir, "controller")
-        server = keys.load_public(self.key_dir, "sink")
-        self.delivery = Delivery(settings, own, server, "node", "life-1", self.loop)
+        self.delivery = Delivery(settings, "node", "life-1", self.loop)
         self.delivery.start()
         return self.delivery
 
