@@ -137,9 +137,11 @@ class _Watch:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         elapsed = perf_counter() - self._begin
-        self._timer.cancel()
         if kind is not None and not issubclass(kind, Exception):
+            self._timer.cancel()
             return  # the attempt is stopped, and has little time left
+        if elapsed <= self._task.mail_threshold_s:
+            self._timer.cancel()  # otherwise it has gone off or is about to: on a busy node it may be late
         self._timer.join(_PATIENCE_S)
         if self._mailed or elapsed > self._task.mail_threshold_s:
             text = f"it took {elapsed:.3f} s, more than {self._task.mail_threshold_s:g} s"
