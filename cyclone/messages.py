@@ -10,16 +10,22 @@ people; nothing is decided by them. Messages are arrays on the wire: new fields 
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from signal import SIGURG
+from typing import Annotated, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from cyclone.model.lifecycle import State
 from cyclone.model.resources import Shape
-from cyclone.model.task import End, JobNumber, Policy, Token
+from cyclone.model.task import End, JobNumber, Policy, Token, UnixTime
 
 #: The first byte of every frame; a peer that speaks another version is refused by name.
 PROTOCOL = 1
+
+#: The signal that asks a worker, and nobody else, for what it keeps back: the ends that it has not told, and what it
+#: has not begun. Ignored by default (signal(7)), so that it harms nobody, whenever it comes.
+NUDGE = SIGURG
 
 #: No payload and no value is larger: what is, belongs into a file. A frame may be twice as long.
 VALUE_BYTES_MAX = 32 << 20
@@ -54,6 +60,7 @@ class Report(Message, frozen=True):
     room: what attempts may use, in ten-thousandths, `workers` among them.
     held: tokens of everything here: queued, running, or ended and not dropped yet.
     leaving: I finish what I hold and take nothing more.
+    started: those of them that were announced; again in every report, because a `Started` may get lost.
     """
 
     at: float
@@ -65,6 +72,7 @@ class Report(Message, frozen=True):
     workers_busy: int = 0
     workers_hung: int = 0
     spools: list[SpoolView] = []
+    started: list[Token] = []
 
 
 class Started(Message, frozen=True):
@@ -157,12 +165,12 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     which only its sink looks into.
     """
 
-    uid: bytes
+    uid: Annotated[bytes, Meta(min_length=16, max_length=16)]
     sink: str
     kind: str
     job: str
     tid: str
-    at: float
+    at: UnixTime
     body: bytes
 
 
@@ -191,10 +199,12 @@ class Finished(Message, frozen=True):
     """From a worker: these attempts are over, and this is what those among them recorded that succeeded.
 
     Enclosure: a value for each end.
+    unbegun: what came after the one that it executes now, given back for others to do.
     """
 
     ends: list[End]
     entries: list[Entry] = []
+    unbegun: list[Token] = []
 
 
 class Hire(Message, frozen=True):
@@ -329,7 +339,7 @@ class CommandDone(Message, frozen=True):
 class Opened(Message, frozen=True):
     """The job is open. window: how many tasks may be submitted and not yet ended at any time.
 
-    epoch: grows with every start of the master; serial: of the last `Results` said to this peer.
+    epoch: grows with every start of the master; serial: of the last `Results` about this job.
     A client that sees a new epoch, or another serial than it has heard last, submits its open tasks again.
     """
 
@@ -370,7 +380,8 @@ class TaskEnd(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Results(Message, frozen=True):
     """These tasks have ended. Enclosure: a value for each.
 
-    serial: counts these messages to one peer from 1. parts: a large one comes in so many, with one serial.
+    serial: counts these messages about one job from 1, and leaves one out when another client takes the job over.
+    parts: a large one comes in so many, with one serial.
     """
 
     job: JobNumber

@@ -12,12 +12,14 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from signal import SIGKILL, SIGTERM, SIGURG, Signals
+from signal import SIGKILL, SIGTERM, Signals
 
 from cyclone.core.decision import Decision
+from cyclone.core.intensity import Intensity
 from cyclone.core.live import WORKER, with_worker
 from cyclone.core.pace import Pace
 from cyclone.messages import (
+    NUDGE,
     Agreed,
     Assignment,
     Drop,
@@ -44,8 +46,6 @@ MASTER = Peer("master", "")
 REAPER = Peer("reaper", "")
 LINE = Peer("line", "")
 
-#: Asks a worker to tell at once of the ends that it keeps back to send them together.
-NUDGE = SIGURG
 
 #: A worker gets as much work at once as takes about so long; less would be spent on handing it over.
 CHUNK_S = 0.01
@@ -153,12 +153,12 @@ class Crew:
         self._report_at = now
         self._unanswered_since: float | None = None
         self._unanswered = 0
-        self._idle_deaths: deque[float] = deque(maxlen=IDLE_DEATHS_MOST * workers + 1)
+        self._idle_deaths = Intensity(IDLE_DEATHS_MOST * workers)
         self._to_hire = list(self.workers)
         self._said_goodbye = False
         self._leaving_at_once = False
         self._why_leaving = ""
-        self._doors: dict[type[Message], Callable[..., None]] = {
+        self._on: dict[type[Message], Callable[..., None]] = {
             Place: self._on_place,
             Drop: self._on_drop,
             Agreed: self._on_agreed,
@@ -171,7 +171,7 @@ class Crew:
     def receive(self, message: Message, now: float) -> Decision:
         """The master has said something."""
         decision = Decision()
-        self._doors[type(message)](message, now, decision)
+        self._on[type(message)](message, now, decision)
         return decision
 
     def keeps_end(self, token: Token) -> bool:
@@ -188,14 +188,16 @@ class Crew:
         self._report_at = now
         self._unanswered_since = None
 
-    def born(self, slot: int, pid: int, now: float) -> Decision:
+    def born(self, slot: int, pid: int) -> None:
         """The reaper has started a worker."""
         worker = self.workers[slot]
         worker.state, worker.pid = WorkerState.IDLE, pid
-        return Decision()
 
-    def finished(self, slot: int, ends: list[End], now: float) -> Decision:
-        """A worker tells of attempts that ended, in the order it was given them."""
+    def finished(self, slot: int, ends: list[End], now: float, unbegun: Iterable[Token] = ()) -> Decision:
+        """A worker tells of attempts that ended, in the order it was given them.
+
+        unbegun: the rest of its chunk, which it gives back.
+        """
         decision = Decision()
         worker = self.workers[slot]
         durations: dict[str, list[float]] = {}
@@ -211,6 +213,10 @@ class Crew:
         self._tell(told, now, decision)
         worker.done += len(ends)
         worker.running = None
+        if given_back := set(unbegun):
+            chunk = worker.chunk
+            worker.chunk = [held for held in chunk if held.assignment.token not in given_back]
+            self._take_back([held for held in chunk if held.assignment.token in given_back], now, decision)
         if worker.done >= len(worker.chunk) and worker.state is WorkerState.BUSY:
             if worker.guarded:
                 worker.guarded = False
@@ -235,29 +241,25 @@ class Crew:
         decision = Decision()
         worker = self.workers[slot]
         begun = worker.done if running is None else max(running, worker.done)
-        for place, held in reversed([*enumerate(worker.chunk)][worker.done :]):
-            token = held.assignment.token
-            if token not in self.held:
-                continue  # its worker hung, and it was closed then
-            if place < begun:
-                self._close(held, _end_of_lost(held, "its result died with its worker"), now, decision)
-            elif place == begun and running is not None:
-                self._close(held, self._end_of_running(worker, held, status, now), now, decision)
-            elif held.unwanted or self.leaving:
-                self._close(held, _end_of_cancelled(held), now, decision)
-            else:
-                held.worker = None
-                self._queue_of(held.policy).appendleft(held)
+        lost, executed, unbegun = worker.chunk[worker.done : begun], [], worker.chunk[begun:]
+        if running is not None:
+            executed, unbegun = unbegun[:1], unbegun[1:]
+        # The youngest first, because each of them goes to the front of a queue, here or at the master.
+        self._take_back(unbegun, now, decision)
+        for held in executed:
+            self._close(held, self._end_of_running(worker, held, status, now), now, decision)
+        for held in reversed(lost):
+            self._close(held, _end_of_lost(held, "its result died with its worker"), now, decision)
         if not worker.chunk and worker.stopped is None:
-            self._idle_deaths.append(now)
             decision.note(f"idle worker died slot={slot} pid={worker.pid} status={status}")
+            if self._idle_deaths.one_more(now):
+                self.broken = (
+                    f"more than {self._idle_deaths.most} idle workers died within a minute,"
+                    f" the last one with {status}"
+                )
         self._free(worker)
         self.workers[slot] = Worker(slot)
-        if len(self._idle_deaths) == self._idle_deaths.maxlen and now - self._idle_deaths[0] < 60:
-            self.broken = (
-                f"{len(self._idle_deaths)} idle workers died within a minute, the last one with {status}"
-            )
-        elif not self.leaving or self._queues:
+        if not self.broken and (not self.leaving or self._queues):
             self._to_hire.append(slot)
         return decision
 
@@ -335,17 +337,13 @@ class Crew:
     # What the master says.
 
     def _on_place(self, message: Place, now: float, decision: Decision) -> None:
-        policies: list[Policy] = []
-        for policy in message.policies:
-            self._queues.setdefault(policy, deque())
-            policies.append(policy)
-        queues = [self._queues[policy] for policy in policies]
+        queues = [self._queues.setdefault(policy, deque()) for policy in message.policies]
         for assignment in message.assignments:
             token = assignment.token
             if token <= self._newest_token:
                 continue  # said twice
             self._newest_token = token
-            policy = policies[assignment.policy]
+            policy = message.policies[assignment.policy]
             held = self.held[token] = Held(assignment, policy, message.at)
             if policy.exclusive:
                 self._leased[token] = held
@@ -390,7 +388,7 @@ class Crew:
 
     def _on_leave(self, message: Leave, now: float, decision: Decision) -> None:
         decision.note(f"told to leave reason={message.reason!r} now={message.now}")
-        decision.extend([self.leave(message.reason, now, at_once=message.now)])
+        decision.extend(self.leave(message.reason, now, at_once=message.now))
 
     def _on_refused(self, message: Refused, now: float, decision: Decision) -> None:
         decision.note(f"refused by the master reason={message.reason!r}")
@@ -458,13 +456,20 @@ class Crew:
             gone = {held for held in queued if held.policy == policy}
             self._queues[policy] = deque(held for held in self._queues[policy] if held not in gone)
 
+    def _take_back(self, unbegun: list[Held], now: float, decision: Decision) -> None:
+        """These have certainly not been begun: another worker gets them, or the master, if they are not for here."""
+        # Each goes to the front of its queue, so the oldest goes last.
+        for held in reversed(unbegun):
+            if held.unwanted or self.leaving:
+                self._close(held, _end_of_cancelled(held), now, decision)
+            elif held.assignment.token in self.held:  # or its worker hung, and it was closed then
+                held.worker, held.announced = None, False
+                self._queues.setdefault(held.policy, deque()).appendleft(held)
+
     def _free(self, worker: Worker) -> None:
         if worker.shape is not None:
             self.room.give_back(worker.shape)
         worker.shape, worker.chunk, worker.done, worker.running = None, [], 0, None
-
-    def _queue_of(self, policy: Policy) -> deque[Held]:
-        return self._queues.setdefault(policy, deque())
 
     # What must not go on.
 
@@ -482,7 +487,8 @@ class Crew:
                 elif ran_s >= ANNOUNCE_S and not held.announced:
                     held.announced = True
                     announced.append(held.assignment.token)
-                    if worker.done < worker.running:
+                    if len(worker.chunk) - worker.done > 1:
+                        # It keeps back what ended before, or others may do what comes after.
                         decision.say(REAPER, Kill(worker.slot, NUDGE))
             elif worker.state is WorkerState.STOPPING:
                 self._press(worker, now, decision)
@@ -534,7 +540,7 @@ class Crew:
             if worker is None:
                 self._take_out([held])
                 self._close(held, _end_of_cancelled(held), now, decision)
-            elif worker.state is WorkerState.BUSY or not worker.outlawed:
+            elif not worker.outlawed:
                 if worker.state is WorkerState.BUSY:
                     self._stop(worker, Outcome.LOST, "its lease ran out", now, decision)
                 # No grace, not even what is left of one for another reason: at this moment the master starts
@@ -565,9 +571,8 @@ class Crew:
             decision.say(MASTER, Ended(ends), [end.token for end in ends])
 
     def _close(self, held: Held, end: End, now: float, decision: Decision) -> None:
-        """An attempt ended here, not by its own last word."""
-        self.held.pop(held.assignment.token, None)
-        if not held.unwanted:
+        """An attempt ended here, not by its own last word; if it had not, when its worker hung."""
+        if self.held.pop(held.assignment.token, None) is not None and not held.unwanted:
             self._tell([end], now, decision)
 
     def _repeat_ends(self, now: float, decision: Decision) -> None:
@@ -605,6 +610,7 @@ class Crew:
                 self._busy(),
                 hung,
                 self.spools,
+                started=[token for token, each in self.held.items() if each.announced],
             ),
         )
 
@@ -621,7 +627,7 @@ class Crew:
         if not self.unreachable:
             decision.note(f"master not reached attempts={self._unanswered}: ending when what runs has ended")
             self.unreachable = True
-            decision.extend([self.leave("the master cannot be reached", now)])
+            decision.extend(self.leave("the master cannot be reached", now))
 
     def _say_goodbye(self, decision: Decision) -> None:
         if self.leaving and not self._busy() and not self._ends and not self.held and not self._said_goodbye:

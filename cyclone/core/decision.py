@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -44,8 +44,7 @@ class Decision:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def extend(self, others: Iterable[Decision]) -> None:
-        for other in others:
-            self.changes += other.changes
-            self.letters += other.letters
-            self.notes += other.notes
+    def extend(self, other: Decision) -> None:
+        self.changes += other.changes
+        self.letters += other.letters
+        self.notes += other.notes

@@ -230,7 +230,7 @@ def _no_room(scheduler: Scheduler, lane: Lane, able: Sequence[Controller], now: 
     if reservation is not None and reservation[0] is lane:
         return f"It found no room for long, so room is being kept free for it on {reservation[1].peer.name}."
     with_room = [controller for controller in able if controller.room.fits(lane.shape)]
-    if any(not scheduler.placement.is_kept_from(lane, controller) for controller in with_room):
+    if any(not scheduler.placement.is_kept_from(lane.shape, controller) for controller in with_room):
         return "There is room for it: it is placed next when its turn comes."
     if with_room and reservation is not None:
         other, keeper = reservation
@@ -273,7 +273,7 @@ def _why_held(scheduler: Scheduler, task: Task, now: float) -> str:
     elif controller.silent:
         sentences.append(f"That controller has been silent for {duration_text(now - controller.heard_at)}.")
     if controller.silent and task.policy.exclusive:
-        left = duration_text(max(0.0, scheduler.lease_end(bundle) - now))
+        left = duration_text(max(0.0, scheduler.roster.lease_end(bundle) - now))
         sentences.append(f"It is exclusive, so others get it only when its lease has run out, in {left}.")
     return " ".join(sentences)
 

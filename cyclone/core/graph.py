@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from cyclone.core.live import Task
+from cyclone.messages import Submission
 from cyclone.model.task import TaskNumber
+
+#: Of a circle of tasks that come after one another, so many are named.
+CYCLE_NAMED = 10
 
 
 class Graph:
@@ -46,6 +50,33 @@ class Graph:
 
     def waits_for(self, task: Task) -> int:
         return self._missing.get(task.number, 0)
+
+
+def predecessors(tasks: Sequence[Submission]) -> dict[str, tuple[str, ...]]:
+    """What each task that comes after others comes after. Of a tid that stands there twice, the first counts."""
+    if not any(task.after for task in tasks):
+        return {}
+    first: dict[str, tuple[str, ...]] = {}
+    for task in tasks:
+        first.setdefault(task.tid, task.after)
+    return {tid: after for tid, after in first.items() if after}
+
+
+def problem_with(after: Mapping[str, tuple[str, ...]], *known: Container[str]) -> str:
+    """Why tasks cannot come after one another like this; "" if they can.
+
+    after: as `predecessors` tells it; known: where the tids that they may come after are.
+    """
+    for tid, names in after.items():
+        for name in names:
+            if not any(name in tids for tids in known):
+                return f"task {tid!r} comes after {name!r}, which this job does not know"
+    if cycle := find_cycle(after):
+        named = cycle
+        if len(cycle) > CYCLE_NAMED:
+            named = [*cycle[:CYCLE_NAMED], f"… ({len(cycle) - 1} tasks)"]
+        return f"tasks come after one another in a circle: {' after '.join(named)}"
+    return ""
 
 
 def find_cycle(after: Mapping[str, Sequence[str]]) -> list[str]:

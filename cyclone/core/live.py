@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from math import inf
 
 from cyclone.messages import SpoolView
-from cyclone.model.lifecycle import ENDED, LIFECYCLE, Event, State
+from cyclone.model.lifecycle import ENDED, LIFECYCLE, Event, JobState, State
 from cyclone.model.peer import Peer
 from cyclone.model.resources import UNIT, Room, Shape
 from cyclone.model.task import Cause, JobNumber, Policy, TaskNumber, Token
 
 #: What each attempt takes besides the resources that its task names.
 WORKER = "workers"
+#: A task that came back so often without having run, as far as is known, is suspect.
+RETURNS_MOST = 5
 
 
 class Task:
@@ -45,9 +48,19 @@ class Task:
 
     @property
     def is_suspect(self) -> bool:
-        """A worker or a host died near it: its next attempt runs alone, so that the blame is certain."""
-        history = self.history
-        return history is not None and bool(history.billed[Cause.CRASH] or history.billed[Cause.LOSS])
+        """A worker or a host died near it: its next attempt runs alone, so that the blame is certain.
+
+        What came back again and again without a word may have been the reason, and had better tell.
+        """
+        if self.history is None:
+            return False
+        billed = self.history.billed
+        return bool(
+            billed[Cause.CRASH]
+            or billed[Cause.LOSS]
+            or billed[Cause.UNKNOWN]
+            or billed[Cause.NOBODY] >= RETURNS_MOST
+        )
 
 
 @dataclass(slots=True)
@@ -72,9 +85,9 @@ class Job:
     tasks: dict[str, Task] = field(default_factory=dict)
     counts: Counter[State] = field(default_factory=Counter)  # of live tasks
     client: Peer | None = None
-    closed: bool = False  # no more tasks will come
-    broken: bool = False  # because whoever made them broke down
-    failures: int = 0  # tasks that ended and did not succeed
+    serial: int = 0  # of the last `Results` said to the client
+    state: JobState = JobState.OPEN
+    marred: bool = False  # a task has ended and did not succeed
 
 
 @dataclass(slots=True, eq=False)
@@ -84,6 +97,7 @@ class Bundle:
     Its tokens are `first … first + size - 1`; open: how many of these attempts are not over.
     ahead: it waits at the controller for others to end.
     renewed_at: when the lease of an exclusive attempt was last agreed on (such a bundle holds one attempt).
+    called_back_at: when what is not started of it was last asked back.
     """
 
     first: Token
@@ -94,12 +108,14 @@ class Bundle:
     placed_at: float
     renewed_at: float
     ahead: bool
-    called_back: bool = False
+    called_back_at: float = -inf
 
     @property
-    def tokens(self) -> list[Token]:
-        """Of all its attempts, also those that are over."""
-        return list(range(self.first, self.first + self.size))
+    def unstarted(self) -> list[Token]:
+        """Those of its attempts that are not over and not known to run."""
+        held = self.controller.held
+        tasks = ((token, held.get(token)) for token in range(self.first, self.first + self.size))
+        return [token for token, task in tasks if task is not None and task.state is State.PLACED]
 
 
 class Controller:

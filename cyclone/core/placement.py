@@ -9,6 +9,7 @@ fastest has room soonest, and so gets the most.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from math import ceil
 
 from cyclone.core.decision import Decision
@@ -18,7 +19,7 @@ from cyclone.core.ready_queue import Lane, ReadyQueue
 from cyclone.messages import Assignment, Drop, Place
 from cyclone.model.changes import TasksPlaced
 from cyclone.model.lifecycle import Event
-from cyclone.model.resources import UNIT
+from cyclone.model.resources import UNIT, Shape
 from cyclone.model.task import Policy, TaskNumber, first_token
 
 #: A bundle is as much work as keeps a worker busy for so long, so that the cost of a message is small.
@@ -32,6 +33,8 @@ AHEAD_S = 1.0
 PATIENCE_S = 1.0
 #: How often to look whether work that waits behind other work could be done by somebody who is idle.
 CALL_BACK_S = 0.05
+#: A letter that calls back may get lost.
+CALL_BACK_AGAIN_S = 1.0
 
 
 class Placement:
@@ -77,33 +80,24 @@ class Placement:
         takers = [controller for controller in self._roomy if controller.takes_tasks]
         letters: dict[Controller, _Letter] = {}
         for lane in self.ready.in_turn():
-            most = ceil(lane.size / max(1, self._workers))
-            placed = self._fill(lane, takers, most, False, now, decision, letters)
-            placed += self._fill(lane, takers, most, True, now, decision, letters)
-            self._mind_the_passed_over(lane, takers, placed, now)
+            turn = _Turn(lane, takers, ceil(lane.size / max(1, self._workers)), now, decision, letters)
+            placed = self._fill(turn, ahead=False) + self._fill(turn, ahead=True)
+            self._mind_the_passed_over(turn, placed)
         for controller, letter in letters.items():
             assert controller.report_at is not None
             place = Place(controller.report_at, letter.policies, letter.assignments)
             decision.say(controller.peer, place, letter.numbers)
 
-    def _fill(
-        self,
-        lane: Lane,
-        controllers: list[Controller],
-        most: int,
-        ahead: bool,
-        now: float,
-        decision: Decision,
-        letters: dict[Controller, _Letter],
-    ) -> int:
+    def _fill(self, turn: _Turn, *, ahead: bool) -> int:
         """Deal out bundles, one to each controller a round, the least busy first. Returns how many."""
+        lane = turn.lane
         head = lane.head()
         if head is None or (ahead and not self._may_go_ahead(head)):
             return 0
         fitting = [
-            controller
-            for controller in controllers
-            if controller.room_for(ahead).fits(lane.shape) and not self.is_kept_from(lane, controller)
+            taker
+            for taker in turn.takers
+            if taker.room_for(ahead).fits(lane.shape) and not self.is_kept_from(lane.shape, taker)
         ]
         fitting.sort(key=lambda controller: -controller.room.free.get(WORKER, 0))
         placed = 0
@@ -113,10 +107,7 @@ class Placement:
                 head = lane.head()
                 if head is None or (ahead and not self._may_go_ahead(head)):
                     return placed
-                letter = letters.get(controller)
-                if letter is None:
-                    letter = letters[controller] = _Letter()
-                self._place_bundle(lane, head, controller, most, ahead, now, decision, letter)
+                self._place_bundle(turn, head, controller, ahead=ahead)
                 placed += 1
                 if controller.room_for(ahead).fits(lane.shape):
                     again.append(controller)
@@ -127,26 +118,18 @@ class Placement:
         mean_s = self.pace.mean_s(task.policy.kind)
         return mean_s is not None and mean_s <= AHEAD_S and not task.policy.exclusive and not task.is_suspect
 
-    def _place_bundle(
-        self,
-        lane: Lane,
-        head: Task,
-        controller: Controller,
-        most: int,
-        ahead: bool,
-        now: float,
-        decision: Decision,
-        letter: _Letter,
-    ) -> None:
+    def _place_bundle(self, turn: _Turn, head: Task, controller: Controller, *, ahead: bool) -> None:
         """Place the head of the lane, and as many of the same policy behind it as make up a bundle."""
-        policy = head.policy
+        policy, lane, now = head.policy, turn.lane, turn.now
         alone = head.is_suspect
-        tasks = lane.take(
-            1 if alone or policy.exclusive else self._bundle_size(policy.kind, most), alone=alone
-        )
+        most = 1 if alone or policy.exclusive else self._bundle_size(policy.kind, turn.share)
+        tasks = lane.take(most, alone=alone)
         first = token = self._next_token
         self._next_token += len(tasks)
         bundle = Bundle(first, controller, lane.shape, len(tasks), len(tasks), now, now, ahead)
+        letter = turn.letters.get(controller)
+        if letter is None:
+            letter = turn.letters[controller] = _Letter()
         index = letter.index_of(policy)
         held, assignments = controller.held, letter.assignments
         for task in tasks:
@@ -162,7 +145,7 @@ class Placement:
         numbers = [task.number for task in tasks]
         letter.numbers += numbers
         controller.take(bundle)
-        decision.remember(TasksPlaced(first, controller.peer, tuple(numbers)))
+        turn.decision.remember(TasksPlaced(first, controller.peer, tuple(numbers)))
 
     def _bundle_size(self, kind: str, share: int) -> int:
         least = self.pace.bundle_size(kind, SHARE_S, BUNDLE_MOST)
@@ -170,9 +153,9 @@ class Placement:
 
     # A large task is not starved by small ones.
 
-    def _mind_the_passed_over(self, lane: Lane, takers: list[Controller], placed: int, now: float) -> None:
+    def _mind_the_passed_over(self, turn: _Turn, placed: int) -> None:
         """A shape that has been waiting for room for long gets a controller kept free of others for it."""
-        reserved = self.reservation
+        lane, now, reserved = turn.lane, turn.now, self.reservation
         if placed or lane.size == 0:
             lane.passed_over_since = None
             if reserved is not None and reserved[0] is lane:
@@ -185,45 +168,65 @@ class Placement:
         self.reservation = None
         if now - lane.passed_over_since < PATIENCE_S:
             return
-        able = [taker for taker in takers if taker.room.could_fit(lane.shape)]
+        able = [taker for taker in turn.takers if taker.room.could_fit(lane.shape)]
         if able:
             freest = max(able, key=lambda taker: (_readiness(taker, lane), taker.peer.name))
             self.reservation = (lane, freest)
 
-    def is_kept_from(self, lane: Lane, controller: Controller) -> bool:
+    def is_kept_from(self, shape: Shape, controller: Controller) -> bool:
         """Is room there kept for another shape that needs some of the same?"""
         if self.reservation is None:
             return False
-        reserved_lane, reserved = self.reservation
-        if reserved is not controller or reserved_lane is lane:
+        lane, reserved = self.reservation
+        if reserved is not controller or lane.shape == shape:
             return False
-        kept = dict(reserved_lane.shape)
+        kept = dict(lane.shape)
         free = controller.room.free
-        return any(free.get(name, 0) - kept.get(name, 0) < units for name, units in lane.shape)
+        return any(free.get(name, 0) - kept.get(name, 0) < units for name, units in shape)
 
     # Work does not wait at one place while another is idle.
 
     def call_back(self, controllers: Collection[Controller], now: float, decision: Decision) -> None:
-        """If nothing is ready and somebody is idle, take back what waits, unstarted, behind other work."""
-        if now < self._call_back_at or len(self.ready):
+        """If somebody is idle, take back what waits, unstarted, behind other work.
+
+        Called after `place`: what is ready then fits nowhere, and must not keep from anybody what would fit.
+        """
+        if now < self._call_back_at:
             return
         self._call_back_at = now + CALL_BACK_S
         takers = [controller for controller in controllers if controller.takes_tasks]
         idle = [taker for taker in takers if taker.room.free.get(WORKER, 0) > 0]
         workers = sum(taker.room.free[WORKER] for taker in idle) // UNIT
+        wanted: dict[Shape, bool] = {}  # could one of the idle take it?
         for controller in takers if idle else ():
             if controller.room.free.get(WORKER, 0) > 0:
                 continue  # whatever waits there is about to begin
             for bundle in reversed(controller.bundles):
                 if workers <= 0:
                     return
-                waits = bundle.ahead or bundle.open > 1
-                if not waits or bundle.called_back or now - bundle.placed_at <= 2 * BUNDLE_S:
+                if not _may_be_called_back(bundle, now):
                     continue
-                if any(taker.room.fits(bundle.shape) for taker in idle):
-                    bundle.called_back = True
+                shape = bundle.shape
+                if shape not in wanted:
+                    wanted[shape] = any(
+                        taker.room.fits(shape) and not self.is_kept_from(shape, taker) for taker in idle
+                    )
+                if wanted[shape] and (tokens := bundle.unstarted):
+                    bundle.called_back_at = now
                     workers -= 1
-                    decision.say(controller.peer, Drop(bundle.tokens, unless_started=True))
+                    decision.say(controller.peer, Drop(tokens, unless_started=True))
+
+
+@dataclass(slots=True)
+class _Turn:
+    """It is the turn of this lane. share: no bundle holds more of it; letters: what was placed so far, for whom."""
+
+    lane: Lane
+    takers: list[Controller]
+    share: int
+    now: float
+    decision: Decision
+    letters: dict[Controller, _Letter]
 
 
 class _Letter:
@@ -243,6 +246,14 @@ class _Letter:
             index = self._indexes[id(policy)] = len(self.policies)
             self.policies.append(policy)
         return index
+
+
+def _may_be_called_back(bundle: Bundle, now: float) -> bool:
+    """It waits for longer than it should, and was not called back just now."""
+    waits = bundle.ahead or bundle.open > 1
+    return (
+        waits and now - bundle.placed_at > 2 * BUNDLE_S and now - bundle.called_back_at >= CALL_BACK_AGAIN_S
+    )
 
 
 def _readiness(controller: Controller, lane: Lane) -> float:

@@ -15,18 +15,23 @@ should not be there is dropped, what should be there and is not is placed anew.
 
 *Exclusive attempts have leases.* Only a report that lists one renews it, and it is given to nobody else
 before the controller, by its own clock, must have killed it.
+
+Who is there, and whose an attempt is, says the roster (`roster.py`); who gets what next, the placement
+(`placement.py`). What becomes of tasks and jobs is decided here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from cyclone.core.alarms import Alarms
 from cyclone.core.decision import Decision
-from cyclone.core.graph import find_cycle
-from cyclone.core.live import WORKER, Bundle, Controller, History, Job, Task, move
+from cyclone.core.graph import predecessors, problem_with
+from cyclone.core.live import WORKER, Controller, History, Job, Task, move
 from cyclone.core.placement import CALL_BACK_S, Placement
 from cyclone.core.ready_queue import ReadyQueue
+from cyclone.core.roster import Roster
 from cyclone.core.waking import wake
 from cyclone.messages import (
     Accepted,
@@ -51,12 +56,13 @@ from cyclone.model.changes import (
     AttemptEnded,
     JobClosed,
     JobOpened,
+    JobSealed,
     PlacementOver,
     Remembered,
     TaskAccepted,
     TaskEnded,
 )
-from cyclone.model.lifecycle import ENDED, Event, Outcome, State
+from cyclone.model.lifecycle import Event, JobState, Outcome, State
 from cyclone.model.peer import Peer
 from cyclone.model.task import (
     Cause,
@@ -66,16 +72,13 @@ from cyclone.model.task import (
     job_key,
 )
 
-#: The master waits this much longer than the lease before it gives an exclusive attempt to somebody else:
-#: clocks may run at rates that differ by 1 %, and the killing takes a moment.
-LEASE_MARGIN = 0.1
-LEASE_MARGIN_S = 1.0
-#: Of a circle of tasks that come after one another, so many are named.
-CYCLE_NAMED = 10
 #: How soon to look again at a task that expired while it was placed and not known to run.
 EXPIRY_S = 1.0
-#: Lives of one name that are remembered, so that two controllers that share it by mistake are told.
-FORMER_LIVES = 16
+#: When a controller is lost, so many of the oldest attempts that it held are suspect: it begins the oldest first, and
+#: each suspect makes a journey of its own. One that this misses has come back often before long, see `Task.is_suspect`.
+SUSPECTS_MOST = 1000
+#: Policies at hand, so that tasks that are to be treated alike share theirs. Beyond them it begins anew.
+POLICIES_KEPT = 10_000
 
 
 class Scheduler:
@@ -93,35 +96,31 @@ class Scheduler:
         lease_s: after so much silence a controller's attempts are given to others.
         window: tasks that a client may have open at one time.
         """
-        self.lease_s = max(lease_s, 0.5)
         self.window = window
         self.epoch = remembered.epoch
-        self.draining = False
-        self.failures = 0  # tasks that ended without success, as far as this life was told of
         self.failed_jobs = 0  # that were closed in this life
         self.placement = Placement(remembered.epoch)
         woken = wake(remembered, now)
         self.jobs = woken.jobs
-        self.controllers = woken.controllers
+        self.roster = Roster(woken.controllers, now, lease_s)
 
         self._graph = woken.graph
         self._policies = woken.policies
-        self._alarms: Alarms[tuple[Task, Token]] = Alarms()
-        self._former_lives: dict[str, list[str]] = {}
-        self._serials: dict[Peer, int] = {}
-        self._results: dict[Job, list[TaskEnd]] = {}
+        # The token of the attempt after which a task rests, or 0 if it may expire.
+        self._alarms: Alarms[tuple[Task, Token]] = Alarms(_is_moot)
+        # What ended in this turn. If the last end of a sealed job was remembered, but not that the job is closed, there
+        # is nothing to tell and the job to be closed.
+        self._results: dict[Job, list[TaskEnd]] = {job: [] for job in self.jobs.values() if _is_over(job)}
         self._last_number = remembered.last_number
         self._last_job = remembered.last_job
         self._store = remembered.store
-        self._look_for_silence_at = now
-        self._ticked_at = now
-        self._doors: dict[type[Message], Callable[..., None]] = {
+        self._farewell: Leave | None = None  # once the master is stopping: what everybody is told
+        self._on: dict[type[Message], Callable[[Peer, Any, float, Decision], None]] = {
             Report: self._on_report,
             Started: self._on_started,
             Ended: self._on_ended,
             Goodbye: self._on_goodbye,
             Open: self._on_open,
-            Submit: self._on_submit,
             Close: self._on_close,
             Cancel: self._on_cancel,
         }
@@ -141,20 +140,17 @@ class Scheduler:
         recalled: for a `Submit`, those among its tids and their predecessors that ended earlier in this job.
         """
         decision = Decision()
-        controller = self.controllers.get(sender.name)
-        if controller is not None and controller.peer == sender:
-            controller.heard_at = now
-            controller.silent = False
+        self.roster.hear(sender, now)
         if isinstance(message, Submit):
             self._on_submit(sender, message, now, decision, recalled or {})
         else:
-            self._doors[type(message)](sender, message, now, decision)
+            self._on[type(message)](sender, message, now, decision)
         return decision
 
     def tick(self, now: float) -> Decision:
         """Decide what time and free room bring. Called after every batch of messages and when a moment comes."""
         decision = Decision()
-        self._excuse_own_absence(now)
+        self.roster.excuse_own_absence(now)
         self._lose_the_silent(now, decision)
         self._ring_alarms(now, decision)
         if not self.draining:
@@ -165,7 +161,7 @@ class Scheduler:
 
     def next_moment(self, now: float) -> float:
         """When `tick` is to be called at the latest, monotonic seconds."""
-        moments = [self._look_for_silence_at]
+        moments = [self.roster.next_moment]
         if self._alarms.next_moment is not None:
             moments.append(self._alarms.next_moment)
         if any(controller.held for controller in self.controllers.values()):
@@ -175,18 +171,29 @@ class Scheduler:
     def stop(self, reason: str, *, at_once: bool = False) -> Decision:
         """Place nothing more and send the controllers home; at_once: they stop what runs."""
         decision = Decision()
-        self.draining = True
+        at_once = at_once or (self._farewell is not None and self._farewell.now)
+        self._farewell = Leave(reason, now=at_once)
         for controller in self.controllers.values():
             controller.told_to_leave = True
-            decision.say(controller.peer, Leave(reason, now=at_once))
+            decision.say(controller.peer, self._farewell)
         for client in {job.client for job in self.jobs.values() if job.client is not None}:
-            decision.say(client, Leave(reason, now=at_once))
+            decision.say(client, self._farewell)
         return decision
+
+    @property
+    def draining(self) -> bool:
+        """Nothing more is placed: the master is stopping."""
+        return self._farewell is not None
+
+    @property
+    def controllers(self) -> dict[str, Controller]:
+        """Those who are known, by name."""
+        return self.roster.controllers
 
     @property
     def is_deserted(self) -> bool:
         """No controller is left that could still have something to say."""
-        return all(controller.silent for controller in self.controllers.values())
+        return self.roster.is_deserted
 
     @property
     def is_idle(self) -> bool:
@@ -204,7 +211,11 @@ class Scheduler:
     # What controllers say.
 
     def _on_report(self, sender: Peer, message: Report, now: float, decision: Decision) -> None:
-        controller = self._acquaint(sender, now, decision)
+        controller, replaced, refusal = self.roster.admit(sender, now)
+        if refusal is not None:
+            decision.say(sender, refusal)
+        if replaced is not None:
+            self._lose(replaced, "its controller was started again", now, decision, suspects=SUSPECTS_MOST)
         if controller is None:
             return
         first_report = controller.report_at is None
@@ -217,24 +228,24 @@ class Scheduler:
             self.placement.resized(self.controllers.values())
         if first_report:
             decision.note(f"controller joined name={sender.name} host={message.host} pid={message.pid}")
-        report_s = (
-            self.lease_s / 3
-        )  # also on a large cluster: leases would have to grow with it, and never shrink
+        lease_s = self.roster.lease_s
+        report_s = lease_s / 3  # also on a large cluster: leases would have to grow with it, and never shrink
         listed = set(message.held)
         renewed = self._compare(controller, listed, now, report_s, decision)
+        _started(controller, message.started)
         if unwanted := sorted(listed - controller.held.keys()):
             decision.say(sender, Drop(unwanted))
-        decision.say(sender, Agreed(message.at, renewed, report_s, self.lease_s))
-        if self.draining:
+        decision.say(sender, Agreed(message.at, renewed, report_s, lease_s))
+        if self._farewell is not None:
             controller.told_to_leave = True
-            decision.say(sender, Leave("the master is stopping"))
+            decision.say(sender, self._farewell)
 
     def _compare(
         self, controller: Controller, listed: set[Token], now: float, report_s: float, decision: Decision
     ) -> list[Token]:
         """Renew the leases that are listed; give up what should be listed and is not. Returns the renewed."""
         renewed: list[Token] = []
-        missing: list[tuple[Token, Task]] = []
+        missing: list[Task] = []
         for token, task in controller.held.items():
             bundle = task.bundle
             assert bundle is not None
@@ -243,23 +254,18 @@ class Scheduler:
                     bundle.renewed_at = now
                     renewed.append(token)
             elif task.policy.exclusive:
-                if now >= self.lease_end(bundle):
-                    missing.append((token, task))
+                if now >= self.roster.lease_end(bundle):
+                    missing.append(task)
             # A letter may be on its way for a while, and the report may have crossed it.
             elif now - bundle.placed_at > max(report_s, 1.0):
-                missing.append((token, task))
-        for token, task in reversed(missing):
-            self._lose_attempt(task, token, "it did not reach its controller", now, decision, started=False)
+                missing.append(task)
+        self._give_to_others(missing, "it did not reach its controller", now, decision, suspects=0)
         return renewed
 
     def _on_started(self, sender: Peer, message: Started, now: float, decision: Decision) -> None:
         controller = self.controllers.get(sender.name)
-        if controller is None:
-            return
-        for token in message.tokens:
-            task = controller.held.get(token)
-            if task is not None and task.state is State.PLACED:
-                move(task, Event.STARTED)
+        if controller is not None:
+            _started(controller, message.tokens)
 
     def _on_ended(self, sender: Peer, message: Ended, now: float, decision: Decision) -> None:
         # The name alone decides, not the life: a controller that was stopped and started again
@@ -285,7 +291,9 @@ class Scheduler:
     def _on_goodbye(self, sender: Peer, message: Goodbye, now: float, decision: Decision) -> None:
         controller = self.controllers.get(sender.name)
         if controller is not None and controller.peer == sender:
-            self._retire(controller, f"it left ({message.reason})", now, decision)
+            self.roster.retire(controller)
+            # It holds nothing any more: what it still has here was placed when it had gone.
+            self._lose(controller, f"it left ({message.reason})", now, decision, suspects=0)
             decision.note(f"controller left name={sender.name} reason={message.reason}")
 
     # What clients say.
@@ -307,30 +315,31 @@ class Scheduler:
             decision.note(f"job opened job={job.name} number={job.number}")
         elif job.client != sender:
             decision.note(f"job resumed job={job.name} number={job.number} open={len(job.tasks)}")
-        if job.client != sender:
             # Ends may have been told to another client since, such as a former life whose last heartbeat came late:
             # a serial that this one does not expect lets it submit its open tasks again.
-            self._serials[sender] = self._serials.get(sender, -1) + 1
+            job.serial += 1
         job.client = sender
         if not message.number:
-            job.closed = False
-        serial = self._serials.setdefault(sender, 0)
-        decision.say(sender, Opened(job.name, job.number, self.epoch, serial, self.window))
+            self._seal(job, JobState.OPEN, decision)
+        decision.say(sender, Opened(job.name, job.number, self.epoch, job.serial, self.window))
 
     def _on_submit(
         self, sender: Peer, message: Submit, now: float, decision: Decision, recalled: Mapping[str, TaskEnd]
     ) -> None:
         job = self.jobs.get(message.job)
-        if job is None or job.closed:
+        if job is None or job.state is not JobState.OPEN:
             decision.say(sender, Refused(f"job {message.job} is not open", message.request))
             return
         if fresh := self._results.get(job):
             # Ended in this very turn, so that the store could not recall it.
             recalled = {**recalled, **{end.tid: end for end in fresh}}
-        after = _predecessors(message)
-        if problem := self._problem_with(message, job, after, recalled):
+        after = predecessors(message.tasks)
+        here = {task.tid for task in message.tasks} if after else ()
+        if problem := _problem_with(message) or problem_with(after, here, job.tasks, recalled):
             decision.say(sender, Refused(problem, message.request))
             return
+        if len(self._policies) >= POLICIES_KEPT:
+            self._policies.clear()
         policies = [self._policies.setdefault(policy, policy) for policy in message.policies]
         tasks, number, state = job.tasks, self._last_number, State.READY
         if after:
@@ -344,11 +353,12 @@ class Scheduler:
             policy = policies[submission.policy]
             task = tasks[tid] = Task(number, job, tid, policy, state)
             new.append(task)
-            decision.changes.append(TaskAccepted(number, job.number, tid, policy, submission.after))
+            decision.remember(TaskAccepted(number, job.number, tid, policy, submission.after))
         self._last_number = number
         job.counts[state] += len(new)
         decision.say(sender, Accepted(message.request))
-        self._tell_again(job, [recalled[task.tid] for task in message.tasks if task.tid in recalled])
+        if told_again := [recalled[task.tid] for task in message.tasks if task.tid in recalled]:
+            self._results.setdefault(job, []).extend(told_again)
         if after:
             self._settle(new, after, recalled, decision)
         else:
@@ -356,28 +366,6 @@ class Scheduler:
         for task in new:
             if task.policy.expires_s is not None:
                 self._alarms.set(now + task.policy.expires_s, (task, 0))
-
-    def _problem_with(
-        self, message: Submit, job: Job, after: Mapping[str, tuple[str, ...]], recalled: Collection[str]
-    ) -> str:
-        """Why a submission cannot be taken as a whole; "" if it can."""
-        if any(not 0 <= task.policy < len(message.policies) for task in message.tasks):
-            return "a task names a policy that the message does not hold"
-        if any(name == WORKER for policy in message.policies for name, _ in policy.resources):
-            return f"every attempt takes one of the {WORKER!r}; they cannot be asked for"
-        if not after:
-            return ""
-        here = {task.tid for task in message.tasks}
-        for tid, predecessors in after.items():
-            for predecessor in predecessors:
-                if predecessor not in here and predecessor not in job.tasks and predecessor not in recalled:
-                    return f"task {tid!r} comes after {predecessor!r}, which this job does not know"
-        if cycle := find_cycle(after):
-            named = (
-                cycle if len(cycle) <= CYCLE_NAMED else [*cycle[:CYCLE_NAMED], f"… ({len(cycle) - 1} tasks)"]
-            )
-            return f"tasks come after one another in a circle: {' after '.join(named)}"
-        return ""
 
     def _settle(
         self,
@@ -400,17 +388,17 @@ class Scheduler:
                 self._graph.add(task, alive)
             else:
                 self._free(task)
+        # Only now does the graph know all that come after these, and must be skipped with them.
         for task, name in skipped:
-            if task.state not in ENDED:
-                self._end(task, Event.SKIPPED, decision, reason=_skipped_by(name, recalled[name].state))
+            self._end(task, Event.SKIPPED, decision, reason=_skipped_by(name, recalled[name].state))
 
     def _on_close(self, sender: Peer, message: Close, now: float, decision: Decision) -> None:
         job = self.jobs.get(message.job)
         # Only the client that works on it may close it: a letter of a former life may come late.
         if job is not None and job.client in (None, sender):
-            job.closed = True
-            job.broken = job.broken or message.failed
-            self._close_if_done(job, decision)
+            failing = message.failed or job.state is JobState.FAILING
+            self._seal(job, JobState.FAILING if failing else JobState.SEALED, decision)
+            self._close_if_over(job, decision)
         decision.say(sender, Accepted(message.request))
 
     def _on_cancel(self, sender: Peer, message: Cancel, now: float, decision: Decision) -> None:
@@ -441,11 +429,10 @@ class Scheduler:
             return
         history.attempts += 1
         decision.remember(AttemptEnded(task.number, history.attempts, peer, billed_to, end))
+        move(task, event)
         if event is Event.RESTED:
-            move(task, event)
             self._rest(task, now)
         else:
-            move(task, event)
             self.placement.ready.push(task, returned=True)
 
     def _rest(self, task: Task, now: float) -> None:
@@ -456,11 +443,31 @@ class Scheduler:
         history.rest_until = now + task.policy.retry.rest_s(failed)
         self._alarms.set(history.rest_until, (task, task.token))
 
-    def _lose_attempt(
-        self, task: Task, token: Token, why: str, now: float, decision: Decision, *, started: bool
+    def _lose(
+        self, controller: Controller, why: str, now: float, decision: Decision, *, suspects: int
     ) -> None:
-        end = End(token, outcome=Outcome.LOST, error=why)
-        self._attempt_failed(task, end, cause(end, started=started), now, decision)
+        """This life of a controller is over, and nothing of it runs any more."""
+        self._give_to_others([*controller.held.values()], why, now, decision, suspects=suspects)
+        self.placement.gone(controller, self.controllers.values())
+
+    def _give_to_others(
+        self, tasks: Sequence[Task], why: str, now: float, decision: Decision, *, suspects: int
+    ) -> None:
+        """A controller has lost these attempts (oldest first), or is lost with them.
+
+        suspects: of those that were not heard to run so many of the oldest may have been running nevertheless.
+        """
+        # Each goes back to the front of its lane, so the oldest goes last.
+        for place, task in reversed([*enumerate(tasks)]):
+            if task.state is State.RUNNING or (suspects and task.is_suspect):
+                # A suspect was given out alone, to a worker that had nothing else to do. One that takes its host down
+                # at once is never heard to run, and would go from host to host for ever.
+                billed_to = Cause.LOSS
+            else:
+                billed_to = Cause.UNKNOWN if place < suspects else Cause.NOBODY
+            self._attempt_failed(
+                task, End(task.token, outcome=Outcome.LOST, error=why), billed_to, now, decision
+            )
 
     def _release(self, task: Task, decision: Decision) -> None:
         """Its controller holds it no more."""
@@ -471,7 +478,7 @@ class Scheduler:
         bundle.open -= 1
         if bundle.open == 0:
             self.placement.over(bundle)
-            decision.changes.append(PlacementOver(bundle.first))
+            decision.remember(PlacementOver(bundle.first))
 
     # How tasks end.
 
@@ -505,11 +512,10 @@ class Scheduler:
         move(task, event)
         attempts = task.attempts_over + (end is not None)
         task_end = TaskEnd(task.tid, task.state, attempts, end, reason)
-        decision.changes.append(TaskEnded(task.number, job.number, peer, task_end))
+        decision.remember(TaskEnded(task.number, job.number, peer, task_end))
         del job.tasks[task.tid]
         if event is not Event.SUCCEEDED:
-            job.failures += 1
-            self.failures += 1
+            job.marred = True
         self._results.setdefault(job, []).append(task_end)
 
     def _cancel(self, task: Task, reason: str, decision: Decision) -> None:
@@ -528,134 +534,88 @@ class Scheduler:
 
     # Who hears of it.
 
-    def _tell_again(self, job: Job, ends: list[TaskEnd]) -> None:
-        if ends:
-            self._results.setdefault(job, []).extend(ends)
-            failures = sum(end.state is not State.SUCCEEDED for end in ends)
-            job.failures += failures
-            self.failures += failures
-
     def _tell_results(self, decision: Decision) -> None:
         if not self._results:
             return
         told, self._results = self._results, {}
         for job, ends in told.items():
-            if job.client is not None:
-                serial = self._serials[job.client] = self._serials.get(job.client, 0) + 1
+            if job.client is not None and ends:
+                job.serial += 1
                 tokens = [end.end.token if end.state is State.SUCCEEDED and end.end else 0 for end in ends]
-                decision.say(job.client, Results(job.number, serial, ends), tokens)
-            self._close_if_done(job, decision)
-            if job.client is not None and job.number not in self.jobs:
-                self._serials.pop(job.client, None)
+                decision.say(job.client, Results(job.number, job.serial, ends), tokens)
+            self._close_if_over(job, decision)
 
-    def _close_if_done(self, job: Job, decision: Decision) -> None:
-        if job.closed and not job.tasks and self.jobs.pop(job.number, None) is not None:
-            state = "failed" if job.broken or job.failures else "succeeded"
-            self.failed_jobs += state == "failed"
-            decision.remember(JobClosed(job.number, state))
-            decision.note(f"job closed job={job.name} number={job.number} state={state}")
-            if job.client is not None and job not in self._results:
-                self._serials.pop(job.client, None)
+    # Whether more will come.
+
+    def _seal(self, job: Job, state: JobState, decision: Decision) -> None:
+        if job.state is not state:
+            job.state = state
+            decision.remember(JobSealed(job.number, state))
+
+    def _close_if_over(self, job: Job, decision: Decision) -> None:
+        if _is_over(job) and self.jobs.pop(job.number, None) is not None:
+            failed = job.marred or job.state is JobState.FAILING
+            job.state = JobState.FAILED if failed else JobState.SUCCEEDED
+            self.failed_jobs += failed
+            decision.remember(JobClosed(job.number, job.state))
+            decision.note(f"job closed job={job.name} number={job.number} state={job.state}")
 
     # What time does.
 
-    def _excuse_own_absence(self, now: float) -> None:
-        """While this daemon was stopped, or stuck on its disk, it could not hear: that was nobody's silence."""
-        absent_s, self._ticked_at = now - self._ticked_at, now
-        if absent_s > self.lease_s / 5:  # it wakes up twice as often, to look for silence
-            for controller in self.controllers.values():
-                controller.heard_at = min(now, controller.heard_at + absent_s)
-
     def _lose_the_silent(self, now: float, decision: Decision) -> None:
-        if now < self._look_for_silence_at:
-            return
-        self._look_for_silence_at = now + self.lease_s / 10
-        for controller in list(self.controllers.values()):
-            silent_s = now - controller.heard_at
-            if silent_s >= self.lease_s:
-                if not controller.silent:
-                    controller.silent = True
-                    decision.note(
-                        f"controller silent name={controller.peer.name} seconds={silent_s:.1f}"
-                        f" held={len(controller.held)}"
-                    )
-                self._give_to_others(
-                    controller, f"its controller was silent for {silent_s:.1f} s", now, decision
+        for controller, silent_s, is_news, is_final in self.roster.silent(now):
+            if is_news:
+                decision.note(
+                    f"controller silent name={controller.peer.name} seconds={silent_s:.1f}"
+                    f" held={len(controller.held)}"
                 )
-            if silent_s >= 100 * self.lease_s and not controller.held:
-                self._forget(controller)
-
-    def _give_to_others(self, controller: Controller, why: str, now: float, decision: Decision) -> None:
-        """Take back everything but the exclusive attempts that may still be running there."""
-        for token, task in reversed(controller.held.copy().items()):
-            assert task.bundle is not None
-            if not task.policy.exclusive or now >= self.lease_end(task.bundle):
-                started = task.state is State.RUNNING
-                self._lose_attempt(task, token, why, now, decision, started=started)
-
-    def lease_end(self, bundle: Bundle) -> float:
-        return bundle.renewed_at + self.lease_s * (1 + LEASE_MARGIN) + LEASE_MARGIN_S
+            why = f"its controller was silent for {silent_s:.1f} s"
+            lost = [task for task in controller.held.values() if self.roster.may_be_given_away(task, now)]
+            self._give_to_others(lost, why, now, decision, suspects=SUSPECTS_MOST)
+            if is_final and not controller.held:
+                self.roster.forget(controller)
+                self.placement.gone(controller, self.controllers.values())
 
     def _ring_alarms(self, now: float, decision: Decision) -> None:
-        for task, token in self._alarms.due(now):
-            if task.state is State.RESTING and task.token == token:
+        for task, rested_after in self._alarms.due(now):
+            if rested_after:
                 move(task, Event.WOKEN)
                 self.placement.ready.push(task, returned=True)
-            elif token == 0 and not task.has_started:
-                if task.state is State.PLACED:
-                    self._alarms.set(
-                        now + EXPIRY_S, (task, 0)
-                    )  # it may come back without having been started
-                else:
-                    self._cancel(task, "it expired before it was started", decision)
-
-    # Who is there.
-
-    def _acquaint(self, sender: Peer, now: float, decision: Decision) -> Controller | None:
-        """The controller that speaks; None for a former life, which is told to end."""
-        known = self.controllers.get(sender.name)
-        if known is not None and known.peer == sender:
-            return known
-        former = self._former_lives.setdefault(sender.name, [])
-        if sender.life in former:
-            reason = (
-                f"another controller took over the name {sender.name!r}: give each its own [control] name"
-            )
-            decision.say(sender, Leave(reason, now=True))
-            return None
-        if known is not None:
-            # What a former life said may be overtaken by what the next one says, and this master may have been started
-            # in between and know the next one from its store alone.
-            if not sender.is_later_than(known.peer) and not known.silent:
-                decision.say(sender, Refused(f"a later life of {sender.name!r} is here already"))
-                return None
-            self._retire(known, "its controller was started again", now, decision)
-        fresh = self.controllers[sender.name] = Controller(sender, now)
-        return fresh
-
-    def _forget(self, controller: Controller) -> None:
-        del self.controllers[controller.peer.name]
-        self.placement.gone(controller, self.controllers.values())
-
-    def _retire(self, controller: Controller, why: str, now: float, decision: Decision) -> None:
-        """This life of a controller is over, and nothing of it runs any more."""
-        for token, task in reversed(controller.held.copy().items()):
-            started = task.state is State.RUNNING
-            self._lose_attempt(task, token, why, now, decision, started=started)
-        self._forget(controller)
-        former = self._former_lives.setdefault(controller.peer.name, [])
-        former.append(controller.peer.life)
-        del former[:-FORMER_LIVES]
+            elif task.state is State.PLACED:
+                # It may come back without having been started.
+                self._alarms.set(now + EXPIRY_S, (task, 0))
+            else:
+                self._cancel(task, "it expired before it was started", decision)
 
 
-def _predecessors(message: Submit) -> dict[str, tuple[str, ...]]:
-    """What each task that comes after others comes after. Of a tid that stands there twice, the first counts."""
-    if not any(task.after for task in message.tasks):
-        return {}
-    first: dict[str, tuple[str, ...]] = {}
-    for task in message.tasks:
-        first.setdefault(task.tid, task.after)
-    return {tid: after for tid, after in first.items() if after}
+def _problem_with(message: Submit) -> str:
+    """Why a submission cannot be taken as a whole, whoever comes after whom; "" if it can."""
+    if any(not 0 <= task.policy < len(message.policies) for task in message.tasks):
+        return "a task names a policy that the message does not hold"
+    if any(name == WORKER for policy in message.policies for name, _ in policy.resources):
+        return f"every attempt takes one of the {WORKER!r}; they cannot be asked for"
+    return ""
+
+
+def _is_moot(alarm: tuple[Task, Token]) -> bool:
+    """The task does not rest any more after this attempt; or it cannot expire any more."""
+    task, rested_after = alarm
+    if rested_after:
+        return task.state is not State.RESTING or task.token != rested_after
+    return task.has_started
+
+
+def _is_over(job: Job) -> bool:
+    """All its tasks have ended, and no more will come."""
+    return not job.tasks and job.state is not JobState.OPEN
+
+
+def _started(controller: Controller, tokens: Iterable[Token]) -> None:
+    """The controller has said that these run. What it does not hold any more is over, and was said before that."""
+    for token in tokens:
+        task = controller.held.get(token)
+        if task is not None and task.state is State.PLACED:
+            move(task, Event.STARTED)
 
 
 def _skipped_by(tid: str, state: State) -> str:

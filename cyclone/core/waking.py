@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from cyclone.core.graph import Graph
 from cyclone.core.live import Bundle, Controller, History, Job, Task, with_worker
 from cyclone.model.changes import Remembered, TasksPlaced
-from cyclone.model.lifecycle import State
+from cyclone.model.lifecycle import JobState, State
 from cyclone.model.task import Cause, JobNumber, Policy, TaskNumber, Token, job_key
 
 
@@ -39,7 +39,11 @@ def wake(remembered: Remembered, now: float) -> Woken:
     woken = Woken()
     for number, name in remembered.jobs.items():
         woken.jobs[number] = Job(
-            number, name, job_key(remembered.store, number), failures=int(number in remembered.marred)
+            number,
+            name,
+            job_key(remembered.store, number),
+            state=remembered.sealed.get(number, JobState.OPEN),
+            marred=number in remembered.marred,
         )
     free, known = _live_tasks(remembered, woken, now)
     last_causes = _histories(remembered, known)

@@ -5,12 +5,14 @@ Facts are only ever added: a task row never changes after it was accepted, and i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from cyclone.messages import TaskEnd
+from cyclone.model.lifecycle import JobState
 from cyclone.model.peer import Peer
 from cyclone.model.task import Cause, End, JobNumber, Policy, TaskNumber, Token
 
@@ -20,11 +22,21 @@ class JobOpened(NamedTuple):
     name: str
 
 
+class JobSealed(NamedTuple):
+    """Whether more tasks will come for a job that is not closed. The newest word counts.
+
+    state: `sealed` or `failing`: none will; `open`: they may again.
+    """
+
+    number: JobNumber
+    state: JobState
+
+
 class JobClosed(NamedTuple):
     """Every task of the job has ended and no more will come. state: `succeeded` or `failed`."""
 
     number: JobNumber
-    state: str
+    state: JobState
 
 
 class TaskAccepted(msgspec.Struct, frozen=True, gc=False):
@@ -71,7 +83,7 @@ class TaskEnded(msgspec.Struct, frozen=True, gc=False):
 
 
 Change: TypeAlias = (
-    JobOpened | JobClosed | TaskAccepted | TasksPlaced | PlacementOver | AttemptEnded | TaskEnded
+    JobOpened | JobSealed | JobClosed | TaskAccepted | TasksPlaced | PlacementOver | AttemptEnded | TaskEnded
 )
 
 
@@ -93,10 +105,11 @@ class Remembered(NamedTuple):
     """Everything that a master wakes up with.
 
     epoch: of this start: larger than any before, and on disk already.
-    jobs: the open ones `{number: name}`; live: by number, oldest first; may be a one-time iterator.
+    jobs: those that are not closed, `{number: name}`; live: by number, oldest first; may be a one-time iterator.
     placements: not over, oldest first; attempts: all that ended without ending their (live) task.
-    marred: those of the open jobs in which a task has ended without success.
+    marred: those of the jobs in which a task has ended without success.
     store: its identity, which no other store has.
+    sealed: those of the jobs that are, `{number: state}`.
     """
 
     epoch: int
@@ -108,3 +121,4 @@ class Remembered(NamedTuple):
     attempts: list[AttemptEnded]
     marred: frozenset[JobNumber] = frozenset()
     store: str = ""
+    sealed: Mapping[JobNumber, JobState] = MappingProxyType({})

@@ -31,6 +31,16 @@ class State(_Word):
     QUARANTINED = "quarantined"  # it was near too many deaths of workers or hosts
 
 
+class JobState(_Word):
+    """Where a job stands."""
+
+    OPEN = "open"
+    SEALED = "sealed"  # no more tasks will come: it ends with the last one
+    FAILING = "failing"  # sealed, because whoever made its tasks broke down
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"  # one of its tasks did not succeed, or it was failing
+
+
 class Event(_Word):
     """What may happen to a task."""
 

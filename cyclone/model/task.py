@@ -56,6 +56,7 @@ class Cause(StrEnum):
     CRASH = "crash"  # its worker died under it
     LOSS = "loss"  # its controller or host vanished under it
     EVICTION = "eviction"
+    UNKNOWN = "unknown"  # its controller or host vanished, and it may have been running there
     NOBODY = "nobody"  # it never started, or was called back
 
 
@@ -83,7 +84,7 @@ class Retry(msgspec.Struct, frozen=True, array_like=True):
 
         billed: the attempts of this task billed to this cause so far, this one included.
         """
-        if cause is Cause.NOBODY:
+        if cause in (Cause.NOBODY, Cause.UNKNOWN):
             return Event.RETURNED
         if cause is Cause.EVICTION:
             within = self.evictions is None or billed <= self.evictions

@@ -21,7 +21,7 @@ VERSION = 1
 # No STRICT tables and no RETURNING: the SQLite of the enterprise distributions in use is 3.26.
 _SCHEMA = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
-    # first_task, last_task: all tasks of the job have numbers from here to there; NULL while it is open.
+    # first_task, last_task: all tasks of the job have numbers from here to there; NULL while it is not closed.
     """CREATE TABLE job (
         number INTEGER PRIMARY KEY, name TEXT NOT NULL, state TEXT NOT NULL,
         opened_at REAL NOT NULL, closed_at REAL NOT NULL DEFAULT 0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ from cyclone.model.changes import (
     Change,
     JobClosed,
     JobOpened,
+    JobSealed,
     LiveTask,
     PlacementOver,
     Remembered,
@@ -24,7 +25,7 @@ from cyclone.model.changes import (
     TaskEnded,
     TasksPlaced,
 )
-from cyclone.model.lifecycle import State
+from cyclone.model.lifecycle import JobState, State
 from cyclone.model.task import JobNumber, TaskNumber, Token
 from cyclone.store.promise import StoredTask
 
@@ -32,7 +33,7 @@ from cyclone.store.promise import StoredTask
 _ORDER: dict[type[Change], int] = {
     kind: place
     for place, kind in enumerate(
-        (JobOpened, TaskAccepted, TasksPlaced, AttemptEnded, TaskEnded, PlacementOver, JobClosed)
+        (JobOpened, TaskAccepted, TasksPlaced, AttemptEnded, TaskEnded, PlacementOver, JobSealed, JobClosed)
     )
 }
 
@@ -41,8 +42,8 @@ _ORDER: dict[type[Change], int] = {
 class _Job:
     name: str
     opened_at: float
-    state: str = "open"
-    closed_at: float = 0.0
+    state: JobState = JobState.OPEN
+    closed_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +111,22 @@ class MemoryStore:
         self._waking = True
         self._epoch += 1
         facts = self._facts
+        standing = {number: job for number, job in sorted(facts.jobs.items()) if job.closed_at is None}
         return Remembered(
             epoch=self._epoch,
             last_job=max(facts.jobs, default=0),
             last_number=next(reversed(facts.tasks), 0),
-            jobs={number: job.name for number, job in sorted(facts.jobs.items()) if job.state == "open"},
+            jobs={number: job.name for number, job in standing.items()},
             live=self._live(),
             placements=[placed for _, placed in sorted(facts.placements.items())],
             attempts=[facts.attempts[key] for key in sorted(facts.attempts) if key[0] in facts.live],
             marred=frozenset(
                 ended.job
                 for ended, _ in facts.ended.values()
-                if ended.end.state is not State.SUCCEEDED and facts.jobs[ended.job].state == "open"
+                if ended.end.state is not State.SUCCEEDED and ended.job in standing
             ),
             store="memory",
+            sealed={number: job.state for number, job in standing.items() if job.state is not JobState.OPEN},
         )
 
     def _live(self) -> Iterator[LiveTask]:
@@ -195,10 +198,13 @@ class MemoryStore:
             case PlacementOver(first):
                 _demand(first in facts.placements, "a placement is to be over and is not there")
                 self._take(facts.placements, first)
+            case JobSealed(number, state):
+                _demand(self._is_open(number), "a job is to be sealed and is not open")
+                self._add(facts.jobs, number, replace(self._take(facts.jobs, number), state=state))
             case JobClosed(number, state):
                 _demand(self._is_open(number), f"job {number} is to be closed and is not open")
-                job_open = self._take(facts.jobs, number)
-                self._add(facts.jobs, number, _Job(job_open.name, job_open.opened_at, str(state), now))
+                closed = replace(self._take(facts.jobs, number), state=state, closed_at=now)
+                self._add(facts.jobs, number, closed)
 
     def _add(self, table: dict[Any, Any], key: Any, value: Any) -> None:
         _demand(key not in table, f"{key} is there already: a fact was to be written twice")
@@ -210,7 +216,7 @@ class MemoryStore:
         return table.pop(key)
 
     def _is_open(self, job: JobNumber) -> bool:
-        return job in self._facts.jobs and self._facts.jobs[job].state == "open"
+        return job in self._facts.jobs and self._facts.jobs[job].closed_at is None
 
     def _find_room(self) -> None:
         if self.full:
@@ -272,7 +278,8 @@ class MemoryStore:
         newest = sorted(self._facts.jobs.items(), reverse=True, key=lambda job: job[0])[:limit]
         return [
             JobView(
-                number, job.name, job.state, job.opened_at, job.closed_at,
+                number, job.name, job.state if job.closed_at is not None else "open", job.opened_at,
+                job.closed_at or 0.0,
                 {state: count for (of, state), count in counts.items() if of == number},
             )
             for number, job in newest

@@ -30,6 +30,7 @@ from cyclone.model.changes import (
     Change,
     JobClosed,
     JobOpened,
+    JobSealed,
     LiveTask,
     PlacementOver,
     Remembered,
@@ -37,7 +38,7 @@ from cyclone.model.changes import (
     TaskEnded,
     TasksPlaced,
 )
-from cyclone.model.lifecycle import State
+from cyclone.model.lifecycle import JobState, State
 from cyclone.model.peer import Peer
 from cyclone.model.task import Cause, End, JobNumber, Policy, TaskNumber, Token
 from cyclone.store.blocks import LiveBlocks, ranges
@@ -190,7 +191,10 @@ class SqliteStore:
         meta = dict(self._db.read("SELECT key, value FROM meta"))
         self._last_number = self._last()
         [(last_job,)] = self._db.read("SELECT coalesce(max(number), 0) FROM job")
-        jobs = dict(self._db.read("SELECT number, name FROM job WHERE state = 'open' ORDER BY number"))
+        standing = self._db.read(
+            "SELECT number, name, state FROM job WHERE last_task IS NULL ORDER BY number"
+        )
+        jobs = {number: name for number, name, _ in standing}
         ended = dict(self._db.read("SELECT job, sum(tasks) FROM job_count GROUP BY job"))
         self._ended = {number: ended.get(number, 0) for number in jobs}
         where = ranges(meta.get("live_blocks"))
@@ -211,6 +215,7 @@ class SqliteStore:
                 if job in jobs and state != _OK
             ),
             store=meta["identity"],
+            sealed={number: JobState(state) for number, _, state in standing if state != JobState.OPEN.value},
         )
 
     def _live(self, where: list[tuple[TaskNumber, TaskNumber]]) -> Iterator[LiveTask]:
@@ -271,6 +276,7 @@ class SqliteStore:
             self._end(ended, values)
             self._end_placements(kinds[PlacementOver])
             self._count(counts)
+            self._seal_jobs(kinds[JobSealed])
             self._close_jobs(kinds[JobClosed], numbers[-1] if numbers else self._last_number)
             listing = self._blocks.stale
             if listing:
@@ -284,11 +290,20 @@ class SqliteStore:
             [(job.number, job.name, now, first) for job in jobs],
         )
 
+    def _seal_jobs(self, jobs: list[JobSealed]) -> None:
+        sealed = self._db.executemany(
+            "UPDATE job SET state = ? WHERE number = ? AND last_task IS NULL",
+            [(str(job.state), job.number) for job in jobs],
+        )
+        if sealed != len(jobs):
+            raise RuleBroken("a job is to be sealed and is not open")
+
     def _close_jobs(self, jobs: list[JobClosed], last: TaskNumber) -> None:
         now = self._clock()
         for job in jobs:
             found = self._db.execute(
-                "UPDATE job SET state = ?, closed_at = ?, last_task = ? WHERE number = ? AND state = 'open'",
+                """UPDATE job SET state = ?, closed_at = ?, last_task = ?
+                WHERE number = ? AND last_task IS NULL""",
                 (str(job.state), now, last, job.number),
             )
             if found.rowcount != 1:
@@ -579,7 +594,9 @@ class SqliteStore:
 
     def jobs(self, limit: int = 1000) -> list[JobView]:
         rows = self._db.read(
-            "SELECT number, name, state, opened_at, closed_at FROM job ORDER BY number DESC LIMIT ?", (limit,)
+            """SELECT number, name, CASE WHEN last_task IS NULL THEN 'open' ELSE state END, opened_at, closed_at
+            FROM job ORDER BY number DESC LIMIT ?""",
+            (limit,),
         )
         return [
             JobView(number, name, state, opened_at, closed_at, self._counts(number))

@@ -109,6 +109,17 @@ class CrewMachine(RuleBasedStateMachine):
         self.node.finish(slot, *tokens, duration_s=0.0001, outcome=outcome)
         self.look()
 
+    @precondition(lambda self: self.busy())
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        """The worker was nudged while it executes one of its chunk."""
+        slot = data.draw(st.sampled_from(self.busy()))
+        tokens, running = self.given[slot], self.place[slot]
+        self.begun.add(tokens[running])
+        self.given[slot] = tokens[: running + 1]
+        self.node.give_back(slot, *tokens[running + 1 :])
+        self.look()
+
     @rule(data=st.data(), status=st.sampled_from([-9, -15, -11, 1]))
     def die(self, data: st.DataObject, status: int) -> None:
         """Anywhere in its chunk: before the first, in the middle, or when it was through and had not told."""

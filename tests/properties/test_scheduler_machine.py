@@ -14,7 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from cyclone.messages import Cancel, Close, Ended, Goodbye
 from cyclone.model.changes import TaskAccepted, TaskEnded
-from cyclone.model.lifecycle import ENDED, Outcome
+from cyclone.model.lifecycle import ENDED, JobState, Outcome
 from cyclone.model.peer import Peer
 from cyclone.model.resources import shape
 from cyclone.model.task import End, Policy, Retry
@@ -97,6 +97,18 @@ class SchedulerMachine(RuleBasedStateMachine):
     def open_again(self) -> None:
         self.master.open(number=self.job)
 
+    @precondition(lambda self: self.master.mind.jobs[self.job].tasks)
+    @rule(failed=st.booleans(), restarted=st.booleans())
+    def close_and_open_anew(self, failed: bool, restarted: bool) -> None:
+        self.master.open(number=self.job)
+        self.master.hear(CLIENT, Close(1, self.job, failed))
+        if restarted:
+            self.master.start()
+        sealed = self.master.mind.jobs[self.job].state
+        assert sealed is (JobState.FAILING if failed else JobState.SEALED), "that it is sealed was forgotten"
+        assert self.master.open() == self.job
+        assert self.master.mind.jobs[self.job].state is JobState.OPEN
+
     # Controllers.
 
     @rule(name=st.sampled_from(NAMES), workers=st.integers(1, 3))
@@ -113,7 +125,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         known = self.master.mind.controllers.get(peer.name)
         held = list(known.held) if known is not None and share else []
         strange = data.draw(st.lists(st.sampled_from(self.tokens() or [1]), max_size=2))
-        self.master.report(peer, [*held, *strange], leaving=leaving)
+        started = data.draw(st.lists(st.sampled_from([*held, *strange] or [1]), max_size=2))
+        self.master.report(peer, [*held, *strange], leaving=leaving, started=started)
         self.take_note()
 
     @precondition(lambda self: self.peers and self.master.places)

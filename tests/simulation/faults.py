@@ -49,7 +49,7 @@ FAULTS = [
         "core/scheduler.py",
         "held = controller.held if controller is not None else {}",
         "held = {token: task for each in self.controllers.values() for token, task in each.held.items()}",
-        first=141,
+        first=157,
     ),
     Fault(
         "tokens begin anew with every start of the master",
@@ -59,9 +59,9 @@ FAULTS = [
     ),
     Fault(
         "a lost controller keeps its tasks",
-        "core/scheduler.py",
-        "if not task.policy.exclusive or now >= self.lease_end(task.bundle):",
-        "if task.policy.exclusive and now >= self.lease_end(task.bundle):",
+        "core/roster.py",
+        "return not task.policy.exclusive or now >= self.lease_end(task.bundle)",
+        "return task.policy.exclusive and now >= self.lease_end(task.bundle)",
     ),
     Fault(
         "room is never given back",
@@ -104,20 +104,19 @@ FAULTS = [
         "core/scheduler.py",
         "if unwanted := sorted(listed - controller.held.keys()):",
         "if unwanted := sorted(listed - listed):",
-        first=94,
+        first=159,
     ),
     Fault(
         "a controller that was started again is not noticed to have lost what it held",
         "core/scheduler.py",
-        'self._retire(known, "its controller was started again", now, decision)',
-        "pass",
+        "if replaced is not None:",
+        "if replaced is None and controller is None:",
     ),
     Fault(
         "silence is never noticed",
-        "core/scheduler.py",
+        "core/roster.py",
         "if silent_s >= self.lease_s:",
         "if silent_s >= 1e9:",
-        first=6,
     ),
     Fault(
         "a letter that comes twice is executed twice",
@@ -130,21 +129,20 @@ FAULTS = [
         "core/crew.py",
         "held.lease_from = max(held.lease_from, message.at)",
         "held.lease_from = now",
-        first=28,
+        first=221,
     ),
     Fault(
         "leases are taken for longer than they are",
         "core/crew.py",
         "self.lease_s = message.lease_s",
         "self.lease_s = message.lease_s * 2",
-        first=26,
     ),
     Fault(
         "nobody kills for a controller that is frozen",
         "core/crew.py",
         "decision.say(REAPER, Guard(worker.slot, held.lease_from + self.lease_s))",
         "decision.say(REAPER, Guard(worker.slot, None))",
-        first=36,
+        first=182,
     ),
     Fault(
         "leases are renewed that were not listed",
@@ -154,14 +152,14 @@ FAULTS = [
     ),
     Fault(
         "an exclusive attempt is given to others without waiting for its lease",
-        "core/scheduler.py",
+        "core/roster.py",
         "return bundle.renewed_at + self.lease_s * (1 + LEASE_MARGIN) + LEASE_MARGIN_S",
         "return bundle.renewed_at",
     ),
     Fault(
         "placements are not remembered",
         "core/placement.py",
-        "decision.remember(TasksPlaced(first, controller.peer, tuple(numbers)))",
+        "turn.decision.remember(TasksPlaced(first, controller.peer, tuple(numbers)))",
         "pass",
     ),
     Fault(
@@ -179,8 +177,14 @@ FAULTS = [
     Fault(
         "what a dead worker had begun is given to another one",
         "core/crew.py",
-        "elif place == begun and running is not None:",
-        "elif place == begun and running is None:",
+        "executed, unbegun = unbegun[:1], unbegun[1:]",
+        "executed = []",
+    ),
+    Fault(
+        "what a worker gives back is not taken back",
+        "core/crew.py",
+        "if given_back := set(unbegun):",
+        "if given_back := set(()):",
     ),
     Fault(
         "an end is said only once",
@@ -207,17 +211,48 @@ FAULTS = [
         "elif limit_s is not None and ran_s >= 1e9:",
     ),
     Fault(
+        "what has started is said once",
+        "core/crew.py",
+        "started=[token for token, each in self.held.items() if each.announced]",
+        "started=[]",
+    ),
+    Fault(
+        "what may have been running on a lost controller is not suspect",
+        "core/scheduler.py",
+        "billed_to = Cause.UNKNOWN if place < suspects else Cause.NOBODY",
+        "billed_to = Cause.NOBODY",
+    ),
+    Fault(
+        "a suspect is not blamed for the loss of its controller",
+        "core/scheduler.py",
+        "if task.state is State.RUNNING or (suspects and task.is_suspect):",
+        "if task.state is State.RUNNING and task.is_suspect:",
+    ),
+    Fault(
         "a client does not hear that ends were told to another",
         "core/scheduler.py",
-        "self._serials[sender] = self._serials.get(sender, -1) + 1",
-        "self._serials[sender] = 0",
-        first=325,
+        "job.serial += 1\n        job.client = sender",
+        "job.client = sender",
+        first=123,
+    ),
+    Fault(
+        "that no more tasks will come is forgotten",
+        "core/waking.py",
+        "state=remembered.sealed.get(number, JobState.OPEN)",
+        "state=JobState.OPEN",
+    ),
+    Fault(
+        "a job whose last end was remembered, but not that it is over, stays open",
+        "core/scheduler.py",
+        "{job: [] for job in self.jobs.values() if _is_over(job)}",
+        "{}",
+        first=397,
     ),
     Fault(
         "a job that has ended is not closed",
         "core/scheduler.py",
-        "if job.closed and not job.tasks and",
-        "if job.broken and not job.tasks and",
+        "if _is_over(job) and self.jobs.pop(job.number, None) is not None:",
+        "if job.marred and self.jobs.pop(job.number, None) is not None:",
     ),
 ]
 

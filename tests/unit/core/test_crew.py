@@ -13,12 +13,12 @@ from cyclone.core.crew import (
     IDLE_DEATHS_MOST,
     LINE,
     MASTER,
-    NUDGE,
     REAPER,
     REPEAT_S,
     WorkerState,
 )
 from cyclone.messages import (
+    NUDGE,
     Assignment,
     Drop,
     Ended,
@@ -223,7 +223,29 @@ def test_a_younger_one_starts_beside_the_oldest_where_there_is_enough_for_both()
     assert node.given(1) == ["small"]
 
 
+def test_nothing_is_handed_out_while_there_is_no_room_for_records(node: Node) -> None:
+    node.mind.has_no_room_for_records = True
+    node.work("a")
+    before = node.given(0)
+    node.mind.has_no_room_for_records = False
+
+    node.tick()
+
+    assert (before, node.given(0)) == ([], ["a"])
+
+
 # Ends.
+
+
+def test_an_end_is_kept_until_it_is_dropped(node: Node) -> None:
+    [token] = node.work("a")
+    before = node.mind.keeps_end(token)
+    node.finish(0, token)
+    kept = node.mind.keeps_end(token)
+
+    node.hear(Drop([token]))
+
+    assert (before, kept, node.mind.keeps_end(token)) == (False, True, False)
 
 
 def test_an_end_is_told_to_the_master(node: Node) -> None:
@@ -423,6 +445,33 @@ def test_an_attempt_that_has_been_running_for_a_while_is_announced_once(node: No
     assert node.said(Started) == []
 
 
+def test_every_report_tells_again_what_was_announced() -> None:
+    node = Node(2)
+    [runs] = node.work("runs")
+    node.work("short")
+    node.run()
+    node.tick(ANNOUNCE_S)
+
+    node.tick(10)
+    first = [report.started for report in node.said(Report)]
+    node.mind.connected(node.now)
+    node.tick()
+
+    assert first == [[runs]]
+    assert [report.started for report in node.said(Report)] == [[runs]]
+
+
+def test_a_report_tells_nothing_of_an_announced_attempt_that_is_over(node: Node) -> None:
+    [token] = node.work("a")
+    node.run()
+    node.tick(ANNOUNCE_S)
+    node.finish(0, token)
+
+    node.tick(10)
+
+    assert [report.started for report in node.said(Report)] == [[]]
+
+
 def test_a_short_attempt_is_not_announced(node: Node) -> None:
     node.work("a")
     node.run()
@@ -451,6 +500,80 @@ def test_a_worker_that_keeps_nothing_back_is_not_nudged(node: Node) -> None:
     node.tick(ANNOUNCE_S)
 
     assert node.signals() == []
+
+
+def test_a_worker_that_has_something_left_behind_a_long_attempt_is_nudged(node: Node) -> None:
+    node.taught()
+    node.work("long", "b")
+    node.run()
+
+    node.tick(ANNOUNCE_S)
+
+    assert node.signals() == [(0, NUDGE)]
+
+
+def test_a_worker_that_has_one_attempt_is_not_nudged(node: Node) -> None:
+    node.work("long")
+    node.run()
+
+    node.tick(ANNOUNCE_S)
+
+    assert node.signals() == []
+
+
+def test_what_waits_behind_a_long_attempt_goes_to_a_worker_that_is_idle() -> None:
+    node = Node(2, resources={"cpus": 2})
+    node.taught()
+    _, behind, other = node.work("long", "behind", "other")
+    node.finish(1, other)
+
+    node.give_back(0, behind)
+    node.tick()
+
+    assert node.given(1) == ["behind"]
+
+
+def test_what_was_given_back_is_handed_out_before_what_is_younger(node: Node) -> None:
+    node.taught()
+    first, second, third = node.work("a", "b", "c")
+    node.place("d")
+    node.give_back(0, second, third)
+    node.finish(0, first, duration_s=0.0001)
+
+    node.tick()
+
+    assert node.given(0) == ["b", "c", "d"]
+
+
+def test_what_was_given_back_and_is_not_wanted_is_forgotten(node: Node) -> None:
+    node.taught()
+    _, second = node.work("a", "b")
+    node.hear(Drop([second]))
+
+    node.give_back(0, second)
+
+    assert second not in node.mind.held
+    assert node.ends() == []
+
+
+def test_what_a_worker_of_a_leaving_controller_gives_back_goes_to_the_master(node: Node) -> None:
+    node.taught()
+    _, second = node.work("a", "b")
+    node.leave()
+
+    node.give_back(0, second)
+
+    assert [(end.token, end.outcome) for end in node.ends()] == [(second, Outcome.CANCELLED)]
+
+
+def test_a_worker_that_gave_back_the_rest_is_through_with_what_it_has(node: Node) -> None:
+    node.taught()
+    first, second = node.work("a", "b")
+    node.give_back(0, second)
+
+    node.finish(0, first)
+
+    assert node.mind.workers[0].state is WorkerState.IDLE
 
 
 def test_an_observation_of_what_is_over_is_ignored(node: Node) -> None:
@@ -653,6 +776,23 @@ def test_what_waits_behind_a_hung_attempt_is_given_back(node: Node) -> None:
     node.tick(60.0)
 
     assert (second, Outcome.CANCELLED) in [(end.token, end.outcome) for end in node.ends()]
+
+
+def test_what_was_given_back_from_behind_a_hung_attempt_is_not_executed_when_its_worker_dies(
+    node: Node,
+) -> None:
+    node.taught()
+    node.work("hung", "behind", timeout_s=1.0)
+    node.run()
+    for _ in range(90):
+        node.tick(1.0)
+
+    node.die(running=0)
+    node.tick()
+    node.tick()
+
+    assert node.given(0) == []
+    assert node.mind.held == {}
 
 
 def test_a_result_that_comes_in_the_grace_counts(node: Node) -> None:

@@ -25,7 +25,7 @@ def test_a_decision_takes_over_what_others_decided_in_their_order() -> None:
     other.say(NODE, Drop([2]))
     other.note("second")
 
-    decision.extend([other])
+    decision.extend(other)
 
     assert decision.changes == [PlacementOver(1), PlacementOver(2)]
     assert decision.letters == [Letter(NODE, Drop([2]))]

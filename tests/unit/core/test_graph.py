@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from cyclone.core.graph import Graph, find_cycle
+from cyclone.core.graph import CYCLE_NAMED, Graph, find_cycle, predecessors, problem_with
 from cyclone.core.live import Job, Task
+from cyclone.messages import Submission
 from cyclone.model.lifecycle import State
 from cyclone.model.task import Policy
 
@@ -108,3 +109,46 @@ def test_a_chain_may_be_as_long_as_a_submission() -> None:
     chain = {str(number): [str(number + 1)] for number in range(100_000)}
 
     assert find_cycle(chain) == []
+
+
+# Whether tasks may come after one another.
+
+
+def test_of_a_tid_that_stands_twice_the_first_tells_what_it_comes_after() -> None:
+    tasks = [
+        Submission("a", 0, ("x",)),
+        Submission("b", 0),
+        Submission("a", 0, ("y",)),
+        Submission("b", 0, ("z",)),
+    ]
+
+    assert predecessors(tasks) == {"a": ("x",)}
+
+
+def test_tasks_that_come_after_nothing_have_no_predecessors() -> None:
+    assert predecessors([Submission("a", 0), Submission("b", 0)]) == {}
+
+
+def test_a_task_may_come_after_whatever_is_known_somewhere() -> None:
+    assert problem_with({"a": ("b", "c")}, {"b"}, {"c": 1}) == ""
+
+
+def test_a_task_may_not_come_after_what_nobody_knows() -> None:
+    problem = problem_with({"a": ("b", "c")}, {"b"})
+
+    assert problem == "task 'a' comes after 'c', which this job does not know"
+
+
+def test_a_circle_is_named() -> None:
+    problem = problem_with({"a": ("b",), "b": ("a",)}, {"a", "b"})
+
+    assert problem == "tasks come after one another in a circle: a after b after a"
+
+
+def test_of_a_large_circle_some_are_named() -> None:
+    after = {str(number): (str((number + 1) % 50),) for number in range(50)}
+
+    problem = problem_with(after, after)
+
+    assert problem.count(" after ") == CYCLE_NAMED + 1
+    assert "(50 tasks)" in problem

@@ -41,7 +41,9 @@ def test_a_task_without_history_had_no_attempts_and_is_no_suspect() -> None:
     assert not task.is_suspect
 
 
-@pytest.mark.parametrize(("cause", "suspect"), [(each, each in (Cause.CRASH, Cause.LOSS)) for each in Cause])
+@pytest.mark.parametrize(
+    ("cause", "suspect"), [(each, each in (Cause.CRASH, Cause.LOSS, Cause.UNKNOWN)) for each in Cause]
+)
 def test_only_deaths_make_a_suspect(cause: Cause, suspect: bool) -> None:
     task = Task(1, Job(1, "job"), "t", Policy(), State.READY)
     task.history = History(attempts=1)
@@ -153,5 +155,9 @@ def test_what_is_over_while_it_waits_does_not_move_up(controller: Controller) ->
     assert not controller.waiting
 
 
-def test_a_bundle_knows_the_tokens_of_all_its_attempts(controller: Controller) -> None:
-    assert bundle(controller, 7, size=3).tokens == [7, 8, 9]
+def test_a_bundle_knows_which_of_its_attempts_are_not_known_to_run(controller: Controller) -> None:
+    job, states = Job(1, "job"), (State.PLACED, State.RUNNING, State.PLACED)
+    for token, state in enumerate(states, 7):
+        controller.held[token] = Task(token, job, str(token), Policy(), state)
+
+    assert bundle(controller, 7, size=4).unstarted == [7, 9]

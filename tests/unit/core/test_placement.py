@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from core_builders import CLIENT, LEASE_S, Master
 
-from cyclone.core.placement import AHEAD_S, BUNDLE_MOST, CALL_BACK_S, PATIENCE_S
+from cyclone.core.placement import AHEAD_S, BUNDLE_MOST, CALL_BACK_AGAIN_S, CALL_BACK_S, PATIENCE_S
 from cyclone.messages import Cancel, Place, Report
 from cyclone.model.changes import TasksPlaced
 from cyclone.model.lifecycle import Outcome, State
@@ -398,13 +398,90 @@ def test_what_was_placed_just_now_is_not_called_back(master: Master) -> None:
     assert master.dropped(busy, unless_started=True) == []
 
 
-def test_what_waits_is_called_back_once(master: Master) -> None:
+def test_as_much_is_called_back_as_there_are_idle_workers(master: Master) -> None:
+    busy, _ = sent_ahead(master)
+    other = master.join("other")
+    master.submit("c", "d")
+    master.tick()
+    master.join("idle", workers=1)
+
+    master.tick(0.2)
+
+    assert len([*master.dropped(busy, unless_started=True), *master.dropped(other, unless_started=True)]) == 1
+
+
+def test_what_waits_in_several_places_is_called_back_for_several_idle_workers(master: Master) -> None:
+    busy, token = sent_ahead(master)
+    other = master.join("other")
+    master.submit("c", "d")
+    master.tick()
+    master.join("idle", workers=2)
+
+    master.tick(0.2)
+
+    assert master.dropped(busy, unless_started=True) == [token]
+    assert master.dropped(other, unless_started=True) == [master.token("d")]
+
+
+def test_what_was_called_back_is_given_time_to_come(master: Master) -> None:
     busy, _ = sent_ahead(master)
     master.join("idle")
     master.tick(0.2)
 
     master.tick(0.2)
 
+    assert master.dropped(busy, unless_started=True) == []
+
+
+def test_what_was_called_back_and_does_not_come_is_called_back_again(master: Master) -> None:
+    busy, token = sent_ahead(master)
+    master.join("idle")
+    master.tick(0.2)
+
+    master.tick(CALL_BACK_AGAIN_S + CALL_BACK_S)
+
+    assert master.dropped(busy, unless_started=True) == [token]
+
+
+def test_what_runs_is_not_called_back_again_and_again(master: Master) -> None:
+    busy = master.join("busy")
+    master.taught(duration_s=0.02)
+    master.submit("a", "b")
+    master.tick()
+    master.started(busy, master.token("a"), master.token("b"))
+    master.join("idle")
+
+    master.tick(CALL_BACK_AGAIN_S)
+
+    assert master.dropped(busy, unless_started=True) == []
+
+
+def test_what_waits_is_called_back_although_something_is_ready_that_fits_nowhere(master: Master) -> None:
+    busy, token = sent_ahead(master)
+    master.submit("never", resources={"gpu": 1}, kind="x")
+    master.join("idle")
+
+    master.tick(0.2)
+
+    assert master.dropped(busy, unless_started=True) == [token]
+
+
+def test_what_waits_is_not_called_back_for_a_controller_that_is_kept_free_for_another_shape(
+    master: Master,
+) -> None:
+    large = master.join("large", workers=2)
+    master.submit("holds", kind="x")
+    master.tick()
+    master.submit("large", resources={"cpus": 2}, kind="x")
+    master.tick(PATIENCE_S)
+    master.tick(PATIENCE_S)
+    kept = master.mind.placement.reservation
+
+    busy, _ = sent_ahead(master)
+    master.tick(0.2)
+
+    assert kept is not None
+    assert kept[1] is master.controller(large)
     assert master.dropped(busy, unless_started=True) == []
 
 

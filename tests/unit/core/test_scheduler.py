@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 from core_builders import CLIENT, LEASE_S, Master, a_policy
 
+from cyclone.core import scheduler
+from cyclone.core.alarms import SWEPT_FROM
+from cyclone.core.live import RETURNS_MOST
 from cyclone.core.placement import CALL_BACK_S
-from cyclone.core.scheduler import LEASE_MARGIN, LEASE_MARGIN_S
+from cyclone.core.roster import LEASE_MARGIN, LEASE_MARGIN_S
+from cyclone.core.scheduler import SUSPECTS_MOST
 from cyclone.messages import (
     Accepted,
     Agreed,
@@ -27,8 +31,8 @@ from cyclone.messages import (
     Submission,
     Submit,
 )
-from cyclone.model.changes import AttemptEnded, JobClosed, JobOpened, TaskAccepted, TaskEnded
-from cyclone.model.lifecycle import Outcome, State
+from cyclone.model.changes import AttemptEnded, JobClosed, JobOpened, JobSealed, TaskAccepted, TaskEnded
+from cyclone.model.lifecycle import JobState, Outcome, State
 from cyclone.model.peer import Peer
 from cyclone.model.resources import shape
 from cyclone.model.task import Cause, End, Retry, first_token
@@ -318,6 +322,32 @@ def _report_of_size(master: Master, workers: int) -> Report:
     return Report(master.now, shape({"cpus": 2, "workers": workers}), [])
 
 
+def test_a_report_tells_again_what_has_started(master: Master) -> None:
+    node = running(master, "a", "b", workers=2)
+
+    master.report(node, started=[master.token("b")])
+
+    assert (master.state("a"), master.state("b")) == (State.PLACED, State.RUNNING)
+
+
+def test_a_restarted_master_hears_what_runs_and_what_becomes_of_it_is_billed_as_before(
+    master: Master,
+) -> None:
+    node = running(master, "a", expires_s=20.0)
+    token = master.token("a")
+    master.started(node, token)
+    master.start()
+    master.report(node, [token], started=[token])
+
+    for _ in range(40):
+        master.tick(1.0)
+
+    assert master.state("a") is State.READY
+    stored = master.store.task("a")
+    assert stored is not None
+    assert [attempt.cause for attempt in stored.attempts] == [Cause.LOSS]
+
+
 # Silence.
 
 
@@ -358,10 +388,67 @@ def test_the_loss_of_a_running_task_is_billed_to_the_loss_of_its_controller(mast
     assert (attempt.cause, attempt.end.outcome) == (Cause.LOSS, Outcome.LOST)
 
 
-def test_the_loss_of_a_task_that_never_ran_is_billed_to_nobody(master: Master) -> None:
+def test_the_loss_of_a_task_that_may_have_run_makes_it_a_suspect(master: Master) -> None:
     running(master, "a")
+    master.tick(LEASE_S)
+    causes = [attempt.cause for attempt in master.attempts()]
+
+    other = master.join("other")
+    master.tick()
+
+    assert causes == [Cause.UNKNOWN]
+    assert [(each.tid, each.alone) for each in master.placed(other)] == [("a", True)]
+
+
+def test_a_suspect_that_is_lost_with_its_controller_is_to_blame_although_it_was_not_heard_to_run(
+    master: Master,
+) -> None:
+    running(master, "a")
+    master.join(life="2")
+    master.tick()
+
+    master.join(life="3")
+
+    assert [attempt.cause for attempt in master.attempts()] == [Cause.LOSS]
+
+
+def test_a_task_that_takes_its_controllers_down_before_they_can_tell_is_quarantined(master: Master) -> None:
+    running(master, "a", retry=Retry(losses=2))
+    lives = 1
+    while master.state("a") is State.PLACED:
+        lives += 1
+        master.join(life=f"{lives:03}")
+        master.tick()
+
+    assert master.state("a") is State.QUARANTINED
+    assert master.end("a").attempts == 4
+
+
+def test_of_very_many_that_were_lost_the_oldest_are_suspect(master: Master) -> None:
+    master.taught("k", 0.000001)
+    running(master, *map(str, range(SUSPECTS_MOST + 1)), kind="k")
 
     master.tick(LEASE_S)
+
+    tasks = [master.task(str(number)) for number in range(SUSPECTS_MOST + 1)]
+    assert [task.is_suspect for task in tasks] == [True] * SUSPECTS_MOST + [False]
+
+
+def test_what_came_back_again_and_again_without_a_word_is_suspect(master: Master) -> None:
+    node = running(master, "a")
+    for _ in range(RETURNS_MOST):
+        master.ended(node, master.token("a"), outcome=Outcome.CANCELLED)
+        before = master.task("a").is_suspect
+        master.tick()
+
+    assert before
+    assert [each.alone for each in master.placed()] == [True]
+
+
+def test_what_was_placed_while_its_controller_said_goodbye_is_not_suspect(master: Master) -> None:
+    node = running(master, "a")
+
+    master.hear(node, Goodbye())
 
     assert [attempt.cause for attempt in master.attempts()] == [Cause.NOBODY]
 
@@ -936,7 +1023,7 @@ def test_a_failure_that_is_told_again_makes_the_job_fail_in_this_life_too(master
     master.hear(CLIENT, Close(1, 1))
 
     assert [change.state for change in master.changes(JobClosed)] == ["failed"]
-    assert master.mind.failures == 1
+    assert master.mind.failed_jobs == 1
 
 
 def test_a_job_in_which_a_task_failed_in_a_former_life_has_failed(master: Master) -> None:
@@ -1091,7 +1178,7 @@ def test_a_client_that_lost_its_job_for_a_while_hears_another_serial(master: Mas
 
     master.hear(OTHER_CLIENT, Open("job", 1))
 
-    assert [opened.serial for opened in master.said(OTHER_CLIENT, Opened)] == [1]
+    assert [opened.serial for opened in master.said(OTHER_CLIENT, Opened)] == [2]
 
 
 def test_a_late_heartbeat_does_not_open_again_what_was_closed(master: Master) -> None:
@@ -1116,19 +1203,30 @@ def test_a_first_open_opens_again_what_was_closed_and_not_over(master: Master) -
     assert not master.changes(JobClosed)
 
 
-def test_results_are_counted_for_each_peer_from_one(master: Master) -> None:
+def test_results_are_counted_for_each_job_from_one_and_another_client_goes_on_after_a_gap(
+    master: Master,
+) -> None:
     node = running(master, "a", "b", workers=2)
     master.ended(node, master.token("a"))
     master.tick()
     first = master.said(CLIENT, Results)
-    master.open(client=OTHER_CLIENT)
+    master.hear(OTHER_CLIENT, Open("job"))
+    opened = master.said(OTHER_CLIENT, Opened)
 
     master.ended(node, master.token("b"))
     master.tick()
 
-    assert [said.serial for said in first] == [1]
-    assert [said.serial for said in master.said(OTHER_CLIENT, Results)] == [1]
+    assert [said.serial for said in [*first, *opened, *master.said(OTHER_CLIENT, Results)]] == [1, 2, 3]
     assert master.said(CLIENT, Results) == []
+
+
+def test_a_client_whose_job_was_with_another_one_hears_a_serial_that_it_never_heard(master: Master) -> None:
+    serials = []
+    for client in (CLIENT, OTHER_CLIENT, CLIENT, OTHER_CLIENT):
+        master.hear(client, Open("job"))
+        serials += [opened.serial for opened in master.said(client, Opened)]
+
+    assert serials == [0, 1, 2, 3]
 
 
 def test_a_closed_job_ends_with_its_last_task(master: Master) -> None:
@@ -1142,6 +1240,79 @@ def test_a_closed_job_ends_with_its_last_task(master: Master) -> None:
     assert before == []
     assert [change.state for change in master.changes(JobClosed)] == ["succeeded"]
     assert master.mind.is_idle
+
+
+def test_that_a_job_was_closed_is_remembered(master: Master) -> None:
+    node = running(master, "a")
+    master.hear(CLIENT, Close(1, 1))
+    token = master.token("a")
+    master.start()
+
+    master.ended(node, token)
+    master.tick()
+
+    assert [change.state for change in master.changes(JobClosed)] == ["succeeded"]
+    assert master.mind.is_idle
+
+
+def test_that_its_maker_broke_down_is_remembered_of_a_job(master: Master) -> None:
+    node = running(master, "a")
+    master.hear(CLIENT, Close(1, 1, failed=True))
+    token = master.token("a")
+    master.start()
+
+    master.ended(node, token)
+    master.tick()
+
+    assert [change.state for change in master.changes(JobClosed)] == ["failed"]
+
+
+def test_that_a_closed_job_was_opened_again_is_remembered(master: Master) -> None:
+    running(master, "a")
+    master.hear(CLIENT, Close(1, 1, failed=True))
+    master.open()
+    master.start()
+
+    master.submit("b", job=1)
+
+    assert master.said(CLIENT, Accepted)
+    assert master.state("b") is State.READY
+
+
+def test_a_job_that_goes_on_after_its_maker_broke_down_may_succeed(master: Master) -> None:
+    node = running(master, "a")
+    master.hear(CLIENT, Close(1, 1, failed=True))
+    master.open(client=OTHER_CLIENT)
+    master.ended(node, master.token("a"))
+    master.tick()
+
+    master.hear(OTHER_CLIENT, Close(1, 1))
+
+    assert [change.state for change in master.changes(JobClosed)] == ["succeeded"]
+
+
+def test_a_closed_job_whose_last_end_was_the_last_thing_remembered_is_closed_by_the_next_life(
+    master: Master,
+) -> None:
+    node = running(master, "a")
+    master.hear(CLIENT, Close(1, 1))
+    master.ended(node, master.token("a"))
+    master.start()
+
+    master.tick()
+
+    assert [change.state for change in master.changes(JobClosed)] == ["succeeded"]
+    assert master.said(CLIENT, Results) == []
+
+
+def test_closing_twice_is_remembered_once(master: Master) -> None:
+    running(master, "a")
+    master.hear(CLIENT, Close(1, 1, failed=True))
+
+    master.hear(CLIENT, Close(2, 1))
+
+    assert master.changes(JobSealed) == []
+    assert master.mind.jobs[1].state is JobState.FAILING
 
 
 def test_a_job_with_a_task_that_failed_has_failed(master: Master) -> None:
@@ -1241,6 +1412,25 @@ def test_a_second_stop_ends_what_runs(master: Master) -> None:
     assert [leave.now for leave in master.said(node, Leave)] == [True]
 
 
+def test_a_second_stop_is_told_again_with_every_report(master: Master) -> None:
+    node = running(master, "a")
+    master.stop()
+    master.stop(at_once=True)
+
+    master.report(node)
+
+    assert [leave.now for leave in master.said(node, Leave)] == [True]
+
+
+def test_a_stop_that_comes_after_a_second_one_does_not_make_it_milder(master: Master) -> None:
+    node = running(master, "a")
+    master.stop(at_once=True)
+
+    master.stop()
+
+    assert [leave.now for leave in master.said(node, Leave)] == [True]
+
+
 def test_a_stopping_master_records_what_ends_meanwhile(master: Master) -> None:
     node = running(master, "a")
     master.stop()
@@ -1287,7 +1477,33 @@ def test_it_wants_to_be_called_when_silence_is_to_be_looked_for(master: Master) 
     assert moment == pytest.approx(master.now + LEASE_S / 10)
 
 
-def test_a_lease_is_never_shorter_than_half_a_second() -> None:
-    master = Master(lease_s=0.01)
+# What it keeps is bounded by what lives.
 
-    assert master.mind.lease_s == 0.5
+
+def test_alarms_of_tasks_that_have_ended_do_not_pile_up(master: Master) -> None:
+    job = master.open()
+
+    for number in range(3 * SWEPT_FROM):
+        master.submit(str(number), job=job, expires_s=1e6)
+        master.hear(CLIENT, Cancel(0, job, [str(number)]))
+        master.tick()
+
+    assert len(master.mind._alarms) <= SWEPT_FROM
+
+
+def test_policies_that_nothing_has_any_more_do_not_pile_up(
+    master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "POLICIES_KEPT", 10)
+
+    for number in range(50):
+        master.submit(str(number), timeout_s=100.0 + number)
+
+    assert len(master.mind._policies) <= 10
+
+
+def test_tasks_that_are_to_be_treated_alike_share_their_policy(master: Master) -> None:
+    master.submit("a", timeout_s=1.0)
+    master.submit("b", timeout_s=1.0)
+
+    assert master.task("a").policy is master.task("b").policy

@@ -14,6 +14,7 @@ from cyclone.model.changes import (
     Change,
     JobClosed,
     JobOpened,
+    JobSealed,
     LiveTask,
     PlacementOver,
     Remembered,
@@ -21,7 +22,7 @@ from cyclone.model.changes import (
     TaskEnded,
     TasksPlaced,
 )
-from cyclone.model.lifecycle import Outcome, State
+from cyclone.model.lifecycle import JobState, Outcome, State
 from cyclone.model.peer import Peer
 from cyclone.model.task import Cause, End, Policy, Retry, first_token
 from cyclone.store.memory import MemoryStore
@@ -187,11 +188,40 @@ def test_ended_attempts_are_woken_up_with_while_their_task_lives(life: Life) -> 
 
 
 def test_a_closed_job_is_not_woken_up_with(life: Life) -> None:
-    life.remember(JobOpened(1, "night"), JobOpened(2, "day"), JobClosed(1, "succeeded"))
+    life.remember(JobOpened(1, "night"), JobOpened(2, "day"), JobClosed(1, JobState.SUCCEEDED))
 
     woken = life.restart()
 
     assert (woken.last_job, woken.jobs) == (2, {2: "day"})
+
+
+def test_a_sealed_job_is_woken_up_with_as_such_and_open_to_whoever_asks(life: Life) -> None:
+    life.remember(JobOpened(1, "night"), JobOpened(2, "day"), JobOpened(3, "noon"))
+    life.remember(JobSealed(1, JobState.SEALED), JobSealed(2, JobState.FAILING))
+
+    woken = life.restart()
+
+    assert woken.jobs == {1: "night", 2: "day", 3: "noon"}
+    assert woken.sealed == {1: JobState.SEALED, 2: JobState.FAILING}
+    assert [job.state for job in life.store.jobs()] == ["open"] * 3
+
+
+def test_of_words_about_whether_more_will_come_the_newest_counts(life: Life) -> None:
+    life.remember(JobOpened(1, "night"), JobSealed(1, JobState.SEALED), JobSealed(1, JobState.OPEN))
+    life.remember(JobOpened(2, "day"), JobSealed(2, JobState.OPEN), JobSealed(2, JobState.FAILING))
+
+    woken = life.restart()
+
+    assert woken.sealed == {2: JobState.FAILING}
+
+
+def test_a_sealed_job_is_closed_like_any_other(life: Life) -> None:
+    life.remember(JobOpened(1, "night"), JobSealed(1, JobState.SEALED), JobClosed(1, JobState.FAILED))
+
+    woken = life.restart()
+
+    assert (woken.jobs, woken.sealed) == ({}, {})
+    assert [job.state for job in life.store.jobs()] == ["failed"]
 
 
 def test_a_store_wakes_up_once_in_a_life(life: Life) -> None:
@@ -227,8 +257,10 @@ def test_nothing_is_remembered_before_the_live_tasks_were_read(life: Life) -> No
         pytest.param(accepted(3, job=2), id="a task of a closed job"),
         pytest.param(accepted(3, "\udcff"), id="a lone surrogate"),
         pytest.param(JobOpened(1, "again"), id="a job twice"),
-        pytest.param(JobClosed(2, "failed"), id="a job closed twice"),
-        pytest.param(JobClosed(3, "failed"), id="the closing of no job"),
+        pytest.param(JobClosed(2, JobState.FAILED), id="a job closed twice"),
+        pytest.param(JobClosed(3, JobState.FAILED), id="the closing of no job"),
+        pytest.param(JobSealed(2, JobState.SEALED), id="the sealing of a closed job"),
+        pytest.param(JobSealed(3, JobState.SEALED), id="the sealing of no job"),
         pytest.param(TasksPlaced(10, PEER, (2,)), id="a placement twice"),
         pytest.param(PlacementOver(11), id="the end of no placement"),
         pytest.param(attempt(2, 5), id="an attempt twice"),
@@ -236,11 +268,11 @@ def test_nothing_is_remembered_before_the_live_tasks_were_read(life: Life) -> No
 )
 def test_what_breaks_a_rule_is_refused_with_all_that_came_with_it(life: Life, wrong: Change) -> None:
     life.remember(JobOpened(1, "night"), JobOpened(2, "day"), accepted(1), accepted(2))
-    life.remember(ended(1), TasksPlaced(10, PEER, (2,)), attempt(2, 5), JobClosed(2, "succeeded"))
+    life.remember(ended(1), TasksPlaced(10, PEER, (2,)), attempt(2, 5), JobClosed(2, JobState.SUCCEEDED))
 
     with pytest.raises(RuleBroken):
         life.remember(
-            JobOpened(4, "other"), ended(2), PlacementOver(10), JobClosed(1, "failed"),
+            JobOpened(4, "other"), ended(2), PlacementOver(10), JobClosed(1, JobState.FAILED),
             TasksPlaced(12, PEER, (2,)), attempt(2, 6), wrong,
         )  # fmt: skip
 
@@ -284,7 +316,7 @@ def test_no_changes_change_nothing(life: Life) -> None:
 
 def test_the_facts_of_one_batch_may_come_in_any_order(life: Life) -> None:
     facts: list[Change] = [
-        JobClosed(1, "succeeded"), PlacementOver(5), ended(1), TasksPlaced(5, PEER, (1,)), accepted(1),
+        JobClosed(1, JobState.SUCCEEDED), PlacementOver(5), ended(1), TasksPlaced(5, PEER, (1,)), accepted(1),
         JobOpened(1, "night"),
     ]  # fmt: skip
 
@@ -384,7 +416,7 @@ def test_ended_tasks_are_listed_by_job_state_and_kind(life: Life) -> None:
     life.remember(JobOpened(1, "night"), accepted(1), accepted(2), JobOpened(2, "day"))
     life.remember(accepted(3, job=2), accepted(4, policy=other), accepted(5), accepted(6, job=2))
     life.remember(ended(1), ended(2, State.FAILED), ended(3, State.FAILED, job=2), ended(4))
-    life.remember(JobClosed(1, "failed"), JobOpened(3, "night"), accepted(7, job=3), ended(7, job=3))
+    life.remember(JobClosed(1, JobState.FAILED), JobOpened(3, "night"), accepted(7, job=3), ended(7, job=3))
 
     def numbers(job: str = "", states: tuple[State, ...] = (), kind: str = "") -> list[int]:
         return [view.number for view in life.store.tasks(job, states, kind)[0]]
@@ -418,7 +450,7 @@ def test_an_ended_task_is_told_with_its_end(life: Life) -> None:
 
 
 def test_a_tid_is_looked_for_in_the_newest_job_first(life: Life) -> None:
-    life.remember(JobOpened(1, "night"), accepted(1, "x"), accepted(2, "y"), JobClosed(1, "succeeded"))
+    life.remember(JobOpened(1, "night"), accepted(1, "x"), accepted(2, "y"), JobClosed(1, JobState.SUCCEEDED))
     life.remember(JobOpened(2, "night"), accepted(3, "x", job=2), JobOpened(3, "day"))
     life.remember(accepted(4, "x", job=3))
 
@@ -437,7 +469,7 @@ def test_jobs_are_told_newest_first_with_the_counts_of_what_has_ended(life: Life
     life.remember(JobOpened(1, "night"), accepted(1), accepted(2), accepted(3))
     life.remember(ended(1), ended(2))
     life.now += 5
-    life.remember(ended(3, State.FAILED), JobClosed(1, "failed"), JobOpened(2, "day"))
+    life.remember(ended(3, State.FAILED), JobClosed(1, JobState.FAILED), JobOpened(2, "day"))
 
     for _ in range(2):
         newest, oldest = life.store.jobs()
