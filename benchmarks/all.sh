@@ -1,7 +1,7 @@
 #!/bin/sh
 # Measures everything again and rewrites the tables of RESULTS.md; or only the ones that are named.
 #
-#     benchmarks/all.sh [throughput] [million] [utilisation] [controllers] [comparison]
+#     benchmarks/all.sh [throughput] [million] [utilisation] [controllers] [database] [comparison]
 #
 # The host should have nothing else to do. PYTHON: an interpreter that has Cyclone.
 set -eu
@@ -25,5 +25,6 @@ measure throughput -m cyclone.cli.main bench --json --tasks 1000000 --workers 2 
 measure million benchmarks/million.py
 measure utilisation benchmarks/utilisation.py
 measure controllers benchmarks/thousand_controllers.py
+measure database benchmarks/database.py
 measure comparison benchmarks/compare.py --json --rounds 2
 exit "$failed"
