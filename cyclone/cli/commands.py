@@ -21,6 +21,7 @@ COMMANDS = {
     "explain": "why a task stands where it stands, or how it ended",
     "command": "ask the generator of a job to carry out one of its commands",
     "migration": "look after a migration of files between Lustre OSTs",
+    "make-input": "make lists of files for a migration",
     "matrix": "pairs of MDT and OST on which no file can be made",
     "keys": "make, admit, revoke and compare keys",
     "bench": "measure how fast Cyclone is on this host",
@@ -40,7 +41,7 @@ def make_parser(wanted: Collection[str]) -> argparse.ArgumentParser:
             name, help=line, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         if name in wanted:
-            module = import_module(f"cyclone.cli.{name}")
+            module = import_module(f"cyclone.cli.{name.replace('-', '_')}")
             command.description = inspect.cleandoc(module.__doc__ or line)
             module.add_arguments(command)
             command.set_defaults(run=module.run)

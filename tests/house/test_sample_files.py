@@ -10,6 +10,7 @@ from cyclone.generators.benchmark import BenchmarkSettings
 from cyclone.generators.checksum import ChecksumSettings
 from cyclone.generators.task_list import TaskListSettings
 from cyclone.ini import Ini
+from cyclone.lustre.migration.settings import MigrationSettings
 from cyclone.lustre.monitoring_settings import MonitoringSettings
 from cyclone.plugins import load_class
 from cyclone.settings import ANY_KEY, ClientSettings, ControllerSettings, MasterSettings, Settings
@@ -24,6 +25,7 @@ SAMPLES: dict[str, type[Settings]] = {
     "controller.conf": ControllerSettings,
     "database-proxy.conf": DatabaseProxySettings,
     "pushgateway-client.conf": PushgatewayClientSettings,
+    "LustreOstMigrationTaskGenerator.conf": MigrationSettings,
     "LustreOstMonitoringTaskGenerator.conf": MonitoringSettings,
     "benchmark.conf": BenchmarkSettings,
     "checksum.conf": ChecksumSettings,

@@ -18,12 +18,13 @@ class Level(NamedTuple):
 
     percent: of what can be used, as `lfs df` reckons it, but not rounded.
     capacity_kib: used and available together; None where nobody knows, as in a simulation.
-    available_kib: what is free for files.
+    available_kib: what is free for files. closed: why nothing can come to it, "" if it can.
     """
 
     percent: float
     capacity_kib: int | None = None
     available_kib: int = 0
+    closed: str = ""
 
 
 class _Moved:
@@ -62,9 +63,6 @@ class Fills:
             moved.settled, moved.lately = moved.lately, 0
             if not moved.settled and not moved.flying:
                 del self._moved[ost]
-
-    def is_known(self, ost: int, now: float) -> bool:
-        return ost in self._levels and self.is_fresh(now)
 
     def is_fresh(self, now: float) -> bool:
         """Is there a measurement that is young enough to go by?"""
@@ -108,6 +106,11 @@ class Fills:
         if level is None or level.capacity_kib is None:
             return None
         return level.available_kib * _KIB - self._moved_bytes(ost)
+
+    def closed(self, ost: int) -> str:
+        """Why nothing can come to this OST, as measured; "" if it can, or nobody knows."""
+        level = self._levels.get(ost)
+        return "" if level is None else level.closed
 
     def osts(self) -> Mapping[int, Level]:
         """The last measurement."""

@@ -98,7 +98,12 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         Workshop(settings, self.config)
         if settings.oss_map not in ("", "auto"):
             read_oss_map(self.config, Path(settings.oss_map))
-        if not settings.local_mode and shutil.which(settings.lfs_bin) is None:
+        if settings.local_mode:
+            return
+        if not settings.fs_path.is_dir():
+            problem = f"found {str(settings.fs_path)!r}, expected a directory that exists"
+            raise self.config.wrong("lustre", "fs_path", problem)
+        if shutil.which(settings.lfs_bin) is None:
             raise self.config.wrong("lustre", "lfs_bin", f"found {settings.lfs_bin!r}, expected a program")
 
     def run(self) -> None:
@@ -216,17 +221,14 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
 
     def _is_done(self) -> bool:
         """Nothing is left, or nothing of it can be moved."""
-        if (
-            not self._has_looked
-            or self._loading
-            or self._to_load
-            or self._inputs.is_expecting
-            or self._mind.holds
-        ):
+        is_looking = self._look_now or self._loading is not None or self._to_load or not self._has_looked
+        if is_looking or self._inputs.is_expecting:
             return False
         if not self._inputs.lists:
             return True
-        if self._supply.since is not None or not self._mind.is_over_for(self._inputs.left().keys()):
+        mind = self._mind
+        is_busy = mind.running or mind.resting or mind.holds or self._supply.since is not None
+        if is_busy or not mind.is_over_for(self._inputs.left().keys()):
             self._shut_since = None
             return False
         if self._shut_since is None:
@@ -387,6 +389,8 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             self._inputs.on_started(run.entry, run.target)
         # Before they are handed in: a task that nobody remembers could get another one beside it.
         for done in self._inputs.settle():
+            # Before it all ends: there may be more by now.
+            self._look_at, self._has_looked = now, False
             counts = " ".join(f"{state.lower()}={done.results[state]}" for state in FileState)
             self.log.info(
                 "list done list=%s entries=%d rejected=%d %s",

@@ -93,6 +93,7 @@ class Inputs:
         """Take a list that was loaded, so that its entries may be. Raises ListChanged, OSError."""
         files, found = loaded.files, loaded.found
         self._complete.discard(files.base)
+        self._seen.pop(files.base, None)
         past = loaded.past or Past(found.records)
         head = loaded.head or Head(secrets.token_hex(6), files.suffix)
         journal = None if self.is_dry else self._journal_of(loaded, head)

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 #: A fill level counts for so many intervals.
 INTERVALS_FRESH = 3
 
+_CLOSED = {"R": "read-only", "N": "creates no objects", "S": "out of space", "I": "out of inodes"}
+
 Measure = Callable[[], Mapping[int, Level]]
 
 
@@ -25,11 +27,18 @@ def measure_lustre(lfs: Lfs, path: str) -> Measure:
 
     def measure() -> dict[int, Level]:
         return {
-            ost: Level(usage.fill, usage.used_kib + usage.available_kib, usage.available_kib)
+            ost: Level(
+                usage.fill, usage.used_kib + usage.available_kib, usage.available_kib, _closed(usage.flags)
+            )
             for ost, usage in lfs.usage(path).items()
         }
 
     return measure
+
+
+def _closed(flags: str) -> str:
+    """Why Lustre makes no objects on an OST with these letters behind its row of `lfs df`."""
+    return ", ".join(meaning for letter, meaning in _CLOSED.items() if letter in flags)
 
 
 def simulate(osts: int, seed: int) -> Measure:

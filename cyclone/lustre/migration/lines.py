@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import IO
 
 OST_INDEX_MAX = 65535
 
@@ -59,7 +59,7 @@ class Rules:
         return ost, path
 
 
-def read_records(stream: BinaryIO, separator: bytes) -> Iterator[tuple[int, bytes]]:
+def read_records(stream: IO[bytes], separator: bytes) -> Iterator[tuple[int, bytes]]:
     """`(offset, record)` for each record of a list, in order; the last one need not be ended.
 
     A record longer than RECORD_BYTES_MAX is cut there: it is never valid, and `Rules.parse` says so.

@@ -151,6 +151,7 @@ class Mind:
         self._pairs: Counter[tuple[int, int]] = Counter()
         self._servers: Counter[str] = Counter()
         self._keys: Counter[Hashable] = Counter()
+        self._parked_at: dict[Hashable, set[int]] = {}  # sources with entries that wait for a key
         self._sources: list[_Turn] = []  # that could start something, in the order of their turns
         self._targets: list[_Rank] = []  # that could take something, best first
         self._resting: list[tuple[float, int, Entry]] = []
@@ -291,6 +292,12 @@ class Mind:
             return Obstacle("its limit is 0", True)
         return self._trouble(ost, role) or self._level_obstacle(ost, role)
 
+    def left_alone(self) -> Iterator[tuple[int, Role, float]]:
+        """`(OST, role, until when)` of those that were in trouble."""
+        for ost, known in self._osts.items():
+            for role, until in known.locked_until.items():
+                yield ost, role, until
+
     def is_over_for(self, sources: Collection[int]) -> bool:
         """Will nothing of these sources be started any more, unless somebody or something else changes a thing?
 
@@ -338,6 +345,8 @@ class Mind:
         if percent >= threshold:
             detail = f"filled to {percent:.2f} %, threshold {threshold:g} %"
             return Obstacle("not below the threshold", measured >= threshold, detail)
+        if closed := self.fills.closed(ost):
+            return Obstacle("takes nothing", True, closed)
         free = self.fills.free_bytes(ost)
         if free is not None and free <= self.plan.target_reserve_bytes:
             return Obstacle("no room above the reserve", True)
@@ -367,7 +376,7 @@ class Mind:
         can_start = (
             stock is not None
             and state is OstState.READY
-            and bool(stock.queue or stock.parked)
+            and self._has_one_to_start(stock)
             and not self._is_crowded(ost)
         )
         known = self._ost(ost)
@@ -378,6 +387,9 @@ class Mind:
             if turn is not None:
                 insort(self._sources, turn)
             known.turn = turn
+
+    def _has_one_to_start(self, stock: _Stock) -> bool:
+        return bool(stock.queue) or (bool(stock.parked) and not self._keys[stock.parked[0].key])
 
     def _look_at_target(self, ost: int) -> None:
         known = self._osts.get(ost)
@@ -454,14 +466,18 @@ class Mind:
         return self._start(entry, target, now)
 
     def _next_entry(self, stock: _Stock) -> Entry | None:
-        """Take the oldest entry whose key is not in flight out of the stock."""
-        if stock.parked and not self._keys[stock.parked[0].key]:
-            return stock.parked.popleft()
+        """Take the oldest entry whose key is not in flight out of the stock; who waits for a key is woken by it."""
+        if stock.parked:
+            first = stock.parked[0]
+            if not self._keys[first.key]:
+                return stock.parked.popleft()
+            self._parked_at.setdefault(first.key, set()).add(first.source)
         while stock.queue:
             entry = stock.queue.popleft()
             if not self._keys[entry.key]:
                 return entry
             stock.parked.append(entry)
+            self._parked_at.setdefault(entry.key, set()).add(entry.source)
         return None
 
     @staticmethod
@@ -515,6 +531,8 @@ class Mind:
         source, target = run.entry.source, run.target
         _drop(self._pairs, (source, target))
         _drop(self._keys, run.entry.key)
+        for waiting in self._parked_at.pop(run.entry.key, ()):
+            self._look_at_source(waiting)
         self._ost(source).running[Role.SOURCE] -= 1
         self._ost(target).running[Role.TARGET] -= 1
         if not self.plan.is_dry:
@@ -644,12 +662,6 @@ class Mind:
         if stock is None:
             stock = self._stocks[source] = _Stock()
         return stock
-
-    def locks(self) -> Iterator[tuple[int, Role, float]]:
-        """`(OST, role, until when)` of those that are left alone after trouble."""
-        for ost, known in self._osts.items():
-            for role, until in known.locked_until.items():
-                yield ost, role, until
 
 
 _Key = TypeVar("_Key")

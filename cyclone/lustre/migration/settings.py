@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -322,9 +323,11 @@ class MigrationSettings(Settings):
         if not self.input_dir.is_dir():
             found = f"found {str(self.input_dir)!r}, expected a directory that exists"
             raise ini.wrong("migration", "input_dir", found)
-        if not self.fs_path.is_absolute() or not (self.local_mode or self.fs_path.is_dir()):
-            what = "an absolute path" if self.local_mode else "the absolute path of a directory that exists"
-            raise ini.wrong("lustre", "fs_path", f"found {str(self.fs_path)!r}, expected {what}")
+        if not os.access(self.input_dir, os.R_OK | os.W_OK | os.X_OK):
+            found = f"found {str(self.input_dir)!r}, which cannot be read and written; expected one that can"
+            raise ini.wrong("migration", "input_dir", found)
+        if not self.fs_path.is_absolute():
+            raise ini.wrong("lustre", "fs_path", f"found {str(self.fs_path)!r}, expected an absolute path")
         if self.oss_max_tasks and not self.oss_map:
             raise ini.wrong("migration", "oss_max_tasks", "needs oss_map; expected that or 0")
         if self.oss_map == "auto" and not self.fs_name:

@@ -42,6 +42,10 @@ def status(mind: Mind, inputs: Inputs, statistics: Statistics, now: float) -> di
         "locked": [
             {"ost": ost, "role": str(role), "reason": reason} for ost, role, reason in locked(mind, left)
         ],
+        "left_alone": [
+            {"ost": ost, "role": str(role), "for_s": round(until - now, 3)}
+            for ost, role, until in mind.left_alone()
+        ],
         "lists": [list_status(each) for each in inputs.lists.values()],
     }
 

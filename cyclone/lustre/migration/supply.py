@@ -95,16 +95,15 @@ class Supply:
     def advance(self, mind: Mind, now: float) -> list[Ended]:
         """Go on. Returns the entries that have their result already. Raises OSError when a list cannot be read."""
         ended: list[Ended] = []
-        for source in [source for source, errand in self._looks.items() if errand.chore.is_done()]:
-            errand = self._looks.pop(source)
-            note(errand.entries, errand.chore.result())
-            self._offer(mind, source, errand.entries, ended)
-        waiting = sorted(mind.hungry - self._looks.keys())
-        for source in waiting:
+        for source in sorted(mind.hungry - self._looks.keys()):
             if not self._may_look(now):
                 break
             mind.hungry.discard(source)
             self._fetch(mind, source, now, ended)
+        for source in [source for source, errand in self._looks.items() if errand.chore.is_done()]:
+            errand = self._looks.pop(source)
+            note(errand.entries, errand.chore.result())
+            self._offer(mind, source, errand.entries, ended)
         return ended
 
     def _may_look(self, now: float) -> bool:

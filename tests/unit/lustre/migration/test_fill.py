@@ -22,12 +22,11 @@ def fills() -> Fills:
 def test_an_ost_that_was_not_measured_is_unknown(fills: Fills) -> None:
     assert fills.percent(2) is None
     assert fills.free_bytes(2) is None
-    assert not fills.is_known(2, now=100)
 
 
 def test_what_was_measured_long_ago_is_unknown(fills: Fills) -> None:
-    assert fills.is_known(0, now=130)
-    assert not fills.is_known(0, now=130.001)
+    assert fills.is_fresh(130)
+    assert not fills.is_fresh(130.001)
     assert not Fills(stale_s=30).is_fresh(0)
 
 

@@ -274,9 +274,17 @@ def test_it_knows_whether_a_list_is_still_to_come(tmp_path: Path) -> None:
     after_passing = inputs.is_expecting
     file.unlink()
     inputs.waiting(1, 0)
+    after_it_went = inputs.is_expecting
 
-    assert while_it_settles
-    assert not after_passing
+    assert (while_it_settles, after_passing, after_it_went) == (True, False, False)
+
+
+def test_a_list_that_was_taken_is_not_still_to_come(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a")
+    inputs = an_input(tmp_path)
+
+    take_all(inputs)
+
     assert not inputs.is_expecting
 
 

@@ -358,6 +358,19 @@ def test_the_reserve_of_a_target_stays_free() -> None:
     assert str(mind.obstacle(10, Role.TARGET)) == "no room above the reserve"
 
 
+def test_a_target_that_takes_nothing_is_left_alone_and_may_be_a_source() -> None:
+    mind = a_mind(a_plan(targets=frozenset({0, 10})))
+    mind.on_levels(levels(ost0=20) | {10: Level(40, closed="read-only")}, 0)
+    mind.offer(10, some_entries(10, 1))
+    mind.offer(1, some_entries(1, 1))
+
+    turn = mind.decide(0)
+
+    assert sorted(pairs(turn)) in ([(10, 0)], [(1, 0)])
+    assert str(mind.obstacle(10, Role.TARGET)) == "takes nothing: read-only"
+    assert mind.obstacle(10, Role.SOURCE) is None
+
+
 def test_a_file_goes_where_it_fits() -> None:
     plan = a_plan(targets=frozenset({10, 11}))
     mind = a_mind(plan)
