@@ -264,8 +264,15 @@ key_dir = keys
         for state, reasons in report["results"].items():
             for reason, count in reasons.items():
                 print(f"  {count:>8,}  {state}{f' ({reason})' if reason else ''}")
-        marks = json.loads(self._simctl("marks", "--json"))
-        print(f"most at the same time: {json.dumps(marks)[:300]}")
+        marks = json.loads(self._simctl("marks", "--json"))["lustre"]
+        most = {
+            scope: max(marks.get(scope, {"": 0}).values(), default=0)
+            for scope in ("all", "source", "target", "oss")
+        }
+        print(
+            f"most at the same time: {most['all']} in all, {most['source']} from one OST, {most['target']} to one OST, "
+            f"{most['oss']} on one server"
+        )
         print(
             "simctl verify: every file readable, its bytes as written, layouts and counters consistent ...",
             flush=True,

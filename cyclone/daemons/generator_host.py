@@ -34,6 +34,8 @@ _LETTER_BYTES_MAX = 1 << 16
 def main(link: socket.socket) -> int:
     """Run one generator from its start to its end. Returns the exit code of the process."""
     on_death_of_parent(signal.SIGKILL)
+    # The master passes it on; a generator that can read its ini file again listens to it.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     errand = msgspec.json.decode(link.recv(_LETTER_BYTES_MAX), type=Errand)
     spare_collector()
     try:

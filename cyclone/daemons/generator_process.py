@@ -170,6 +170,11 @@ class GeneratorProcess:
         if self._process is not None:
             self._process.terminate()
 
+    def hang_up(self) -> None:
+        """Tell it to read again what it has read, if it listens to that."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
+
     def end_now(self) -> None:
         """Kill it; it is to be collected as when it ends by itself."""
         if self._process is not None:

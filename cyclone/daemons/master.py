@@ -288,6 +288,8 @@ class Master:
             log.info("keys read anew")
         except ConfigError as error:
             log.error("keys not read anew, the former ones stay in force: %s", error)
+        if self._generator is not None:
+            self._generator.hang_up()
 
     def _on_generator_end(self) -> None:
         """Its process has ended: in order, broken, or killed."""

@@ -353,3 +353,28 @@ def test_what_it_was_told_while_it_runs_counts(cluster: Cluster, sim: SimulatedL
     assert paused["state"] == "drained"
     assert_all_is_well(sim, lists, 60)
     assert all(sim.objects_on(ost) for ost in TARGETS)
+
+
+def test_lists_that_a_walk_has_found_can_be_migrated(cluster: Cluster, sim: SimulatedLustre) -> None:
+    populate(cluster, sim, 12, "--lists", str(cluster.directory / "other"))
+    expected = {
+        line for file in (cluster.directory / "other").iterdir() for line in file.read_bytes().splitlines()
+    }
+    lists = cluster.directory / "walked"
+    lists.mkdir()
+
+    done = subprocess.run(
+        [
+            Path(sys.executable).parent / "cyclone", "make-input", "--from-find", sim.mount, "--osts", "0-3",
+            "--lfs", sim.bin / "lfs", "--shuffle", "--split", "2", "--name", "found", "--output", lists,
+        ],
+        cwd=cluster.directory, env=cluster.environment, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == EXIT_OK, done
+    found = {line for file in lists.iterdir() for line in file.read_bytes().split(b"\0")[:-1]}
+    master = start(cluster, sim, input_dir=lists)
+
+    assert found == expected
+    assert master.wait(60) == EXIT_OK, master.log
+    assert {file.name for file in lists.glob("*.done")} == {"found-1.input0.done", "found-2.input0.done"}
+    assert_all_is_well(sim, lists, 12)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from acceptance.cluster import Cluster
 
@@ -289,3 +291,41 @@ def test_waiting_for_results_has_an_end(cluster: Cluster) -> None:
     assert codes == (EXIT_OK, EXIT_OK)
     assert cluster.notes("waited") == ["three seconds"]
     assert len(cluster.notes("came")) == 1
+
+
+def test_a_hang_up_of_the_master_reaches_the_generator(cluster: Cluster) -> None:
+    cluster.write_job(
+        "class Job(TaskGenerator):\n"
+        "    def run(self):\n"
+        "        signal.signal(signal.SIGHUP, lambda *_: note('heard', 'hang-up'))\n"
+        "        note('heard', 'ready')\n"
+        "        while not self.stopping:\n"
+        "            self.sleep(0.05)\n"
+    )
+    master = cluster.start_master()
+    cluster.wait_for_notes("heard", 1)
+
+    master.signal(signal.SIGHUP)
+
+    assert cluster.wait_for_notes("heard", 2) == ["ready", "hang-up"]
+    master.signal(signal.SIGTERM)
+    assert master.wait() == EXIT_OK
+
+
+def test_a_hang_up_does_no_harm_to_a_generator_that_does_not_listen(cluster: Cluster) -> None:
+    cluster.write_job(
+        "class Job(TaskGenerator):\n"
+        "    def run(self):\n"
+        "        note('heard', 'ready')\n"
+        "        while not self.stopping:\n"
+        "            self.sleep(0.05)\n"
+    )
+    master = cluster.start_master()
+    cluster.wait_for_notes("heard", 1)
+
+    master.signal(signal.SIGHUP)
+    master.wait_for_log("keys read anew")
+    master.signal(signal.SIGTERM)
+
+    assert master.wait() == EXIT_OK
+    assert "starting it again" not in master.log

@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from migration_builders import (
@@ -23,13 +23,14 @@ from migration_builders import (
     some_entries,
 )
 
+from cyclone.lustre.migration.admission import LOCK_MOST_S
 from cyclone.lustre.migration.entry import Entry, EntryId
 from cyclone.lustre.migration.fill import Level
 from cyclone.lustre.migration.input_list import load, load_again
 from cyclone.lustre.migration.inputs import Inputs
 from cyclone.lustre.migration.journal import read_lines
 from cyclone.lustre.migration.lines import RECORD_BYTES_MAX, Rejected, Rules, read_records
-from cyclone.lustre.migration.mind import LOCK_MOST_S, Ended, Mind, Run
+from cyclone.lustre.migration.mind import Ended, Mind, Run
 from cyclone.lustre.migration.ost import OstState, Role
 from cyclone.lustre.migration.plan import Bounds, Plan
 from cyclone.lustre.migration.verdict import FileState, Report
@@ -265,6 +266,22 @@ TestMigrationMachine = MigrationMachine.TestCase
 TestMigrationMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
+# A source whose entry waits for a key was looked at while the key was in flight, and then never woken.
+@example(
+    plan=Plan(
+        source_threshold=30.0,
+        target_threshold=70.0,
+        targets=frozenset({0}),
+        pair_max_tasks=0,
+        ost_max_tasks=1,
+        retry_max=0,
+        retry_delay_s=0.0,
+        queue_most=1,
+    ),
+    counts={0: 3, 1: 3, 2: 3},
+    keys=["x", "x", "y", "x", "x", "x", "x", "x", "x"],
+    answers=[],
+)
 @given(
     plan=plans,
     counts=st.dictionaries(osts, st.integers(1, 6)),

@@ -11,7 +11,6 @@ import shutil
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -24,13 +23,15 @@ from cyclone.generators.files import write_json
 from cyclone.ini import Ini
 from cyclone.lustre.lfs import Lfs
 from cyclone.lustre.migration import status
+from cyclone.lustre.migration.admission import Obstacle
 from cyclone.lustre.migration.background import Background, Chore, Threads
 from cyclone.lustre.migration.entry import Entry
-from cyclone.lustre.migration.input_list import InputList, ListChanged, Loaded, load, load_again
+from cyclone.lustre.migration.input_list import InputList, load_again
 from cyclone.lustre.migration.inputs import Inputs
+from cyclone.lustre.migration.intake import Intake
 from cyclone.lustre.migration.levels import INTERVALS_FRESH, Gauge, measure_lustre, simulate
 from cyclone.lustre.migration.lines import Rules
-from cyclone.lustre.migration.mind import Ended, Mind, Obstacle, Run
+from cyclone.lustre.migration.mind import Ended, Mind, Run
 from cyclone.lustre.migration.ost import Role
 from cyclone.lustre.migration.settings import (
     MigrationSettings,
@@ -84,12 +85,9 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
 
     def __init__(self, config: Ini) -> None:
         super().__init__(config)
-        self._loading: tuple[Path, Chore[Loaded], float] | None = None  # and since when
-        self._to_load: deque[Path] = deque()
-        self._look_now = self._is_stop_wanted = self._is_drain_told = self._is_reload_wanted = False
-        self._look_at = self._tell_at = 0.0
+        self._is_stop_wanted = self._is_drain_told = self._is_reload_wanted = self._is_ready = False
+        self._tell_at = 0.0
         self._obstacles: dict[tuple[int, Role], Obstacle | None] = {}
-        self._has_looked = self._is_ready = False
         self._shut_since: int | None = None
         self._doubts: set[str] = set()
 
@@ -114,6 +112,8 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
                 while not self._is_over():
                     self._advance()
                     self._hear()
+            except OSError as error:
+                raise CycloneError(f"{settings.input_dir}: the lists cannot be worked on: {error}") from error
             finally:
                 self._end()
         if self._mind.tripped and not self.stopping:
@@ -140,7 +140,8 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             else measure_lustre(self._lfs, str(settings.fs_path))
         )  # fmt: skip
         self._gauge = Gauge(measure, self.background, now)
-        self._look_at, self._tell_at = now, now + settings.print_caches_s
+        self._intake = Intake(self._inputs, self.background, lambda: not self.stopping, now)
+        self._tell_at = now + settings.print_caches_s
         _raise_descriptor_limit()
         self._warn()
         self._resume()
@@ -177,15 +178,16 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         adopted: list[Run] = []
         for base in self._inputs.leftovers():
             self.log.info("reading a list again that was begun list=%s", base.name)
-            chore = self.background.start(partial(load_again, base, self._inputs.rules, self._is_wanted))
+            call = partial(load_again, base, self._inputs.rules, lambda: not self.stopping)
             try:
-                loaded = self._wait_for(chore)
+                loaded = self._wait_for(self.background.start(call))
             except (CycloneError, OSError) as error:
                 self.log.error("a list that was begun cannot be read, it waits for the next start: %s", error)
                 continue
-            admitted = None if loaded is None else self._admit(loaded)
-            if admitted is not None:
-                adopted += self._adopt(admitted.flights())
+            taken = None if loaded is None else self._intake.take(loaded)
+            if taken is not None:
+                self._on_taken(taken)
+                adopted += self._adopt(taken.flights())
         self._inputs.settle()
         for run in adopted:
             self.submit(self._workshop.make(run))
@@ -194,22 +196,21 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         entries = [entry for entry, _ in flights]
         if self.settings.look_at_files and not self.settings.local_mode:
             paths = [entry.path for entry in entries]
-            looks = self._wait_for(self.background.start(partial(look_at, paths, self._workshop.block)))
+            chore = self.background.start(partial(look_at, paths, self._workshop.block))
+            # Their OST may be down; then they are known by their paths, which is almost as good.
+            looks = self._wait_for(chore, self.settings.lfs_timeout_s)
             note(entries, looks or [None] * len(entries))
         now = self.monotonic()
         return [self._mind.adopt(entry, target, now) for entry, target in flights]
 
-    def _wait_for(self, chore: Chore[Any]) -> Any:
-        """What comes of it; None if the generator has to stop before. Raises what it raises."""
+    def _wait_for(self, chore: Chore[Any], within_s: float = float("inf")) -> Any:
+        """What comes of it; None if the generator has to stop before, or time is over. Raises what it raises."""
+        until = self.monotonic() + within_s
         while not chore.is_done():
-            if self.stopping:
+            if self.stopping or self.monotonic() >= until:
                 return None
             self.sleep(_LOOK_FOR_CHORES_S)
         return chore.result()
-
-    def _is_wanted(self) -> bool:
-        """For chores: is this generator still at it?"""
-        return not self.stopping
 
     def _is_over(self) -> bool:
         mind = self._mind
@@ -221,8 +222,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
 
     def _is_done(self) -> bool:
         """Nothing is left, or nothing of it can be moved."""
-        is_looking = self._look_now or self._loading is not None or self._to_load or not self._has_looked
-        if is_looking or self._inputs.is_expecting:
+        if not self._intake.is_idle:
             return False
         if not self._inputs.lists:
             return True
@@ -265,8 +265,8 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         self._keep_hours()
         if self._gauge.advance(self._mind, self.settings.update_fill_level_s, now):
             self._tell_obstacles()
-        self._look_for_lists(now)
-        self._go_on_loading(now)
+        for taken in self._intake.advance(self.settings.reload_files_s, now, self.wall()):
+            self._on_taken(taken)
         for ended in self._supply.advance(self._mind, now):
             self._take_note(ended, now)
         self._start_tasks(now)
@@ -281,23 +281,17 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             self._on_end(result)
 
     def _pause_s(self) -> float:
-        if self._look_now or (self._to_load and self._loading is None):
-            return 0.0
         now = self.monotonic()
-        moments = [self._look_at, self._tell_at, self._gauge.due(), now + _PAUSE_MOST_S]
+        moments = [self._intake.due(now), self._tell_at, self._gauge.due(), now + _PAUSE_MOST_S]
         if not self._mind.holds and not self._mind.tripped:
             next_moment = self._mind.next_moment(now)
             moments += [] if next_moment is None else [next_moment]
-        pause_s = max(0.0, min(moments) - now)
-        loading_since = None if self._loading is None else self._loading[2]
-        begun = [
-            since for since in (self._gauge.since, self._supply.since, loading_since) if since is not None
-        ]
+        chores = (self._gauge.since, self._supply.since, self._intake.since)
+        begun = [since for since in chores if since is not None]
         if begun:
             # Nothing tells that a chore has ended: the longer it takes, the less it matters when that is noticed.
-            asked_in_s = (now - max(begun)) / 10
-            return min(max(_LOOK_FOR_CHORES_S, asked_in_s), _PAUSE_MOST_S)
-        return pause_s
+            moments.append(now + max(_LOOK_FOR_CHORES_S, (now - max(begun)) / 10))
+        return max(0.0, min(moments) - now)
 
     def _keep_hours(self) -> None:
         hours = self.settings.hours
@@ -314,63 +308,10 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
 
     # Lists.
 
-    def _look_for_lists(self, now: float) -> None:
-        if now < self._look_at and not self._look_now:
-            return
-        if self._loading is not None or self._to_load:
-            return
-        if self._look_now:
-            self._inputs.look_again()
-        self._look_now, self._look_at = False, now + self.settings.reload_files_s
-        self._to_load.extend(self._inputs.waiting(now, self.wall()))
-        self._has_looked = True
-
-    def _go_on_loading(self, now: float) -> None:
-        """Read the lists that were found, one after the other."""
-        if self._loading is None and self._to_load:
-            base = self._to_load.popleft()
-            rules = self._inputs.rules
-            self._loading = base, self.background.start(partial(load, base, rules, self._is_wanted)), now
-        if self._loading is None or not self._loading[1].is_done():
-            return
-        (base, chore, _), self._loading = self._loading, None
-        try:
-            loaded = chore.result()
-        except ListChanged as error:
-            self.log.info("a list is not complete: %s", error)
-            return
-        except CycloneError as error:
-            self.log.error("a list cannot be read, it is passed over until somebody changes it: %s", error)
-            self._inputs.pass_over(base)
-            return
-        self._admit(loaded)
-
-    def _admit(self, loaded: Loaded) -> InputList | None:
-        """The list, now that its entries may be taken; None if it cannot be."""
-        try:
-            admitted = self._inputs.admit(loaded)
-        except ListChanged as error:
-            self.log.info("a list is not complete: %s", error)
-            return None
-        except OSError as error:
-            self.log.error("a list cannot be taken, it is passed over until somebody changes it: %s", error)
-            self._inputs.pass_over(loaded.files.base)
-            return None
-        files = admitted.files
-        self.log.info(
-            "list taken list=%s id=%s entries=%d rejected=%d left=%d",
-            files.name, admitted.id, admitted.entries, admitted.rejected, admitted.left,
-        )  # fmt: skip
-        if loaded.found.carriage_returns:
-            self.log.warning(
-                "carriage returns at the ends of lines are no part of the paths list=%s", files.name
-            )
-        if admitted.rejected and not self.settings.dry_run:
-            self.log.warning("records were rejected, for reasons told in %s", files.rejected)
-        self._mind.expect(admitted.sources())
+    def _on_taken(self, taken: InputList) -> None:
+        self._mind.expect(taken.sources())
         self._shut_since = None
         self._doubt()
-        return admitted
 
     def _doubt(self) -> None:
         """Once for each."""
@@ -390,7 +331,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         # Before they are handed in: a task that nobody remembers could get another one beside it.
         for done in self._inputs.settle():
             # Before it all ends: there may be more by now.
-            self._look_at, self._has_looked = now, False
+            self._intake.look_again(now)
             counts = " ".join(f"{state.lower()}={done.results[state]}" for state in FileState)
             self.log.info(
                 "list done list=%s entries=%d rejected=%d %s",
@@ -512,7 +453,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         return {"state": status.state_of(self._mind), "in_flight": len(self._mind.running)}
 
     def _on_reload(self, _: Mapping[str, str]) -> object:
-        self._look_now = True
+        self._intake.look_now()
         if self.config.file is None:
             return {"changed": False}
         try:
@@ -566,7 +507,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             made = self._inputs.feed_back(state)
         except OSError as error:
             raise ValueError(f"a list cannot be renamed: {error}") from None
-        self._look_now = True
+        self._intake.look_now()
         return {"lists": [file.name for file in made]}
 
     # Signals.

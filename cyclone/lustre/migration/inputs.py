@@ -92,11 +92,11 @@ class Inputs:
     def admit(self, loaded: Loaded) -> InputList:
         """Take a list that was loaded, so that its entries may be. Raises ListChanged, OSError."""
         files, found = loaded.files, loaded.found
-        self._complete.discard(files.base)
-        self._seen.pop(files.base, None)
         past = loaded.past or Past(found.records)
         head = loaded.head or Head(secrets.token_hex(6), files.suffix)
         journal = None if self.is_dry else self._journal_of(loaded, head)
+        self._complete.discard(files.base)
+        self._seen.pop(files.base, None)
         admitted = self.lists[head.id] = InputList(files, found, self.rules, head, journal, past)
         for source in admitted.sources():
             self._by_source.setdefault(source, []).append(admitted)

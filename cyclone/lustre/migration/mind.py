@@ -20,12 +20,13 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left, insort
 from collections import Counter, deque
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
+from cyclone.lustre.migration.admission import Admission, Obstacle
 from cyclone.lustre.migration.entry import Entry, EntryId
-from cyclone.lustre.migration.fill import Fills, Level
+from cyclone.lustre.migration.fill import Level
 from cyclone.lustre.migration.ost import OstState, Role, ost_state
 from cyclone.lustre.migration.plan import Plan
 from cyclone.lustre.migration.rate import Rate
@@ -33,10 +34,6 @@ from cyclone.lustre.migration.verdict import FileState, Report, Verdict, judge, 
 
 #: Nobody tries a file more often than this, whoever is to blame.
 TRIES_MOST = 100
-#: An OST in trouble is left alone twice as long each time, but not longer than this.
-LOCK_MOST_S = 3600.0
-#: So many sources in trouble, without a success in between, and the target is to blame as well.
-STRIKES_MOST = 3
 #: A source with fewer entries than this is hungry.
 HUNGRY_BELOW = 64
 
@@ -74,17 +71,6 @@ class Turn:
     ended: list[Ended] = field(default_factory=list)
 
 
-class Obstacle(NamedTuple):
-    """Why an OST must not take part. is_lasting: that will not change by itself. detail: in numbers."""
-
-    reason: str
-    is_lasting: bool
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.detail}" if self.detail else self.reason
-
-
 class _Rank(NamedTuple):
     """By this targets are ordered."""
 
@@ -101,15 +87,12 @@ class _Turn(NamedTuple):
 
 
 class _Ost:
-    """One OST: what it has in flight, and how much trouble it made."""
+    """One OST: what it has in flight, and where it stands."""
 
-    __slots__ = ("last_start", "locked_until", "rank", "running", "strikes", "troubles", "turn")
+    __slots__ = ("last_start", "rank", "running", "turn")
 
     def __init__(self) -> None:
         self.running = {Role.SOURCE: 0, Role.TARGET: 0}
-        self.locked_until: dict[Role, float] = {}
-        self.troubles = {Role.SOURCE: 0, Role.TARGET: 0}  # in a row
-        self.strikes: set[int] = set()  # sources that had trouble with it since it was well
         self.last_start = 0
         self.rank: _Rank | None = None  # its place among the targets that may take part
         self.turn: _Turn | None = None  # its place among the sources that may
@@ -130,7 +113,7 @@ class _Stock:
 
 
 class Mind:
-    """Owns what is in flight, the entries in memory, and what is known of OSTs.
+    """Owns what is in flight and the entries in memory.
 
     The caller offers entries, tells measurements and ends, and asks at every event, and when `next_moment` comes, what
     to do. Moments are monotonic seconds and must not run backwards.
@@ -139,7 +122,8 @@ class Mind:
 
     def __init__(self, plan: Plan, now: float, *, stale_s: float) -> None:
         self.plan = plan
-        self.fills = Fills(stale_s)
+        self.admission = Admission(plan, stale_s)
+        self.fills = self.admission.fills
         self.running: dict[EntryId, Run] = {}
         self.holds: dict[str, str] = {}  # who has stopped us, and why
         self.tripped = ""  # why nothing may be started any more
@@ -155,11 +139,9 @@ class Mind:
         self._sources: list[_Turn] = []  # that could start something, in the order of their turns
         self._targets: list[_Rank] = []  # that could take something, best first
         self._resting: list[tuple[float, int, Entry]] = []
-        self._unlocks: list[tuple[float, int]] = []
         self._count = 0
         self._files = Rate(plan.rate_files_per_s, now)
         self._bytes = Rate(plan.rate_mb_per_s * _MB, now)
-        self._is_fresh = False
         self._moved_files = self._moved_bytes = 0
         self._osts_of: dict[str, list[int]] = {}
         self._learn_servers()
@@ -168,7 +150,7 @@ class Mind:
 
     def change(self, plan: Plan, now: float) -> None:
         """From now on this plan. What is in flight stays in flight."""
-        self.plan = plan
+        self.plan = self.admission.plan = plan
         self._files.change(plan.rate_files_per_s, now)
         self._bytes.change(plan.rate_mb_per_s * _MB, now)
         self._learn_servers()
@@ -199,8 +181,7 @@ class Mind:
 
     def on_levels(self, levels: Mapping[int, Level], now: float) -> None:
         """It has ended so; an OST that is missing is unknown."""
-        self.fills.measured(levels, now)
-        self._is_fresh = True
+        self.admission.on_levels(levels, now)
         self._look_at_all()
 
     def adopt(self, entry: Entry, target: int, now: float) -> Run:
@@ -244,12 +225,9 @@ class Mind:
 
     def next_moment(self, now: float) -> float | None:
         """When `decide` is to be called at the latest, though nothing may have been told; None: only then."""
-        moments = [heap[0][0] for heap in (self._resting, self._unlocks) if heap]
+        moments = [*self.admission.moments(), *(moment for moment, _, _ in self._resting[:1])]
         if self._sources and self._targets:
             moments += [rate.opens_at(now) for rate in (self._files, self._bytes) if not rate.is_open(now)]
-        stale_at = self.fills.stale_at()
-        if self._is_fresh and stale_at is not None:
-            moments.append(stale_at)
         return min(moments, default=None)
 
     def space(self, source: int) -> int:
@@ -281,22 +259,7 @@ class Mind:
 
     def obstacle(self, ost: int, role: Role) -> Obstacle | None:
         """Why this OST must not take part in this role; None if it may."""
-        plan = self.plan
-        if ost in plan.excluded:
-            return Obstacle("excluded", True)
-        if role is Role.SOURCE and plan.sources and ost not in plan.sources:
-            return Obstacle("not among the sources", True)
-        if role is Role.TARGET and ost not in plan.targets:
-            return Obstacle("not among the targets", True)
-        if plan.limit(ost, role) <= 0:
-            return Obstacle("its limit is 0", True)
-        return self._trouble(ost, role) or self._level_obstacle(ost, role)
-
-    def left_alone(self) -> Iterator[tuple[int, Role, float]]:
-        """`(OST, role, until when)` of those that were in trouble."""
-        for ost, known in self._osts.items():
-            for role, until in known.locked_until.items():
-                yield ost, role, until
+        return self.admission.obstacle(ost, role)
 
     def is_over_for(self, sources: Collection[int]) -> bool:
         """Will nothing of these sources be started any more, unless somebody or something else changes a thing?
@@ -317,40 +280,6 @@ class Mind:
     def osts(self) -> list[int]:
         """All that play a part or were measured, growing."""
         return sorted({*self._osts, *self._stocks, *self.plan.targets, *self.fills.osts()})
-
-    # Obstacles.
-
-    def _trouble(self, ost: int, role: Role) -> Obstacle | None:
-        known = self._osts.get(ost)
-        if known is None or role not in known.locked_until:
-            return None
-        return Obstacle("left alone after trouble", False)
-
-    def _level_obstacle(self, ost: int, role: Role) -> Obstacle | None:
-        percent = self.fills.percent(ost)
-        if percent is None:
-            return Obstacle("fill level unknown", self._is_fresh)
-        if not self._is_fresh:
-            return Obstacle("fill level too old", False)
-        # That is lasting which was measured; what is only projected waits for the next measurement.
-        measured = self.fills.measured_percent(ost)
-        assert measured is not None
-        if role is Role.SOURCE:
-            threshold = self.plan.source_threshold
-            if percent > threshold:
-                return None
-            detail = f"filled to {percent:.2f} %, threshold {threshold:g} %"
-            return Obstacle("not above the threshold", measured <= threshold, detail)
-        threshold = self.plan.target_threshold
-        if percent >= threshold:
-            detail = f"filled to {percent:.2f} %, threshold {threshold:g} %"
-            return Obstacle("not below the threshold", measured >= threshold, detail)
-        if closed := self.fills.closed(ost):
-            return Obstacle("takes nothing", True, closed)
-        free = self.fills.free_bytes(ost)
-        if free is not None and free <= self.plan.target_reserve_bytes:
-            return Obstacle("no room above the reserve", True)
-        return None
 
     def _not_shut(self, osts: Collection[int], role: Role) -> set[int]:
         """Those without a lasting obstacle."""
@@ -376,7 +305,7 @@ class Mind:
         can_start = (
             stock is not None
             and state is OstState.READY
-            and self._has_one_to_start(stock)
+            and self._has_one_to_start(ost, stock)
             and not self._is_crowded(ost)
         )
         known = self._ost(ost)
@@ -388,8 +317,14 @@ class Mind:
                 insort(self._sources, turn)
             known.turn = turn
 
-    def _has_one_to_start(self, stock: _Stock) -> bool:
-        return bool(stock.queue) or (bool(stock.parked) and not self._keys[stock.parked[0].key])
+    def _has_one_to_start(self, ost: int, stock: _Stock) -> bool:
+        if stock.parked:
+            key = stock.parked[0].key
+            if not self._keys[key]:
+                return True
+            # Whoever ends with this key wakes it; it may have been woken before, and been overtaken since.
+            self._parked_at.setdefault(key, set()).add(ost)
+        return bool(stock.queue)
 
     def _look_at_target(self, ost: int) -> None:
         known = self._osts.get(ost)
@@ -563,9 +498,7 @@ class Mind:
         self._bytes.spend(report.size - run.size)
         self._moved_files += 1
         self._moved_bytes += report.size
-        source, target = self._ost(run.entry.source), self._ost(run.target)
-        source.troubles[Role.SOURCE] = target.troubles[Role.TARGET] = 0
-        target.strikes.clear()
+        self.admission.forgive(run.entry.source, run.target)
         actual = run.target if report.actual is None else report.actual
         if not self.plan.is_dry and actual != run.entry.source:
             self.fills.arrived(run.entry.source, -report.size)
@@ -577,10 +510,10 @@ class Mind:
         entry.tries += 1
         verdict = judge(report)
         if verdict is Verdict.OTHER_TARGET:
-            self._leave_alone(run.target, Role.TARGET, now)
+            self.admission.leave_alone(run.target, Role.TARGET, now)
         elif verdict is Verdict.OST_TROUBLE:
-            self._leave_alone(entry.source, Role.SOURCE, now)
-            self._strike(run.target, entry.source, now)
+            self.admission.leave_alone(entry.source, Role.SOURCE, now)
+            self.admission.suspect(run.target, entry.source, now)
         elif verdict is Verdict.LATER:
             return self._rest_or_end(entry, run.target, report, now)
         if verdict in (Verdict.OTHER_TARGET, Verdict.OST_TROUBLE):
@@ -612,24 +545,6 @@ class Mind:
                 self.tripped = f"{self.failures} files have failed"
         return Ended(entry, target, report, is_final=True)
 
-    def _leave_alone(self, ost: int, role: Role, now: float) -> None:
-        """Lock this OST for a while; twice as long as the last time if nothing has succeeded since."""
-        known = self._ost(ost)
-        if role in known.locked_until:
-            return  # by another task that was in flight at the same time
-        known.troubles[role] += 1
-        least = max(1.0, self.plan.retry_delay_s)
-        pause_s = min(least * 2.0 ** min(known.troubles[role] - 1, 20), max(LOCK_MOST_S, least))
-        known.locked_until[role] = now + pause_s
-        heapq.heappush(self._unlocks, (now + pause_s, ost))
-
-    def _strike(self, target: int, source: int, now: float) -> None:
-        known = self._ost(target)
-        known.strikes.add(source)
-        if len(known.strikes) >= STRIKES_MOST:
-            known.strikes.clear()
-            self._leave_alone(target, Role.TARGET, now)
-
     # Time.
 
     def _wake(self, now: float) -> None:
@@ -639,14 +554,10 @@ class Mind:
             stock.resting -= 1
             self._put_back(stock, entry)
             self._look_at(entry.source)
-        while self._unlocks and self._unlocks[0][0] <= now:
-            _, ost = heapq.heappop(self._unlocks)
-            locks = self._ost(ost).locked_until
-            for role in [role for role, until in locks.items() if until <= now]:
-                del locks[role]
+        woken, has_aged = self.admission.wake(now)
+        for ost in woken:
             self._look_at(ost)
-        if self._is_fresh and not self.fills.is_fresh(now):
-            self._is_fresh = False
+        if has_aged:
             self._look_at_all()
 
     # Small things.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from cyclone.lustre.migration.admission import Obstacle
 from cyclone.lustre.migration.input_list import InputList
 from cyclone.lustre.migration.inputs import Inputs
-from cyclone.lustre.migration.mind import Mind, Obstacle, Run
+from cyclone.lustre.migration.mind import Mind, Run
 from cyclone.lustre.migration.ost import Role
 from cyclone.lustre.migration.statistics import Speed, Statistics
 from cyclone.lustre.migration.verdict import FileState
@@ -44,7 +45,7 @@ def status(mind: Mind, inputs: Inputs, statistics: Statistics, now: float) -> di
         ],
         "left_alone": [
             {"ost": ost, "role": str(role), "for_s": round(until - now, 3)}
-            for ost, role, until in mind.left_alone()
+            for ost, role, until in mind.admission.left_alone()
         ],
         "lists": [list_status(each) for each in inputs.lists.values()],
     }

@@ -19,6 +19,7 @@ from cyclone.lustre.migration import generator as module
 from cyclone.lustre.migration.background import AtOnce, Threads
 from cyclone.lustre.migration.fill import Level
 from cyclone.lustre.migration.generator import LustreOstMigrationTaskGenerator
+from cyclone.lustre.migration.input_list import load
 from cyclone.lustre.migration.verdict import FileState
 from cyclone.plugins import load_class
 from cyclone.process.pid_file import PidFile
@@ -869,6 +870,133 @@ def test_while_others_are_made_to_wait_only_one_file_with_links_is_moved_at_a_ti
 
     assert desk.most["all"] == 1
     assert len(desk.submitted) == 6
+
+
+# When something is in the way.
+
+
+def on_real_files(site: Site, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Not a simulation, but the levels are made up. Returns where files may be."""
+    files = site.directory / "files"
+    files.mkdir()
+    site.keys |= {
+        ("control", "local_mode"): "no", ("lustre", "fs_path"): str(files), ("lustre", "lfs_bin"): "/bin/true",
+    }  # fmt: skip
+    monkeypatch.setattr(
+        module, "measure_lustre", lambda lfs, path: lambda: dict.fromkeys(range(20), Level(60))
+    )
+    return files
+
+
+def test_lustre_is_asked_for_the_servers_of_osts(
+    site: Site, desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = on_real_files(site, monkeypatch)
+    monkeypatch.setattr(module.Lfs, "oss_of", lambda self, fs: {0: fs, 1: fs, 10: "other", 11: "other"})
+    site.keys["lustre", "fs_name"] = "scratch"
+    site.put("a.input", *(f"{ost} {files}/{ost}{number}" for ost in (0, 1) for number in range(3)))
+    desk.burdens, desk.answer = burdens, moved
+
+    site.run(oss_map="auto", oss_max_tasks=1, ost_targets="10-11")
+
+    assert desk.most["all"] == 1
+    assert len(desk.submitted) == 6
+
+
+def test_what_was_in_flight_is_adopted_though_its_files_cannot_be_looked_at(
+    site: Site, desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = on_real_files(site, monkeypatch)
+    site.put("a.input", f"3 {files}/x")
+    desk.answer = lambda task: moved(task) if desk.now > 2000 else desk.WAIT
+
+    def script() -> None:
+        desk.stopping = bool(desk.open) and desk.now < 2000
+
+    desk.script = script
+    site.run()
+    desk.stopping, desk.now = False, 3000.0
+    made = site.generator()
+
+    class Stuck:
+        """Looks at files never end; all else is done at once."""
+
+        def start(self, call: Callable[[], Any]) -> Any:
+            if getattr(call, "func", None) is module.look_at:
+                return type("Never", (), {"is_done": lambda self: False})()
+            return AtOnce().start(call)
+
+    made.background = Stuck()
+    made.run()
+
+    assert [task.tid for task in desk.submitted[:2]] == [desk.submitted[0].tid] * 2
+    assert desk.now >= 3060
+    assert site.names() == {"a.input.done"}
+
+
+def test_when_results_cannot_be_written_down_it_ends_with_an_error(
+    site: Site, desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.put("a.input", *lines(3, 3))
+
+    def full(self: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    made = site.generator()
+    desk.script = lambda: monkeypatch.setattr(module.Inputs, "settle", full)
+
+    with pytest.raises(CycloneError, match=r"the lists cannot be worked on: .*No space left"):
+        made.run()
+
+    assert len(desk.submitted) == 1
+
+
+def test_a_begun_list_that_cannot_be_read_keeps_no_other_from_being_done(
+    site: Site, desk: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.put("a.input.gz.active", "3 /lustre/x")
+    site.put("b.input", "3 /lustre/y")
+
+    site.run()
+
+    assert "a list that was begun cannot be read, it waits for the next start" in caplog.text
+    assert site.names() == {"a.input.gz.active", "b.input.done"}
+
+
+def test_a_list_that_changes_while_it_is_read_is_taken_when_it_is_complete(
+    site: Site, desk: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.put("a.input", *lines(3, 1))
+    made = site.generator()
+
+    class Meddler:
+        """When a list has been read for the first time, somebody adds to it."""
+
+        has_read = False
+
+        def start(self, call: Callable[[], Any]) -> Any:
+            done = AtOnce().start(call)
+            if getattr(call, "func", None) is load and not self.has_read:
+                self.has_read = True
+                site.put("a.input", *lines(3, 2))
+            return done
+
+    made.background = Meddler()
+    made.run()
+
+    assert "a list is not complete" in caplog.text
+    assert len(desk.submitted) == 2
+    assert site.names() == {"a.input.done"}
+
+
+def test_targets_that_no_limit_of_servers_bounds_are_told(
+    site: Site, desk: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    (site.directory / "oss.map").write_text("oss1 0-18\n")
+
+    site.run(oss_map=site.directory / "oss.map", oss_max_tasks=2)
+
+    assert "does not bound targets that are not in oss_map: 19" in caplog.text
 
 
 # What it is called, and what it refuses.

@@ -252,7 +252,7 @@ def test_a_list_is_taken_when_it_has_not_changed_for_a_while(tmp_path: Path) -> 
 def test_a_list_that_is_old_when_it_is_first_seen_is_taken_at_once(tmp_path: Path) -> None:
     file = put(tmp_path, b"3 /lustre/a")
 
-    assert an_input(tmp_path, settle_s=10).waiting(0, file.stat().st_mtime + 10) == [file]
+    assert an_input(tmp_path, settle_s=10).waiting(0, file.stat().st_mtime + 11) == [file]
 
 
 def test_a_list_from_the_future_is_taken_when_it_has_not_changed_for_a_while(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from migration_builders import (
     some_entries,
 )
 
+from cyclone.lustre.migration.admission import LOCK_MOST_S
 from cyclone.lustre.migration.fill import Level
-from cyclone.lustre.migration.mind import LOCK_MOST_S, TRIES_MOST, Mind
+from cyclone.lustre.migration.mind import TRIES_MOST, Mind
 from cyclone.lustre.migration.ost import OstState, Role
 from cyclone.lustre.migration.plan import Bounds
 from cyclone.lustre.migration.verdict import FileState, Report

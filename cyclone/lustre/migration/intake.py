@@ -1,0 +1,109 @@
+"""Looks for lists that wait, reads them beside the loop, one after the other, and takes them."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from cyclone.errors import CycloneError
+from cyclone.lustre.migration.background import Background, Chore
+from cyclone.lustre.migration.input_list import InputList, ListChanged, Loaded, load
+from cyclone.lustre.migration.inputs import Inputs
+
+log = logging.getLogger(__name__)
+
+
+class Intake:
+    """Owns the list that is being read, and those that are to be read next. Moments are monotonic seconds.
+
+    is_wanted: asked by whoever reads, now and then; False makes an end of it.
+    """
+
+    def __init__(
+        self, inputs: Inputs, background: Background, is_wanted: Callable[[], bool], now: float
+    ) -> None:
+        self._inputs = inputs
+        self._background = background
+        self._is_wanted = is_wanted
+        self._next: deque[Path] = deque()
+        self._reading: tuple[Path, Chore[Loaded]] | None = None
+        self.since: float | None = None  # when the reading began that is going on
+        self._look_at = now
+        self._has_looked = self._is_asked = False
+
+    def look_now(self) -> None:
+        """Look for lists as soon as possible, also for those that could not be read."""
+        self._is_asked = True
+
+    def look_again(self, now: float) -> None:
+        """There may be more by now."""
+        self._look_at, self._has_looked = now, False
+
+    def advance(self, interval_s: float, now: float, wall: float) -> list[InputList]:
+        """Go on. Returns lists whose entries may be taken from now on. wall: by the clock of the files."""
+        if (now >= self._look_at or self._is_asked) and self._reading is None and not self._next:
+            self._look(interval_s, now, wall)
+        if self._reading is None and self._next:
+            base = self._next.popleft()
+            self.since = now
+            call = partial(load, base, self._inputs.rules, self._is_wanted)
+            self._reading = base, self._background.start(call)
+        if self._reading is None or not self._reading[1].is_done():
+            return []
+        (base, chore), self._reading, self.since = self._reading, None, None
+        try:
+            loaded = chore.result()
+        except ListChanged as error:
+            log.info("a list is not complete: %s", error)
+            return []
+        except CycloneError as error:
+            log.error("a list cannot be read, it is passed over until somebody changes it: %s", error)
+            self._inputs.pass_over(base)
+            return []
+        taken = self.take(loaded)
+        return [] if taken is None else [taken]
+
+    def take(self, loaded: Loaded) -> InputList | None:
+        """Take a list that was read; None if that is not possible."""
+        try:
+            taken = self._inputs.admit(loaded)
+        except ListChanged as error:
+            log.info("a list is not complete: %s", error)
+            return None
+        except OSError as error:
+            log.error("a list cannot be taken, it is passed over until somebody changes it: %s", error)
+            self._inputs.pass_over(loaded.files.base)
+            return None
+        log.info(
+            "list taken list=%s id=%s entries=%d rejected=%d left=%d",
+            taken.files.name, taken.id, taken.entries, taken.rejected, taken.left,
+        )  # fmt: skip
+        if loaded.found.carriage_returns:
+            log.warning(
+                "carriage returns at the ends of lines are no part of the paths list=%s", taken.files.name
+            )
+        if taken.rejected:
+            log.warning("records were rejected list=%s records=%d", taken.files.name, taken.rejected)
+        return taken
+
+    @property
+    def is_idle(self) -> bool:
+        """Has it looked, and is there nothing to be read, or to be waited for until it is complete?"""
+        is_busy = self._is_asked or self._reading is not None or self._next or self._inputs.is_expecting
+        return self._has_looked and not is_busy
+
+    def due(self, now: float) -> float:
+        """When `advance` has something to do, apart from a reading that ends."""
+        if self._is_asked or (self._next and self._reading is None):
+            return now
+        return self._look_at
+
+    def _look(self, interval_s: float, now: float, wall: float) -> None:
+        if self._is_asked:
+            self._inputs.look_again()
+        self._is_asked, self._look_at = False, now + interval_s
+        self._next.extend(self._inputs.waiting(now, wall))
+        self._has_looked = True
