@@ -410,7 +410,10 @@ class ControllerView(msgspec.Struct, frozen=True):
 
 
 class JobView(msgspec.Struct, frozen=True):
-    """One job. counts: tasks by state; opened_at, closed_at: Unix times, 0 if not yet."""
+    """One job. counts: tasks by state; opened_at, closed_at: Unix times, 0 if not yet.
+
+    oldest_at: when the oldest of its tasks was accepted that has not ended, Unix time; 0 if there is none.
+    """
 
     number: JobNumber
     name: str
@@ -418,6 +421,7 @@ class JobView(msgspec.Struct, frozen=True):
     opened_at: float
     closed_at: float
     counts: dict[str, int]
+    oldest_at: float = 0.0
 
 
 class Cluster(Message, frozen=True):

@@ -26,7 +26,7 @@ from cyclone.messages import (
     TaskView,
 )
 from cyclone.model.lifecycle import ENDED, Outcome
-from cyclone.model.task import End, cause
+from cyclone.model.task import End, JobNumber, cause
 from cyclone.store.promise import Store, StoredTask
 
 #: What one answer holds at most; whoever wants more asks for less at a time.
@@ -101,9 +101,21 @@ def _jobs(scheduler: Scheduler, store: Store) -> list[JobView]:
     for number in live.keys() - known.keys():
         known[number] = JobView(number, scheduler.jobs[number].name, "open", 0.0, 0.0, {})
     return [
-        msgspec.structs.replace(job, counts={**job.counts, **live.get(number, {})})
+        msgspec.structs.replace(
+            job, counts={**job.counts, **live.get(number, {})}, oldest_at=_oldest_at(number, scheduler, store)
+        )
         for number, job in sorted(known.items(), reverse=True)
     ]
+
+
+def _oldest_at(number: JobNumber, scheduler: Scheduler, store: Store) -> float:
+    job = scheduler.jobs.get(number)
+    # They are in the order in which they were accepted.
+    oldest = None if job is None else next(iter(job.tasks), None)
+    if job is None or oldest is None:
+        return 0.0
+    stored = store.task(oldest, job.name)
+    return 0.0 if stored is None else stored.accepted_at
 
 
 def _tasks(message: AskTasks, scheduler: Scheduler, store: Store) -> Tasks:

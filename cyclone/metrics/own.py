@@ -34,6 +34,11 @@ JOB_STATE = Declaration(
 JOB_OPENED = Declaration(
     "cyclone_job_opened_timestamp_seconds", "When the newest job of each name was opened.", ("job_name",)
 )
+JOB_OLDEST = Declaration(
+    "cyclone_job_oldest_task_timestamp_seconds",
+    "When the oldest task of the newest job of each name was accepted that has not ended.",
+    ("job_name",),
+)
 TASKS = Declaration(
     "cyclone_tasks",
     "Tasks of an open job that have not ended, by the state that they are in. All but placed and running ones wait.",
@@ -267,6 +272,7 @@ def _job_families(jobs: Iterable[JobView]) -> list[Family]:
     return _present(
         Family(JOB_STATE, {(name, job.state): 1 for name, job in newest.items()}),
         Family(JOB_OPENED, {(name,): job.opened_at for name, job in newest.items() if job.opened_at}),
+        Family(JOB_OLDEST, {(name,): job.oldest_at for name, job in newest.items() if job.oldest_at}),
         Family(TASKS, live),
         Family(TASKS_ENDED, ended),
     )

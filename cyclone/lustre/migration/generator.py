@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,6 +43,9 @@ from cyclone.lustre.migration.statistics import Statistics
 from cyclone.lustre.migration.supply import Supply, look_at, note
 from cyclone.lustre.migration.tasks import Workshop, entry_of, report_of
 from cyclone.lustre.migration.verdict import FileState
+from cyclone.lustre.migration_record import MigrationOst
+from cyclone.lustre.ost_state_task import OstStateTask
+from cyclone.lustre.ost_task import Row
 from cyclone.lustre.rangeset import indexes
 from cyclone.process.pid_file import PidFile
 from cyclone.task_generator import Result, TaskGenerator
@@ -88,6 +91,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         self._is_stop_wanted = self._is_drain_told = self._is_reload_wanted = self._is_ready = False
         self._tell_at = 0.0
         self._obstacles: dict[tuple[int, Role], Obstacle | None] = {}
+        self._telling: set[str] = set()  # tids of tasks that record how the OSTs stand
         self._shut_since: int | None = None
         self._doubts: set[str] = set()
 
@@ -344,6 +348,11 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             self.submit(self._workshop.make(run))
 
     def _on_end(self, result: Result) -> None:
+        if result.tid in self._telling:
+            self._telling.discard(result.tid)
+            if not result.ok:
+                self.log.warning("not recorded how the OSTs stand: %s", result.error)
+            return
         named = entry_of(result.tid)
         run = None if named is None else self._mind.running.get(named[0])
         if named is None or run is None or run.entry.tries != named[1]:
@@ -385,6 +394,12 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         self._tell_at = now + self.settings.print_caches_s
         for line in status.progress_lines(self._mind, self._inputs, self._statistics, now):
             self.log.info("%s", line)
+        if self.settings.pushgateway:
+            moment = datetime.now(UTC)
+            rows = status.ost_rows(self._mind, self._inputs.left(), moment)
+            task = OstStateTask([Row("pushgateway", MigrationOst, row) for row in rows])
+            task.tid = f"osts-{moment.isoformat()}"
+            self._telling.add(self.submit(task))
         for source, seconds in self._supply.stuck(now).items():
             self.log.warning("looking at files takes too long source=%d seconds=%.0f", source, seconds)
 

@@ -282,6 +282,11 @@ class MigrationSettings(Settings):
         "migration", "keep_journal", "off",
         "Keep the journal of a list that is done, a line for each entry with its result, as NAME.input.audit.",
     )  # fmt: skip
+    pushgateway: bool = switch(
+        "migration", "pushgateway", "off",
+        "Record how each OST stands, as often as print_caches, for the sink pushgateway, which the ini files of the "
+        "controllers must name.",
+    )  # fmt: skip
     stop_when_done: bool = switch(
         "migration", "stop_when_done", "off",
         "End when every entry has its result, or when no file can be moved any more because sources or targets have "

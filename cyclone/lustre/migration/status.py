@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from cyclone.lustre.migration.admission import Obstacle
@@ -165,6 +166,29 @@ def eta_text(seconds: float | None) -> str:
         return f"{minutes}m"
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02}m" if hours < 24 else f"{hours // 24}d{hours % 24:02}h"
+
+
+def ost_rows(mind: Mind, left: Mapping[int, int], moment: datetime) -> list[dict[str, Any]]:
+    """The fields of a `MigrationOst` for each OST in each role that it may have. left: entries by source."""
+    roles = [(ost, Role.SOURCE) for ost in sorted(left)] + [
+        (ost, Role.TARGET) for ost in sorted(mind.plan.targets)
+    ]
+    rows = []
+    for ost, role in roles:
+        percent = mind.fills.percent(ost)
+        rows.append(
+            {
+                "ost": ost,
+                "role": str(role),
+                "state": str(mind.state(ost, role)),
+                "in_flight": mind.tasks(ost, role),
+                "source": ost if role is Role.SOURCE else None,
+                "left": left[ost] if role is Role.SOURCE else None,
+                "fill": None if percent is None else max(0.0, percent / 100),
+                "moment": moment,
+            }
+        )
+    return rows
 
 
 def obstacles(mind: Mind, sources: Iterable[int]) -> dict[tuple[int, Role], Obstacle | None]:

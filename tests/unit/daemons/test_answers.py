@@ -40,7 +40,8 @@ class Master:
 
     def __init__(self) -> None:
         self.now = 50.0
-        self.store = MemoryStore(clock=lambda: 1_000_000.0)
+        self.unix_time = 1_000_000.0
+        self.store = MemoryStore(clock=lambda: self.unix_time)
         self.scheduler = Scheduler(self.store.wake(), self.now, lease_s=10, window=1000)
         assert list(self.store._live()) == []
 
@@ -134,6 +135,20 @@ def test_a_job_is_counted_by_live_and_ended_tasks(master: Master) -> None:
 
     assert job.name == "work"
     assert job.counts == {"succeeded": 1, "placed": 1, "ready": 1}
+
+
+def test_a_job_tells_since_when_its_oldest_task_has_waited(master: Master) -> None:
+    master.join()
+    master.submit("a", exclusive=True)
+    master.unix_time += 60
+    master.submit("b", exclusive=True)
+    assert [job.oldest_at for job in master.cluster().jobs] == [1_000_000.0]
+
+    master.end("a")
+    assert [job.oldest_at for job in master.cluster().jobs] == [1_000_060.0]
+
+    master.end("b")
+    assert [job.oldest_at for job in master.cluster().jobs] == [0.0]
 
 
 def test_jobs_are_told_newest_first_with_their_times(master: Master) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from cyclone.messages import Cluster, ControllerView, JobView, SpoolView
 from cyclone.metrics import own
@@ -79,6 +80,14 @@ def test_a_closed_job_keeps_what_has_ended_and_has_no_queue() -> None:
     assert samples(families, own.JOB_STATE) == {("moves", "failed"): 1}
     assert samples(families, own.TASKS) == {}
     assert samples(families, own.TASKS_ENDED)["moves", "failed"] == 1
+
+
+def test_a_job_without_live_tasks_has_no_oldest_one() -> None:
+    waiting = structs.replace(job(1, "moves", ready=1), oldest_at=5e8)
+
+    families = cluster(jobs=(waiting, job(2, "other")))
+
+    assert samples(families, own.JOB_OLDEST) == {("moves",): 5e8}
 
 
 @pytest.mark.parametrize("backwards", [False, True])
@@ -223,7 +232,7 @@ def test_prometheus_understands_every_declaration_as_it_is_meant(declaration: De
 
 def everything() -> list[list[Family]]:
     return [
-        cluster(jobs=(job(1, "moves"),)),
+        cluster(jobs=(structs.replace(job(1, "moves"), oldest_at=1.0),)),
         controller_families(ControllerFigures(8, 6, 1, 12, 3, spools=[SPOOL], spool_max_bytes=1)),
         database_families(DatabaseFigures(spool_max_bytes=1, last_success_at=1.0)),
         client_families(ClientFigures(push=PushFigures(last_success_at=1.0))),

@@ -21,8 +21,11 @@ from cyclone.lustre.migration.fill import Level
 from cyclone.lustre.migration.generator import LustreOstMigrationTaskGenerator
 from cyclone.lustre.migration.input_list import load
 from cyclone.lustre.migration.verdict import FileState
+from cyclone.lustre.migration_record import MigrationOst
+from cyclone.lustre.ost_state_task import OstStateTask
 from cyclone.plugins import load_class
 from cyclone.process.pid_file import PidFile
+from cyclone.record import encode
 from cyclone.task_generator import Result, TaskGenerator
 
 TASKS = """<tasks>
@@ -1062,3 +1065,35 @@ def test_with_threads_it_comes_to_the_same(site: Site, desk: Any) -> None:
 
     assert len(desk.submitted) == 100
     assert site.names() == {"a.input.done"}
+
+
+def test_how_the_osts_stand_is_recorded_where_that_is_asked_for(site: Site, desk: Any) -> None:
+    site.keys["control.threshold", "print_caches"] = "1"
+    site.put("a.input", *lines(3, 40))
+    desk.task_s = 1.0
+
+    site.run(pushgateway="yes", ost_targets="10-11")
+
+    told = [task.rows for task in desk.submitted if isinstance(task, OstStateTask)]
+    assert told
+    for rows in told:
+        assert {(row.sink, row.kind) for row in rows} == {("pushgateway", MigrationOst)}
+        for row in rows:
+            encode(row.kind, row.fields)
+    fields = [row.fields for row in told[0]]
+    assert [(each["ost"], each["role"], each["source"]) for each in fields] == [
+        (3, "source", 3), (10, "target", None), (11, "target", None),
+    ]  # fmt: skip
+    assert 0 < fields[0]["left"] <= 40
+    assert {each["state"] for each in fields} <= {"ready", "blocked", "locked", "pending_lock"}
+    assert all(0 < each["fill"] < 1 for each in fields)
+
+
+def test_nothing_of_the_osts_is_recorded_otherwise(site: Site, desk: Any) -> None:
+    site.keys["control.threshold", "print_caches"] = "1"
+    site.put("a.input", *lines(3, 40))
+    desk.task_s = 1.0
+
+    site.run()
+
+    assert not any(isinstance(task, OstStateTask) for task in desk.submitted)
