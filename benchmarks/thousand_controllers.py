@@ -93,10 +93,12 @@ class SimulatedController:
                     said = True
                     self.line.say(message, [b""] * len(enclose))
                 elif to == REAPER and isinstance(message, Hire):
-                    more.extend([self.crew.born(message.slot, 1, now), self.crew.tick(now)])
+                    self.crew.born(message.slot, 1)
+                    more.extend(self.crew.tick(now))
                 elif isinstance(message, Place):
                     ends = [End(each.token, TASK_S, time.time()) for each in message.assignments]
-                    more.extend([self.crew.finished(int(to.life), ends, now), self.crew.tick(now)])
+                    more.extend(self.crew.finished(int(to.life), ends, now))
+                    more.extend(self.crew.tick(now))
             decision = more
         return said
 

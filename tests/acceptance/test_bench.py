@@ -145,3 +145,16 @@ def test_the_logs_are_shown_when_a_daemon_has_died(
     assert b"cyclone: the master ended with -9" in stderr
     await_daemons(tmp_path, 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_benchmark_of_many_controllers_runs(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "thousand_controllers.py"
+    options = ["--controllers", "5", "--tasks", "2000", "--processes", "1", "--idle", "0.5"]
+
+    done = subprocess.run(
+        [sys.executable, script, *options], capture_output=True, text=True, check=False, timeout=100,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["controllers"] == 5
