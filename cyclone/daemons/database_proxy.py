@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cyclone.daemons.entry import Action, run_daemon
 from cyclone.daemons.scraping import Scraping
 from cyclone.daemons.sink import Sink, Standing
-from cyclone.errors import EXIT_CONFIG, EXIT_OK, ConfigError, RecordError
+from cyclone.errors import EXIT_CONFIG, EXIT_OK, ConfigError, PluginError, RecordError
 from cyclone.messages import Entry
 from cyclone.record import Record
 from cyclone.sinks import legacy
@@ -128,7 +128,11 @@ def kinds_of(settings: DatabaseProxySettings) -> dict[str, type[Record]]:
     """`{name: kind}` of all that this proxy stores. Raises PluginError, ConfigError."""
     kinds = load_kinds(settings.kind_modules, settings.kind_path)
     if settings.table:
-        kinds["ost_perf"] = with_table(kinds["ost_perf"], settings.table)
+        try:
+            kinds["ost_perf"] = with_table(kinds["ost_perf"], settings.table)
+        except PluginError:
+            problem = f"found {settings.table!r}, expected small letters, digits and underscores"
+            raise ConfigError(problem, file=settings.ini_file, section="db", key="table") from None
     return kinds
 
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import partial
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
-from cyclone.errors import CycloneError, RecordError
+from cyclone.errors import EXIT_CONFIG, EXIT_UNREACHABLE, CycloneError, RecordError
 from cyclone.messages import Entry
 from cyclone.record import UID_BYTES, Field, Record, Value, decode, fields, table
 
@@ -45,6 +45,7 @@ class DatabaseFailure(CycloneError):
 
     def __init__(self, failure: Failure, text: str) -> None:
         self.failure = failure
+        self.exit_code = EXIT_UNREACHABLE if failure is Failure.TRANSIENT else EXIT_CONFIG
         super().__init__(text)
 
 

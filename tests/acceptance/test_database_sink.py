@@ -14,10 +14,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from acceptance.cluster import Cluster, Daemon, wait_for
+from acceptance.cluster import Cluster, Daemon, free_port, wait_for
 from servers import MariaDb
 
-from cyclone.errors import EXIT_OK
+from cyclone.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNREACHABLE
 
 KINDS = """
 from typing import Annotated
@@ -159,6 +159,22 @@ def kill_again_and_again(
         if not daemon.is_alive:
             daemon.start()
     return kills
+
+
+def test_what_is_wrong_with_a_proxy_is_said_in_a_line_with_its_place(cluster: Cluster) -> None:
+    cluster.write("kinds.py", KINDS)
+    settings = settings_of(cluster)
+    for changes, code, problem in (
+        ({"table": "x; DROP TABLE y"}, EXIT_CONFIG, "[db] table: found 'x; DROP TABLE y'"),
+        ({"dialect": "oracle"}, EXIT_CONFIG, "[db] dialect: found 'oracle'"),
+        ({"hots": "here"}, EXIT_CONFIG, "did you mean host?"),
+        ({"dialect": "mysql", "host": "127.0.0.1", "port": free_port()}, EXIT_UNREACHABLE, "127.0.0.1"),
+    ):
+        cluster.start_sink("database-proxy", {**settings, "db": {**settings["db"], **changes}}).kill()
+        done = cluster.run("-f", "database-proxy.conf", "--create-table", program="database-proxy")
+
+        assert (done.returncode, done.stdout, problem in done.stderr) == (code, "", True), done
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_sink_that_is_away_is_told_by_cyclone_info_and_gets_everything_later(cluster: Cluster) -> None:
