@@ -16,7 +16,7 @@ import ipaddress
 import os
 import re
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -277,7 +277,8 @@ def reachable(target: str) -> str:
 # Readers for values of a special kind.
 
 
-def _directories(ini: Ini, section: str, key: str) -> tuple[Path, ...]:
+def directories(ini: Ini, section: str, key: str) -> tuple[Path, ...]:
+    """As in PATH: separated by colons."""
     return tuple(Path(part) for part in ini.text(section, key).split(":") if part)
 
 
@@ -340,12 +341,71 @@ def _sinks(ini: Ini, section: str, key: str) -> tuple[SinkAddress, ...]:
 
 
 _NAME_EXPECTED = "up to 64 letters, digits, dots, dashes and underscores"
-KEY_DIR = "Directory of the keys. The first start of a master makes it, readable by its owner alone."
-METRICS_PORT = "TCP port on which Prometheus can ask this daemon for its metrics. Empty: none."
-METRICS_TARGET = (
-    "Address of the interface for metrics. There are no keys there: whoever reaches it can read them."
-)
-LOG = "The log. Empty: standard error. It is reopened when somebody has moved it away."
+
+
+# Keys that several daemons have. Each call makes a field, as above.
+
+
+def listening_target() -> Any:
+    """Where a server listens."""
+    return text(
+        "comm", "target", "*",
+        "Address of the interface to listen on; * is all of them.", "an IP address, a host name or *",
+    )  # fmt: skip
+
+
+def port_file() -> Any:
+    return path(
+        "comm", "port_file", "",
+        "File that the number of the port is written to once it is open. Empty: none.", "a path, or nothing",
+    )  # fmt: skip
+
+
+def log_file() -> Any:
+    return path(
+        "log", "filename", "", "The log. Empty: standard error. It is reopened when somebody has moved it away.",
+        "a path, or nothing",
+    )  # fmt: skip
+
+
+def key_dir() -> Any:
+    """Of a server."""
+    return path(
+        "security", "key_dir", "/var/lib/cyclone/keys",
+        "Directory of the keys. The first start of a master makes it, readable by its owner alone.",
+    )  # fmt: skip
+
+
+def curve_of_server() -> Any:
+    """See `check_curve`."""
+    return switch(
+        "security", "curve", "on",
+        "Encryption, and proof of identity by keys, of every connection. off is refused unless target is "
+        "a loopback address.",
+    )  # fmt: skip
+
+
+def metrics_port() -> Any:
+    return whole(
+        "metrics", "port", "", "TCP port on which Prometheus can ask this daemon for its metrics. Empty: none.",
+        minimum=1024, maximum=65535,
+    )  # fmt: skip
+
+
+def metrics_target() -> Any:
+    return text(
+        "metrics", "target", "127.0.0.1",
+        "Address of the interface for metrics. There are no keys there: whoever reaches it can read them.",
+        "an IP address or a host name",
+    )  # fmt: skip
+
+
+def check_curve(ini: Ini, curve: bool, hosts: Mapping[str, str]) -> None:
+    """Keys may be switched off only where nobody else is. hosts: `{section and key: address}`. Raises ConfigError."""
+    for key, host in hosts.items():
+        if not curve and not is_loopback(host):
+            problem = f"is off while {key} is {host}; expected on, or a loopback address"
+            raise ini.wrong("security", "curve", problem)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -381,18 +441,12 @@ class MasterSettings(Settings):
         "or wait for clients. A master without [task_generator] always waits.",
         ("stop", "wait"),
     )  # fmt: skip
-    target: str = text(
-        "comm", "target", "*",
-        "Address of the interface to listen on; * is all of them.", "an IP address, a host name or *",
-    )  # fmt: skip
+    target: str = listening_target()
     port: int = port(
         "comm", "port", "5555",
         "TCP port to listen on. 0 takes any free one; it is written to the log and to port_file.",
     )  # fmt: skip
-    port_file: Path | None = path(
-        "comm", "port_file", "",
-        "File that the number of the port is written to once it is open. Empty: none.", "a path, or nothing",
-    )  # fmt: skip
+    port_file: Path | None = port_file()
     poll_timeout_s: float = seconds(
         "comm", "poll_timeout", "1",
         "The longest sleep of the main loop while nothing happens. Nothing that comes in waits for it.",
@@ -403,7 +457,7 @@ class MasterSettings(Settings):
         "travels with others, so less than 64 would not do.",
         minimum=64, maximum=1024, unit="MiB",
     )  # fmt: skip
-    log_file: Path | None = path("log", "filename", "", LOG, "a path, or nothing")
+    log_file: Path | None = log_file()
     generator_module: str = text(
         "task_generator", "module", "",
         "Module of the task generator, by its dotted name. The whole section may be missing: such a "
@@ -418,7 +472,7 @@ class MasterSettings(Settings):
         "task_generator", "path", "",
         "More directories to look for modules in, separated by colons, after PYTHONPATH and the working "
         "directory.",
-        "paths, or nothing", _directories,
+        "paths, or nothing", directories,
     )  # fmt: skip
     job: str = special(
         "task_generator", "job", "",
@@ -448,17 +502,10 @@ class MasterSettings(Settings):
         "Tasks are refused while the store is larger than this. Empty: the disk is the bound.",
         minimum=1_048_576, unit="bytes",
     )  # fmt: skip
-    key_dir: Path = path("security", "key_dir", "/var/lib/cyclone/keys", KEY_DIR)
-    curve: bool = switch(
-        "security", "curve", "on",
-        "Encryption, and proof of identity by keys, of every connection. off is refused unless target is "
-        "a loopback address.",
-    )  # fmt: skip
-
-    metrics_port: int | None = whole("metrics", "port", "", METRICS_PORT, minimum=1024, maximum=65535)
-    metrics_target: str = text(
-        "metrics", "target", "127.0.0.1", METRICS_TARGET, "an IP address or a host name"
-    )
+    key_dir: Path = key_dir()
+    curve: bool = curve_of_server()
+    metrics_port: int | None = metrics_port()
+    metrics_target: str = metrics_target()
 
     @property
     def lease_s(self) -> float:
@@ -493,9 +540,7 @@ class MasterSettings(Settings):
         if self.generator_config_file is not None and not self.generator_config_file.is_file():
             problem = f"found {str(self.generator_config_file)!r}, expected a file that exists"
             raise ini.wrong("task_generator", "config_file", problem)
-        if not self.curve and not is_loopback(self.target):
-            problem = f"is off while [comm] target is {self.target}; expected on, or a loopback address"
-            raise ini.wrong("security", "curve", problem)
+        check_curve(ini, self.curve, {"[comm] target": self.target})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -537,7 +582,7 @@ class ControllerSettings(Settings):
         "The longest sleep of the main loop while nothing happens. Nothing that comes in waits for it.",
         minimum=0.001,
     )  # fmt: skip
-    log_file: Path | None = path("log", "filename", "", LOG, "a path, or nothing")
+    log_file: Path | None = log_file()
     worker_count: int = special(
         "processing", "worker_count", "8",
         "How many tasks may run at the same time, each in a process of its own. cores: one for each core "
@@ -592,10 +637,8 @@ class ControllerSettings(Settings):
         "loopback address.",
     )  # fmt: skip
 
-    metrics_port: int | None = whole("metrics", "port", "", METRICS_PORT, minimum=1024, maximum=65535)
-    metrics_target: str = text(
-        "metrics", "target", "127.0.0.1", METRICS_TARGET, "an IP address or a host name"
-    )
+    metrics_port: int | None = metrics_port()
+    metrics_target: str = metrics_target()
 
     @property
     def keys(self) -> Path | None:
@@ -617,11 +660,8 @@ class ControllerSettings(Settings):
     def check(self, ini: Ini) -> None:
         if not self.key:
             raise ini.wrong("security", "key", f"is empty, expected {_NAME_EXPECTED}")
-        where = [("[comm] target", self.target), *((f"[sinks] {s.name}", s.host) for s in self.sinks)]
-        for key, host in where:
-            if not self.curve and not is_loopback(host):
-                problem = f"is off while {key} is {host}; expected on, or a loopback address"
-                raise ini.wrong("security", "curve", problem)
+        sinks = {f"[sinks] {sink.name}": sink.host for sink in self.sinks}
+        check_curve(ini, self.curve, {"[comm] target": self.target, **sinks})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,15 +12,19 @@ from typing import Literal
 
 from cyclone.ini import Ini
 from cyclone.settings import (
-    KEY_DIR,
-    LOG,
-    METRICS_PORT,
-    METRICS_TARGET,
     Settings,
+    check_curve,
     choice,
-    is_loopback,
+    curve_of_server,
+    directories,
+    key_dir,
+    listening_target,
+    log_file,
+    metrics_port,
+    metrics_target,
     path,
     port,
+    port_file,
     seconds,
     special,
     switch,
@@ -43,10 +47,6 @@ def _addresses(ini: Ini, section: str, key: str) -> tuple[str, ...]:
     return found
 
 
-def _directories(ini: Ini, section: str, key: str) -> tuple[Path, ...]:
-    return tuple(Path(part) for part in ini.text(section, key).split(":") if part)
-
-
 _PID_FILE = "Locked as long as this daemon lives; a second one on the same file is refused."
 _PORT = "TCP port to listen on. 0 takes any free one."
 
@@ -56,26 +56,16 @@ class SinkSettings(Settings):
     """What every sink is told, whatever it does with records. pid_file, port: each has defaults of its own."""
 
     pid_file: Path = path("control", "pid_file", None, _PID_FILE)
-    target: str = text(
-        "comm", "target", "*",
-        "Address of the interface to listen on; * is all of them.", "an IP address, a host name or *",
-    )  # fmt: skip
+    target: str = listening_target()
     poll_timeout_s: float = seconds(
         "comm", "poll_timeout", "2",
         "The longest sleep of the main loop while nothing happens. Nothing that comes in waits for it.",
     )  # fmt: skip
     port: int = port("comm", "port", None, _PORT)
-    port_file: Path | None = path(
-        "comm", "port_file", "",
-        "File that the number of the port is written to once it is open. Empty: none.", "a path, or nothing",
-    )  # fmt: skip
-    log_file: Path | None = path("log", "filename", "", LOG, "a path, or nothing")
-    key_dir: Path = path("security", "key_dir", "/var/lib/cyclone/keys", KEY_DIR)
-    curve: bool = switch(
-        "security", "curve", "on",
-        "Encryption, and proof of identity by keys, of every connection. off is refused unless target is "
-        "a loopback address.",
-    )  # fmt: skip
+    port_file: Path | None = port_file()
+    log_file: Path | None = log_file()
+    key_dir: Path = key_dir()
+    curve: bool = curve_of_server()
     kind_modules: tuple[str, ...] = special(
         "records", "modules", "",
         "Modules with kinds of records besides Cyclone's own, separated by commas.", "dotted names, or nothing",
@@ -85,7 +75,7 @@ class SinkSettings(Settings):
         "records", "path", "",
         "More directories to look for these modules in, separated by colons, after PYTHONPATH and the working "
         "directory.",
-        "paths, or nothing", _directories,
+        "paths, or nothing", directories,
     )  # fmt: skip
     legacy_port: int | None = whole(
         "legacy", "port", "",
@@ -100,15 +90,11 @@ class SinkSettings(Settings):
         "Addresses of hosts that may push there, besides this one, separated by commas.",
         "IP addresses, or nothing", _addresses,
     )  # fmt: skip
-    metrics_port: int | None = whole("metrics", "port", "", METRICS_PORT, minimum=1024, maximum=65535)
-    metrics_target: str = text(
-        "metrics", "target", "127.0.0.1", METRICS_TARGET, "an IP address or a host name"
-    )
+    metrics_port: int | None = metrics_port()
+    metrics_target: str = metrics_target()
 
     def check(self, ini: Ini) -> None:
-        if not self.curve and not is_loopback(self.target):
-            problem = f"is off while [comm] target is {self.target}; expected on, or a loopback address"
-            raise ini.wrong("security", "curve", problem)
+        check_curve(ini, self.curve, {"[comm] target": self.target})
 
 
 @dataclass(frozen=True, kw_only=True)
