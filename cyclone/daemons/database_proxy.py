@@ -1,21 +1,22 @@
-"""`cyclone-database-proxy`: stores what tasks record in MySQL, MariaDB or SQLite."""
+"""`cyclone-database-proxy`: stores what tasks record in MySQL, MariaDB, SQLite or text files."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cyclone.daemons.entry import Action, run_daemon
 from cyclone.daemons.scraping import Scraping
 from cyclone.daemons.sink import Sink, Standing
 from cyclone.errors import EXIT_CONFIG, EXIT_OK, ConfigError, PluginError, RecordError
 from cyclone.messages import Entry
-from cyclone.record import Record
+from cyclone.record import Record, table
 from cyclone.sinks import legacy
 from cyclone.sinks.batch import BatchRule
+from cyclone.sinks.dialects.csv_files import Csv
 from cyclone.sinks.dialects.sqlite import Sqlite
 from cyclone.sinks.kinds import load_kinds, with_table
 from cyclone.sinks.settings import DatabaseProxySettings
@@ -140,6 +141,8 @@ def dialect_of(settings: DatabaseProxySettings) -> Dialect:
     """Raises ConfigError."""
     if settings.dialect == "sqlite":
         return Sqlite(settings.file)
+    if settings.dialect == "csv":
+        return Csv(settings.directory)
     try:
         # Only here, so that nobody needs the connector who has no such server.
         from cyclone.sinks.dialects.mysql import Mysql, MysqlSettings
@@ -180,7 +183,10 @@ def create_tables(settings: DatabaseProxySettings) -> int:
     """Make the tables that are not there, and say how those that are differ from what is expected."""
     database = Database(dialect_of(settings))
     try:
-        differences = database.create_tables(kinds_of(settings).values())
+        kinds = kinds_of(settings)
+        differences = database.create_tables(kinds.values())
+        if statement := _view(settings, kinds):
+            database.ask(lambda connection: connection.execute(statement))
     finally:
         database.close()
     if not differences:
@@ -191,18 +197,64 @@ def create_tables(settings: DatabaseProxySettings) -> int:
 
 def show_sql(settings: DatabaseProxySettings) -> int:
     """Print what `create_tables` would execute."""
-    print(print_sql(dialect_of(settings), kinds_of(settings).values()))  # noqa: T201 - this is what was asked for
+    kinds = kinds_of(settings)
+    print(print_sql(dialect_of(settings), kinds.values()))  # noqa: T201 - this is what was asked for
+    if statement := _view(settings, kinds):
+        print(f"{statement};\n")  # noqa: T201 - as above
     return EXIT_OK
+
+
+def import_table(settings: DatabaseProxySettings) -> int:
+    """Copy the rows of a table of Cyclone 2.x into that of the kind `legacy.KIND`, and say how many there were."""
+    old = settings.legacy_table
+    if not old:
+        raise ConfigError(
+            "is empty, expected the name of a table of Cyclone 2.x",
+            file=settings.ini_file, section="legacy", key="table",
+        )  # fmt: skip
+    from cyclone.sinks.dialects import table_of_2
+
+    new = table(kinds_of(settings)[legacy.KIND])
+    database = Database(dialect_of(settings))
+    copied = left_out = 0
+
+    def copy(connection: Any) -> None:
+        nonlocal copied, left_out
+        for step in table_of_2.copy(connection, old, new, settings.legacy_fs):
+            copied += step.new
+            left_out += step.left_out
+
+    try:
+        database.ask(copy)
+    finally:
+        database.close()
+        left = f", {left_out} left out, whose OST has no name such as OST000a" if left_out else ""
+        print(f"{copied} rows of {old} copied to {new}{left}")  # noqa: T201 - this is what was asked for
+    return EXIT_OK
+
+
+def _view(settings: DatabaseProxySettings, kinds: Mapping[str, type[Record]]) -> str:
+    """The statement of the view that looks like the table of Cyclone 2.x, or "" if none is wanted."""
+    if not settings.legacy_view:
+        return ""
+    from cyclone.sinks.dialects import table_of_2
+
+    return table_of_2.view(settings.legacy_view, table(kinds[legacy.KIND]))
 
 
 def main() -> int:
     """Entry point of `cyclone-database-proxy`."""
-    what = "Store what tasks record in a database: MySQL, MariaDB, or a file of SQLite."
+    what = "Store what tasks record in a database: MySQL, MariaDB, a file of SQLite, or text files."
     actions = (
         Action(
             "--create-table",
             "create the tables that are not there, compare the others, and end",
             create_tables,
+        ),
+        Action(
+            "--import-table",
+            "copy the rows of [legacy] table, which is one of Cyclone 2.x, and end; may be repeated",
+            import_table,
         ),
         Action("--print-sql", "print the statements of --create-table, and end", show_sql),
     )

@@ -63,14 +63,7 @@ class DeadLetters:
         # Half a line, of somebody who was killed while he wrote, does not take the next one with it.
         if end and os.pread(descriptor, 1, end - 1) != b"\n":
             text = b"\n" + text
-        try:
-            rest = memoryview(text)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-            os.fsync(descriptor)
-        except OSError:
-            os.ftruncate(descriptor, end)
-            raise
+        file.append(descriptor, text)
 
 
 class Settled(NamedTuple):

@@ -105,13 +105,28 @@ class DatabaseProxySettings(SinkSettings):
     port: int = port("comm", "port", "5777", _PORT)
     dialect: str = choice(
         "db", "dialect", "mysql",
-        "Which kind of database: mysql (also MariaDB), or sqlite, which is a file and needs no server.",
-        ("mysql", "sqlite"),
+        "Which kind of database: mysql (also MariaDB), sqlite, which is a file and needs no server, or csv, which is "
+        "a text file for each table.",
+        ("mysql", "sqlite", "csv"),
     )  # fmt: skip
     legacy_fs: str = text(
         "legacy", "fs", "lustre", "The file system that such rows are about; they do not tell."
     )
+    legacy_table: str = text(
+        "legacy", "table", "",
+        "The table of Cyclone 2.x whose rows --import-table copies; it is in the same database of a MySQL or MariaDB server.",
+        "a name, or nothing",
+    )  # fmt: skip
+    legacy_view: str = text(
+        "legacy", "view", "",
+        "Name of a view that --create-table makes in such a server: records of the kind ost_perf, as the table of "
+        "Cyclone 2.x showed them, for scripts that ask for its columns.",
+        "a name, or nothing",
+    )  # fmt: skip
     file: Path = path("db", "file", "/var/lib/cyclone/records.sqlite", "The file of an SQLite database.")
+    directory: Path = path(
+        "db", "directory", "/var/lib/cyclone/records", "The directory of the text files of csv."
+    )
     host: str = text("db", "host", "localhost", "Host of the server.", "an IP address or a host name")
     db_port: int = whole("db", "port", "3306", "TCP port of the server.", minimum=1, maximum=65535)
     unix_socket: Path | None = path(
@@ -175,6 +190,12 @@ class DatabaseProxySettings(SinkSettings):
         "spool", "dead_letters", "/var/lib/cyclone/database-proxy.dead",
         "Where records go, with the reason, that no database would take.",
     )  # fmt: skip
+
+    def check(self, ini: Ini) -> None:
+        super().check(ini)
+        for key, value in (("table", self.legacy_table), ("view", self.legacy_view)):
+            if value and self.dialect != "mysql":
+                raise ini.wrong("legacy", key, f"is for [db] dialect = mysql, found {self.dialect}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -185,14 +185,14 @@ class Database:
 
         Raises DatabaseFailure. Even then they may be there: the answer may have been lost.
         """
-        return self._asked(lambda connection: connection.insert(table, rows))
+        return self.ask(lambda connection: connection.insert(table, rows))
 
     def create_tables(self, kinds: Iterable[type[Record]]) -> str:
         """Create what is missing. Returns in what tables of these names differ from what they must be, "" if in nothing.
 
         Raises DatabaseFailure.
         """
-        return "".join([self._asked(partial(self._create, table_of(kind))) for kind in kinds])
+        return "".join([self.ask(partial(self._create, table_of(kind))) for kind in kinds])
 
     def _create(self, table: Table, connection: Connection) -> str:
         for statement in self._dialect.statements(table):
@@ -213,7 +213,8 @@ class Database:
         if connection is not None:
             connection.drop()
 
-    def _asked(self, question: Callable[[Connection], _Answer]) -> _Answer:
+    def ask(self, question: Callable[[Connection], _Answer]) -> _Answer:
+        """Let somebody use the connection. Raises DatabaseFailure, whatever he raises."""
         self.open()
         assert self._connection is not None
         try:

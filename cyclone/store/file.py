@@ -71,6 +71,22 @@ def claim(path: Path) -> BinaryIO:
     return lock
 
 
+def append(descriptor: int, data: bytes) -> None:
+    """Write these bytes at the end of a file, all or none; they are on disk on return.
+
+    descriptor: opened with O_APPEND. Raises OSError.
+    """
+    end = os.fstat(descriptor).st_size
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, end)
+        raise
+
+
 def has_room(directory: Path) -> bool:
     """Can a little more be written here? Raises OSError when that fails for any reason but a lack of room."""
     probe = os.open(directory, os.O_TMPFILE | os.O_WRONLY, 0o600)

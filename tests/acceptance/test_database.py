@@ -560,3 +560,106 @@ def connect(maria: MariaDb) -> Any:
         host=maria.host, port=maria.port, user=maria.user, password=maria.password, database=maria.database,
         use_pure=True,
     )  # fmt: skip
+
+
+#: As the proxy of Cyclone 2.x made it.
+TABLE_OF_2 = """CREATE TABLE old_history (
+  id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  read_timestamp TIMESTAMP NOT NULL DEFAULT '0000-00-00 00:00:00',
+  write_timestamp TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP,
+  ost CHAR(7) NOT NULL, size BIGINT UNSIGNED, read_throughput BIGINT, write_throughput BIGINT,
+  read_duration INT, write_duration INT) ENGINE=MyISAM DEFAULT CHARSET=latin1"""
+
+ROWS_OF_2 = [
+    (1, "2026-11-20 13:00:04", "2026-11-20 13:00:00", "OST000a", 1_000_000, 250_000, 500_000, 4, 2),
+    (2, "0000-00-00 00:00:00", "2026-11-20 13:01:00", "OST000b", 1_000_000, 0, 0, 0, 0),
+    (3, "0000-00-00 00:00:00", "2026-11-20 13:02:00", "OST00ff", 1_000_000, -1, 500_000, -1, 2),
+    (4, "0000-00-00 00:00:00", "2026-11-20 13:03:00", "OST0000", 1_000_000, -1, -1, -1, -1),
+    (5, "2026-11-20 13:00:04", "2026-11-20 13:00:00", "'; DROP", 1, 1, 1, 1, 1),
+    (25_001, "2026-11-20 13:00:04", "2026-11-20 13:00:00", "OST0001", 8, 8, 8, 1, 1),
+]
+
+
+def proxy(directory: Path, maria: MariaDb, option: str, **legacy: str) -> subprocess.CompletedProcess[str]:
+    """What `cyclone-database-proxy` says when it is asked for one thing."""
+    lines = [
+        "[db]", f"host = {maria.host}", f"port = {maria.port}", f"database = {maria.database}",
+        f"user = {maria.user}", f"password = {maria.password}",
+        "[legacy]", "fs = hebe", *(f"{key} = {value}" for key, value in legacy.items()),
+    ]  # fmt: skip
+    (directory / "proxy.conf").write_text("\n".join(lines) + "\n")
+    program = Path(sys.executable).parent / "cyclone-database-proxy"
+    return subprocess.run(
+        [program, "-f", directory / "proxy.conf", option],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def old_table(maria: MariaDb) -> Iterator[str]:
+    with connect(maria) as connection, closing(connection.cursor()) as cursor:
+        cursor.execute("SET sql_mode = '', time_zone = '+01:00'")
+        cursor.execute("DROP TABLE IF EXISTS old_history")
+        cursor.execute(TABLE_OF_2)
+        places = ", ".join(["%s"] * 9)
+        cursor.executemany(f"INSERT INTO old_history VALUES ({places})", ROWS_OF_2)
+        connection.commit()
+    yield "old_history"
+    maria.ask("DROP TABLE old_history")
+
+
+def test_the_table_of_2_is_copied_once_however_often(maria: MariaDb, old_table: str, tmp_path: Path) -> None:
+    first = proxy(tmp_path, maria, "--import-table", table=old_table)
+    again = proxy(tmp_path, maria, "--import-table", table=old_table)
+
+    assert (first.returncode, again.returncode) == (0, 0), first.stderr
+    assert first.stdout.startswith("5 rows of old_history copied to ost_perf_history, 1 left out"), (
+        first.stdout
+    )
+    assert again.stdout.startswith("0 rows of old_history copied")
+    noon = NOON.replace(tzinfo=None)
+    assert maria.ask(
+        """SELECT fs, ost, state, size, write_timestamp, read_timestamp, write_throughput, read_throughput,
+        write_duration, read_duration, recorded_at, job, tid, host FROM ost_perf_history ORDER BY recorded_at, ost"""
+    ) == [
+        ("hebe", 1, "OK", 8, noon, noon + timedelta(seconds=4), 8, 8, 1.0, 1.0, noon, "legacy", "ost-1", ""),
+        ("hebe", 10, "OK", 1_000_000, noon, noon + timedelta(seconds=4), 500_000, 250_000, 2.0, 4.0, noon, "legacy",
+         "ost-10", ""),
+        ("hebe", 11, "DOWN", 1_000_000, noon + timedelta(minutes=1), None, None, None, None, None,
+         noon + timedelta(minutes=1), "legacy", "ost-11", ""),
+        ("hebe", 255, "READ_FAILED", 1_000_000, noon + timedelta(minutes=2), None, 500_000, None, 2.0, None,
+         noon + timedelta(minutes=2), "legacy", "ost-255", ""),
+        ("hebe", 0, "WRITE_FAILED", 1_000_000, noon + timedelta(minutes=3), None, None, None, None, None,
+         noon + timedelta(minutes=3), "legacy", "ost-0", ""),
+    ]  # fmt: skip
+
+
+def test_a_view_shows_records_as_the_table_of_2_did(maria: MariaDb, old_table: str, tmp_path: Path) -> None:
+    proxy(tmp_path, maria, "--import-table", table=old_table)
+    for _ in range(2):
+        made = proxy(tmp_path, maria, "--create-table", view="shown")
+        assert made.returncode == 0, made.stdout + made.stderr
+
+    with connect(maria) as connection, closing(connection.cursor()) as cursor:
+        cursor.execute("SET time_zone = '+01:00'")
+        columns = "CAST(write_timestamp AS CHAR), ost, size, read_throughput, write_throughput, read_duration, write_duration"
+        cursor.execute(f"SELECT {columns} FROM shown ORDER BY write_timestamp, ost")
+        shown = cursor.fetchall()
+
+    assert [(row[0][:19], *row[1:]) for row in shown] == [
+        (row[2], *row[3:]) for row in sorted(ROWS_OF_2, key=lambda row: row[2:4]) if row[3] != "'; DROP"
+    ]
+    maria.ask("DROP VIEW shown")
+
+
+def test_no_table_of_2_is_one_clear_line(maria: MariaDb, tmp_path: Path) -> None:
+    none = proxy(tmp_path, maria, "--import-table")
+    missing = proxy(tmp_path, maria, "--import-table", table="nowhere")
+
+    assert none.returncode == missing.returncode == 3
+    assert "[legacy] table" in none.stderr
+    assert "nowhere" in missing.stderr
+    assert missing.stderr.count("\n") == 1

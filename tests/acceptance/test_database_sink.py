@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 import signal
@@ -118,6 +119,23 @@ def test_every_row_of_a_run_is_stored_before_its_daemons_are_gone(cluster: Clust
     assert proxy.wait() == EXIT_OK
 
     assert rows(cluster, COUNTS) == [(2000, 2000)]
+
+
+def test_rows_go_to_text_files_as_well(cluster: Cluster) -> None:
+    settings = prepared(cluster, 50)
+    proxy = cluster.start_sink("database-proxy", {**settings, "db": {"dialect": "csv", "directory": "."}})
+    create_table(cluster)
+    controller = cluster.start_controller(
+        settings={"sinks": {"database": cluster.sink_address("database-proxy")}}
+    )
+
+    assert controller.wait() == EXIT_OK
+    proxy.signal(signal.SIGTERM)
+    assert proxy.wait() == EXIT_OK
+
+    with (cluster.directory / "measurements.csv").open(newline="") as file:
+        found = {(row["number"], row["part"]) for row in csv.DictReader(file)}
+    assert len(found) == 500
 
 
 def test_a_table_that_is_missing_is_said_and_waited_for(cluster: Cluster) -> None:

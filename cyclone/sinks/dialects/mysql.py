@@ -229,10 +229,10 @@ class Mysql:
         return Failure.TRANSIENT
 
     def statements(self, table: Table) -> Sequence[str]:
-        columns = [f"{_quoted(each.name)} {_definition(each).upper()}" for each in table.columns]
+        columns = [f"{quoted(each.name)} {_definition(each).upper()}" for each in table.columns]
         bounds = {each.name: _index_bound(each) for each in table.columns}
         indexes = [
-            f"KEY {_quoted(index_name(number, index))} ({', '.join(_quoted(each) + bounds[each] for each in index)})"
+            f"KEY {quoted(index_name(number, index))} ({', '.join(quoted(each) + bounds[each] for each in index)})"
             for number, index in enumerate(table.indexes, 1)
         ]
         lines = ",\n  ".join(
@@ -245,7 +245,7 @@ class Mysql:
         )
         # No collation: the default of the server is right on both products.
         return [
-            f"CREATE TABLE IF NOT EXISTS {_quoted(table.name)} (\n  {lines}\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"
+            f"CREATE TABLE IF NOT EXISTS {quoted(table.name)} (\n  {lines}\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"
         ]
 
     def definition(self, table: Table) -> Definition:
@@ -260,11 +260,11 @@ class MysqlConnection:
     def __init__(self, connection: Any, *, encrypted: bool) -> None:
         self._connection = connection
         try:
-            if encrypted and not self._ask("SHOW STATUS LIKE 'Ssl_cipher'")[0][1]:
+            if encrypted and not self.ask("SHOW STATUS LIKE 'Ssl_cipher'")[0][1]:
                 raise DatabaseFailure(
                     Failure.CONFIGURATION, "found a server without TLS, expected one with it"
                 )
-            [(packet_bytes, wait_s, mode)] = self._ask(
+            [(packet_bytes, wait_s, mode)] = self.ask(
                 "SELECT @@max_allowed_packet, @@wait_timeout, @@sql_mode"
             )
             if "NO_BACKSLASH_ESCAPES" in mode:
@@ -289,28 +289,30 @@ class MysqlConnection:
                 Failure.ROW,
                 f"up to {size} bytes, and max_allowed_packet of the server is {self._packet_bytes}",
             )
-        columns = ", ".join(_quoted(each.name) for each in table.columns)
+        columns = ", ".join(quoted(each.name) for each in table.columns)
         # A key is no text, and would be none in the character set of the connection.
         places = ",".join("UNHEX(%s)" if each.type is bytes else "%s" for each in table.columns)
         statement = (
-            f"INSERT INTO {_quoted(table.name)} ({columns}) "  # noqa: S608 - names of kinds, checked
+            f"INSERT INTO {quoted(table.name)} ({columns}) "  # noqa: S608 - names of kinds, checked
             f"VALUES {','.join([f'({places})'] * len(rows))} ON DUPLICATE KEY UPDATE `uid`=`uid`"
         )
+        return self.change(statement, *values)
+
+    def execute(self, statement: str) -> None:
+        self.change(statement)
+
+    def change(self, statement: str, *values: object) -> int:
+        """Execute a statement with values for its places, and commit. Returns how many rows are new."""
         with contextlib.closing(self._connection.cursor()) as cursor:
             cursor.execute(statement, values)
             new = cursor.rowcount
         self._connection.commit()
         return int(new)
 
-    def execute(self, statement: str) -> None:
-        with contextlib.closing(self._connection.cursor()) as cursor:
-            cursor.execute(statement)
-        self._connection.commit()
-
     def definition(self, table: Table) -> Definition:
         known = {each.name for each in table.columns}
         found: dict[str, str] = {}
-        for column, kind, nullable, default, extra in self._ask(
+        for column, kind, nullable, default, extra in self.ask(
             """SELECT column_name, column_type, is_nullable, column_default, extra FROM information_schema.columns
             WHERE table_schema = DATABASE() AND table_name = %s ORDER BY ordinal_position""",
             table.name,
@@ -322,7 +324,7 @@ class MysqlConnection:
                 )
         indexes: dict[str, list[str]] = {}
         unique: dict[str, bool] = {}
-        for index, column, not_unique in self._ask(
+        for index, column, not_unique in self.ask(
             """SELECT index_name, column_name, non_unique FROM information_schema.statistics
             WHERE table_schema = DATABASE() AND table_name = %s ORDER BY index_name, seq_in_index""",
             table.name,
@@ -346,7 +348,8 @@ class MysqlConnection:
             self._connection.shutdown()
             self._connection.close()
 
-    def _ask(self, question: str, *values: str) -> list[Any]:
+    def ask(self, question: str, *values: str | int) -> list[Any]:
+        """The rows of the answer; text is `str`."""
         with contextlib.closing(self._connection.cursor()) as cursor:
             cursor.execute(question, values)
             rows = [[_text(each) for each in row] for row in cursor.fetchall()]
@@ -388,7 +391,7 @@ class Literals(MySQLConverter):
         return buf
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
     return f"`{name.replace('`', '``')}`"
 
 
