@@ -8,7 +8,7 @@ import inspect
 import logging
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -37,18 +37,20 @@ _Plugin = TypeVar("_Plugin")
 
 def load_class(
     module: str, name: str, expected: type[_Plugin], search_path: Iterable[str | Path] = (),
-    *, file: str | Path | None = None, section: str | None = None,
+    *, packages: Collection[str] = (), file: str | Path | None = None, section: str | None = None,
 ) -> type[_Plugin]:  # fmt: skip
     """The class of this name in this module, which must be an `expected` that can be instantiated.
 
     search_path: directories to look in after PYTHONPATH and the working directory.
+    packages: the module must be one of these or in one of them, or one of Cyclone's own; if there are any.
     file, section: where module and class were named, for the error.
-    Raises PluginError: module not found, or it raised while imported (its traceback is logged), no such
-    class, of the wrong kind, or with methods missing.
+    Raises PluginError: module not allowed or not found, or it raised while imported (its traceback is logged), no
+    such class, of the wrong kind, or with methods missing.
     """
     module = ALIASES.get(module, module)
     make_importable(search_path)
     try:
+        _allow(module, packages)
         loaded = _import(module)
         return _pick(loaded, name, expected)
     except _Unusable as problem:
@@ -72,6 +74,14 @@ class _Unusable(Exception):
     def __init__(self, key: str, problem: str) -> None:
         self.key = key
         super().__init__(problem)
+
+
+def _allow(module: str, packages: Collection[str]) -> None:
+    """Before it is imported, for that executes it."""
+    if packages and not any(f"{module}.".startswith(f"{package}.") for package in ("cyclone", *packages)):
+        raise _Unusable(
+            "module", f"found {module!r}, expected one of the packages cyclone, {', '.join(packages)}"
+        )
 
 
 def _import(module: str) -> ModuleType:

@@ -282,6 +282,11 @@ def directories(ini: Ini, section: str, key: str) -> tuple[Path, ...]:
     return tuple(Path(part) for part in ini.text(section, key).split(":") if part)
 
 
+def names(ini: Ini, section: str, key: str) -> tuple[str, ...]:
+    """Separated by commas."""
+    return tuple(part.strip() for part in ini.text(section, key).split(",") if part.strip())
+
+
 def _workers(ini: Ini, section: str, key: str) -> int:
     if ini.text(section, key) == "cores":
         return min(len(os.sched_getaffinity(0)), 1000)
@@ -397,6 +402,15 @@ def metrics_target() -> Any:
         "metrics", "target", "127.0.0.1",
         "Address of the interface for metrics. There are no keys there: whoever reaches it can read them.",
         "an IP address or a host name",
+    )  # fmt: skip
+
+
+def task_packages() -> Any:
+    return special(
+        "task", "packages", "",
+        "The packages that tasks of task_file may come from, separated by commas; Cyclone's own may always be used. "
+        "Empty: any.",
+        "dotted names, or nothing", names,
     )  # fmt: skip
 
 

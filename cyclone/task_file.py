@@ -23,7 +23,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -96,15 +96,18 @@ class TaskFile:
         self.file = file
 
     @classmethod
-    def read(cls, file: str | Path, search_path: Iterable[str | Path] = ()) -> Self:
+    def read(
+        cls, file: str | Path, search_path: Iterable[str | Path] = (), packages: Collection[str] = ()
+    ) -> Self:
         """Read and check a file; the classes it names are imported.
 
         search_path: directories to look for modules in, besides PYTHONPATH and the working directory.
+        packages: see `load_class`.
         Raises TaskFileError that tells of everything wrong, one problem a line, each with its line number.
         """
         file = Path(file)
         root = _parse(file)
-        reader = _Reader(file, tuple(search_path))
+        reader = _Reader(file, tuple(search_path), packages)
         reader.read(root)
         reader.complain()
         return cls(reader.presets, file)
@@ -163,8 +166,8 @@ def _parse(file: Path) -> _Element:
 class _Reader:
     """Turns the document into presets and collects what is wrong with it. Owned by one call of `TaskFile.read`."""
 
-    def __init__(self, file: Path, search_path: tuple[str | Path, ...]) -> None:
-        self.file, self.search_path = file, search_path
+    def __init__(self, file: Path, search_path: tuple[str | Path, ...], packages: Collection[str]) -> None:
+        self.file, self.search_path, self.packages = file, search_path, packages
         self.presets: dict[str, Preset] = {}
         self.problems: list[str] = []
 
@@ -218,7 +221,10 @@ class _Reader:
         if missing:
             return None
         try:
-            return load_class(wanted["module"], wanted["name"], BaseTask, self.search_path)  # type: ignore[type-abstract]
+            return load_class(
+                wanted["module"], wanted["name"], BaseTask,  # type: ignore[type-abstract]
+                self.search_path, packages=self.packages,
+            )  # fmt: skip
         except PluginError as error:
             self._problem(element, f"task {task!r}: {error.problem}")
             return None

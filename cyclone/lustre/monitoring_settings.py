@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cyclone.ini import Ini
 from cyclone.lustre.rangeset import INDEX_MAX, indexes
-from cyclone.settings import Settings, path, seconds, special, switch, text, whole
+from cyclone.settings import Settings, path, seconds, special, switch, task_packages, text, whole
 
 #: A task that does not end is told of no later than this, however rare the rounds are.
 _HUNG_AFTER_MOST_S = 3600.0
@@ -86,6 +86,7 @@ class MonitoringSettings(Settings):
     )  # fmt: skip
     task_file: Path = path("task", "task_file", None, "XML file of tasks.", "a file that exists")
     task_name: str = text("task", "task_name", None, "The task in it to hand in for each OST.")
+    task_packages: tuple[str, ...] = task_packages()
     per_pair: bool = switch(
         "task", "per_pair", "off",
         "Of a file creation check: a task for each pair of MDT and OST instead of one for each OST, so that a "

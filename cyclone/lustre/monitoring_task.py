@@ -101,7 +101,7 @@ class MonitoringTask:
 
     def _found(self) -> Preset:
         settings = self._settings
-        presets = TaskFile.read(settings.task_file).presets
+        presets = TaskFile.read(settings.task_file, packages=settings.task_packages).presets
         if settings.task_name not in presets:
             problem = f"found {settings.task_name!r}, expected one of: {', '.join(presets)}"
             raise self._wrong("task", "task_name", problem)

@@ -22,6 +22,7 @@ from cyclone.settings import (
     log_file,
     metrics_port,
     metrics_target,
+    names,
     path,
     port,
     port_file,
@@ -33,12 +34,8 @@ from cyclone.settings import (
 )
 
 
-def _names(ini: Ini, section: str, key: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in ini.text(section, key).split(",") if part.strip())
-
-
 def _addresses(ini: Ini, section: str, key: str) -> tuple[str, ...]:
-    found = _names(ini, section, key)
+    found = names(ini, section, key)
     for address in found:
         try:
             ipaddress.ip_address(address)
@@ -69,7 +66,7 @@ class SinkSettings(Settings):
     kind_modules: tuple[str, ...] = special(
         "records", "modules", "",
         "Modules with kinds of records besides Cyclone's own, separated by commas.", "dotted names, or nothing",
-        _names,
+        names,
     )  # fmt: skip
     kind_path: tuple[Path, ...] = special(
         "records", "path", "",

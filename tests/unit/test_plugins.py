@@ -134,3 +134,26 @@ def test_a_class_with_methods_missing_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(PluginError, match=r"does not define execute\(\)"):
         load_class("unfinished", "Mine", BaseTask)  # type: ignore[type-abstract]
+
+
+@pytest.mark.parametrize("packages", [["site_tasks"], ["other", "site_tasks.lustre"]])
+def test_a_module_of_an_allowed_package_is_loaded(tmp_path, monkeypatch, packages):
+    (tmp_path / "site_tasks").mkdir()
+    (tmp_path / "site_tasks" / "__init__.py").touch()
+    (tmp_path / "site_tasks" / "lustre.py").write_text(
+        "from cyclone import BaseTask\nclass Mine(BaseTask):\n    def execute(self): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert load_class("site_tasks.lustre", "Mine", BaseTask, packages=packages).__name__ == "Mine"
+    assert load_class("task.empty_task", "EmptyTask", BaseTask, packages=packages).__name__ == "EmptyTask"
+
+
+def test_a_module_of_another_package_is_refused_before_it_is_imported(tmp_path, monkeypatch):
+    (tmp_path / "site_tasks_too.py").write_text("raise AssertionError\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(
+        PluginError, match="'site_tasks_too', expected one of the packages cyclone, site_tasks"
+    ):
+        load_class("site_tasks_too", "Mine", BaseTask, packages=["site_tasks"])

@@ -17,7 +17,18 @@ from cyclone.lustre.migration.hours import Hours
 from cyclone.lustre.migration.plan import Bounds, Plan
 from cyclone.lustre.rangeset import indexes
 from cyclone.model.resources import UNIT, amount
-from cyclone.settings import ANY_KEY, Settings, choice, path, seconds, special, switch, text, whole
+from cyclone.settings import (
+    ANY_KEY,
+    Settings,
+    choice,
+    path,
+    seconds,
+    special,
+    switch,
+    task_packages,
+    text,
+    whole,
+)
 
 _GB = 1_000_000_000
 
@@ -142,6 +153,7 @@ class MigrationSettings(Settings):
         "The name of that task. The generator fills in filename, source_ost and target_ost.",
         "the name of a task in task_file",
     )  # fmt: skip
+    task_packages: tuple[str, ...] = task_packages()
     input_dir: Path = path(
         "migration", "input_dir", None,
         "Where the lists are. NAME.input has a line for each file: the decimal index of the OST that it is on, a "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 from cyclone.base_task import BaseTask
@@ -80,7 +79,8 @@ class Workshop:
 
 
 def _preset(settings: MigrationSettings, ini: Ini) -> Preset:
-    presets = TaskFile.read(settings.task_file, [Path(settings.task_file).parent]).presets
+    file = settings.task_file
+    presets = TaskFile.read(file, [file.parent], settings.task_packages).presets
     if settings.task_name not in presets:
         problem = f"found {settings.task_name!r}, expected one of: {', '.join(presets)}"
         raise ini.wrong("task", "task_name", problem)
