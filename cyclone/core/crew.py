@@ -225,6 +225,13 @@ class Crew:
             worker.state = WorkerState.IDLE
         return decision
 
+    def ended(self, slot: int) -> None:
+        """What the worker executes has ended, though its end cannot be told yet: no limit stops it any more.
+
+        It ends for everybody else with `finished`.
+        """
+        self.workers[slot].running = None
+
     def observed(self, slot: int, running: int, since: float) -> None:
         """The worker's progress page: it executes this place of its chunk, since then. Told before each tick."""
         worker = self.workers[slot]

@@ -31,7 +31,6 @@ from cyclone.daemons.scraping import Scraping
 from cyclone.errors import EXIT_INTERNAL, EXIT_OK, EXIT_UNREACHABLE, ConfigError, StoreFull, Undecodable
 from cyclone.loop import Loop
 from cyclone.messages import (
-    VALUE_BYTES_MAX,
     Drop,
     Ended,
     Finished,
@@ -133,6 +132,7 @@ class Controller:
                 self._scraping.show(monotonic(), self._families)
                 self._wait()
         finally:
+            self._loop.unregister(self._nursery)
             self._nursery.close()
         return self._end()
 
@@ -199,6 +199,8 @@ class Controller:
                 self._delivery.keep(entries)
         except StoreFull as error:
             self._keep_again_at = now + KEEP_AGAIN_S
+            for slot, _, _ in self._unkept:
+                self._crew.ended(slot)
             if now - self._told_of_no_room_at >= NO_ROOM_TOLD_S:
                 self._told_of_no_room_at = now
                 log.error("%s: trying again every second until there is room", error)
@@ -208,16 +210,10 @@ class Controller:
             self._finished(slot, message, values)
 
     def _finished(self, slot: int, message: Finished, values: list[bytes]) -> None:
-        ends = message.ends
-        for place, (end, value) in enumerate(zip(ends, values, strict=True)):
+        for end in message.ends:
             self._payloads.pop(end.token, None)
-            if len(value) > VALUE_BYTES_MAX:
-                error = (
-                    f"the result has {len(value)} bytes, {VALUE_BYTES_MAX} may be sent; write it to a file"
-                )
-                ends[place] = msgspec.structs.replace(end, outcome=Outcome.RAISED, error=error)
-        decision = self._crew.finished(slot, ends, monotonic(), message.unbegun)
-        for end, value in zip(ends, values, strict=True):
+        decision = self._crew.finished(slot, message.ends, monotonic(), message.unbegun)
+        for end, value in zip(message.ends, values, strict=True):
             # Nobody will ever ask us to drop what the mind does not keep: the attempt was not wanted any more.
             if value and end.outcome is Outcome.SUCCEEDED and self._crew.keeps_end(end.token):
                 self._values[end.token] = value
@@ -391,19 +387,22 @@ class Controller:
         )  # fmt: skip
 
     def _open_delivery(self) -> Delivery | None:
+        os.environ[SINKS_VARIABLE] = ",".join(sink.name for sink in self._settings.sinks)
         # Also what waits for sinks that are not named any more is to be told of.
         if not self._settings.sinks and not spool_file(self._settings).exists():
             return None
-        os.environ[SINKS_VARIABLE] = ",".join(sink.name for sink in self._settings.sinks)
         return Delivery(self._settings, self._name, self._life, self._loop)
 
     def _register_line(self) -> None:
         for end in self._line.sockets:
             self._loop.register(end, self._on_master)
 
-    def _reconnect(self) -> None:
+    def _unregister_line(self) -> None:
         for end in self._line.sockets:
             self._loop.unregister(end)
+
+    def _reconnect(self) -> None:
+        self._unregister_line()
         self._line.reconnect()
         self._register_line()
 
@@ -436,6 +435,9 @@ class Controller:
         self._post()
         undelivered = self._crew.undelivered
         self._kept.keep(undelivered, self._values)
+        # Records may go on being delivered; the master is heard and called no more.
+        self._unregister_line()
+        self._loop.on_signal(signal.SIGHUP, lambda: None)
         self._line.close()
         if self._delivery is not None:
             self._delivery.finish()

@@ -10,10 +10,12 @@ from pathlib import Path
 from time import monotonic
 
 from cyclone.core.courier import Courier
+from cyclone.errors import StoreFull
 from cyclone.loop import Loop
 from cyclone.messages import Deliver, Entry, Refused, SpoolView, Stored
 from cyclone.settings import ControllerSettings, SinkAddress, endpoint, is_ipv6
 from cyclone.sinks.spool import Fill, Spool
+from cyclone.wire.complaints import Complaints
 from cyclone.wire.keys import Role
 from cyclone.wire.line import Line, connect
 
@@ -58,6 +60,7 @@ class Delivery:
         self._size = 0
         self._fill: dict[str, Fill] = {}
         self._dropped = 0
+        self._complaints = Complaints()
         now = monotonic()
         try:
             for sink in settings.sinks:
@@ -141,8 +144,12 @@ class Delivery:
     def _look(self) -> None:
         self._is_stale = False
         self._measure()
-        if self._drops_oldest and self._size > self._max_bytes:
-            lost = self._spool.drop_oldest(self._size - self._max_bytes)
+        if self._drops_oldest and self._size >= self._max_bytes:
+            try:
+                lost = self._spool.drop_oldest(self._size - self._max_bytes + 1)
+            except StoreFull as error:
+                self._complaints.add("the oldest records cannot be dropped", "spool", str(error))
+                return
             self._dropped += lost
             log.error(
                 "the spool is full: the oldest records were dropped count=%d total=%d", lost, self._dropped
@@ -188,6 +195,9 @@ class Delivery:
 
     def _send(self, way: _Way, now: float) -> None:
         batch = self._spool.read(way.address.name, 0, BATCH_ENTRIES, BATCH_BYTES) if way.waiting else []
+        if way.waiting and not batch:
+            # The file of the spool was set aside, or moved away, with what was in it.
+            self._is_stale = True
         through = batch[-1][0] if batch else 0
         serial = way.courier.sent(through, now)
         # One that cannot be sent is lost, like one that was lost on the way: it is sent again.
@@ -198,11 +208,18 @@ class Delivery:
         for message, _ in way.line.receive():
             if isinstance(message, Stored):
                 if through := way.courier.stored(message, now):
-                    self._spool.delete_upto(way.address.name, through)
-                    self._is_stale = True
+                    self._forget(way, through, now)
             elif isinstance(message, Refused):
                 way.courier.refused(message.reason, now)
         self._mind(way, now)
+
+    def _forget(self, way: _Way, through: int, now: float) -> None:
+        self._is_stale = True
+        try:
+            self._spool.delete_upto(way.address.name, through)
+        except StoreFull as error:
+            # It is delivered once more then; the sink knows each record by its key.
+            way.courier.refused(f"what it has cannot be forgotten here: {error}", now)
 
     def _register(self, way: _Way) -> None:
         for end in way.line.sockets:

@@ -14,6 +14,7 @@ import pickle
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,13 +23,13 @@ from typing import Any
 
 from cyclone.base_task import Attempt
 from cyclone.errors import EXIT_OK, EXIT_TASK_FAILED, CommandFailed, RecordError, TaskError
-from cyclone.messages import NUDGE, Assignment, Entry, Finished, Place
+from cyclone.messages import NUDGE, VALUE_BYTES_MAX, Assignment, Entry, Finished, Place
 from cyclone.model.lifecycle import Outcome
 from cyclone.model.task import End, Token
-from cyclone.process.channel import PIECE_BYTES_MAX, Channel
+from cyclone.process.channel import Channel
 from cyclone.process.progress import Progress
 from cyclone.process.reaper import Reaper
-from cyclone.record import RECORD_BYTES_MAX, SINKS_VARIABLE, Record, encode, uid
+from cyclone.record import RECORD_BYTES_MAX, RECORDS_BYTES_MAX, SINKS_VARIABLE, Record, encode, uid
 
 #: Ends are kept back no longer than this, unless the next task takes longer than that.
 _KEEP_BACK_NS = 5_000_000
@@ -80,7 +81,7 @@ class Worker:
         self._kept_bytes = 0
         self._rest: Iterator[tuple[int, tuple[Assignment, bytes]]] = iter(())  # what has not been begun
         # What is missing in the environment was not started by a controller, as in tests.
-        self._sinks = frozenset(os.environ.get(SINKS_VARIABLE, "").split(","))
+        self._sinks = frozenset(filter(None, os.environ.get(SINKS_VARIABLE, "").split(",")))
         self._may_interrupt = False  # we are inside a task, or waiting: nothing of ours is half done
         self._is_ending = False
         self._is_fork = False
@@ -206,33 +207,42 @@ class Recorder:
     One for each attempt: what a thread that a task left behind records later goes nowhere.
     """
 
-    __slots__ = ("_assignment", "_sinks", "entries")
+    __slots__ = ("_assignment", "_bytes", "_sinks", "entries")
+
+    #: A task may record in several threads. One for all attempts, which are as many as the tasks.
+    _one_at_a_time = threading.Lock()
 
     def __init__(self, sinks: frozenset[str], assignment: Assignment) -> None:
         self._sinks = sinks
         self._assignment = assignment
+        self._bytes = 0
         self.entries: list[Entry] = []
 
     def record(self, sink: str, kind: type[Record], fields: Mapping[str, Any]) -> None:
         """See `BaseTask.record`."""
         if sink not in self._sinks:
-            named = ", ".join(sorted(self._sinks - {""})) or "none"
+            named = ", ".join(sorted(self._sinks)) or "none"
             raise RecordError(f"no sink {sink!r} in [sinks] of this controller; there: {named}")
         if not (isinstance(kind, type) and issubclass(kind, Record)):
             raise RecordError(f"found {kind!r}, expected a kind of record: a subclass of cyclone.Record")
         body = encode(kind, fields)
         if len(body) > RECORD_BYTES_MAX:
             raise RecordError(f"a record of {len(body)} bytes, {RECORD_BYTES_MAX} are allowed")
-        assignment = self._assignment
-        key = uid(assignment.job_key, assignment.tid, len(self.entries))
-        moment = time.time()
-        self.entries.append(Entry(key, sink, kind.kind, assignment.job, assignment.tid, moment, body))
+        assignment, moment = self._assignment, time.time()
+        with self._one_at_a_time:
+            self._bytes += len(body)
+            if self._bytes > RECORDS_BYTES_MAX:
+                raise RecordError(f"more than {RECORDS_BYTES_MAX} bytes of records of one attempt")
+            key = uid(assignment.job_key, assignment.tid, len(self.entries))
+            self.entries.append(Entry(key, sink, kind.kind, assignment.job, assignment.tid, moment, body))
 
 
 def _enclosed(value: object) -> bytes:
     pickled = pickle.dumps(value, _PICKLE_PROTOCOL)
-    if len(pickled) > PIECE_BYTES_MAX:
-        raise TaskError(f"the result is too large: {len(pickled)} bytes, {PIECE_BYTES_MAX} are allowed")
+    if len(pickled) > VALUE_BYTES_MAX:
+        raise TaskError(
+            f"the result has {len(pickled)} bytes, {VALUE_BYTES_MAX} may be sent; write it to a file"
+        )
     return pickled
 
 

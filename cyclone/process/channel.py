@@ -24,9 +24,6 @@ from cyclone.messages import Message, Place
 #: What a controller says has no such bound: a chunk of tasks with large payloads may be longer.
 FRAME_BYTES_MAX = 1 << 30
 
-#: Leaves room in a frame for the message around one enclosed piece.
-PIECE_BYTES_MAX = FRAME_BYTES_MAX - (16 << 20)
-
 _HEADER = struct.Struct("<QII")
 _READ_BYTES = 256 * 1024
 #: Larger pieces are sent from where they lie; smaller ones are cheaper to copy than to list.

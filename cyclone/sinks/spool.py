@@ -80,7 +80,8 @@ class Spool:
     def __init__(self, path: str | Path, max_bytes: int = 0) -> None:
         """Open the spool, or create an empty one; a damaged file is set aside first.
 
-        max_bytes: bound of what is kept for all sinks together, 0 for none. The log beside the file may take 32 MiB
+        max_bytes: bound of what is kept for all sinks together, 0 for none; what is appended to an empty spool may be
+        more. The log beside the file may take 32 MiB
         more, and a reserve for a full disk takes 24. The file does not shrink: it keeps the size of its fullest hour.
 
         Raises ConfigError (place, or the database of somebody else), StoreVersionError, StoreFull, StoreError.
@@ -88,7 +89,6 @@ class Spool:
         self.path = Path(os.path.realpath(path))
         self.max_bytes = max_bytes
         self._reserve = self.path.with_name(self.path.name + ".reserve")
-        self._is_reserve_spent = False
         try:
             if network := file.network_name(file.filesystem_kind(self.path.parent)):
                 raise ConfigError(f"found a spool on {network}, expected one on a local disk", file=self.path)
@@ -166,7 +166,8 @@ class Spool:
                 )
             if self.max_bytes and added:
                 [(size,)] = self._rows("SELECT sum(size) FROM sink")
-                if size > self.max_bytes:
+                # What is larger than the bound would be refused for ever, if an empty spool did not take it.
+                if size > self.max_bytes and size > sum(new for _, _, new in added):
                     raise StoreFull(f"{self.path}: {size} bytes would be kept, {self.max_bytes} are allowed")
         return sum(count for _, count, _ in added)
 
@@ -266,11 +267,16 @@ class Spool:
         except StoreFull:
             if not self._spend_reserve():
                 raise
-            self._is_reserve_spent = True
             gone = self._on_the_file(work)
-        if self._is_reserve_spent and not self.fill():
+        if not self._has_reserve() and not self.fill():
             self._keep_reserve()
         return gone
+
+    def _has_reserve(self) -> bool:
+        try:
+            return os.stat(self._reserve).st_size >= _RESERVE_BYTES
+        except FileNotFoundError:
+            return False
 
     def _spend_reserve(self) -> bool:
         try:
@@ -288,7 +294,6 @@ class Spool:
             descriptor = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 os.posix_fallocate(descriptor, 0, _RESERVE_BYTES)
-                self._is_reserve_spent = False
             except OSError:
                 os.unlink(self._reserve)
                 raise
@@ -330,26 +335,36 @@ class Spool:
                 with self._alone():
                     _create(self.path)
                     self._identity = _identity(os.stat(self.path))
-                    # One thread at a time, but not always the same.
-                    self._connection = sqlite3.connect(
-                        self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-                    )
-                    self._prepare()
-                    if not self._reserve.exists():
-                        self._keep_reserve()
+                    self._connection = self._connect()
+                    with self._closing_what_fails():
+                        self._prepare()
+                        if not self._has_reserve():
+                            self._keep_reserve()
                 return
             except OSError as error:
                 raise self._refused(error) from error
             except sqlite3.Error as error:
-                self._connection.close()
                 explained = self._explained(error)
                 if not isinstance(explained, StoreCorrupt):
                     raise explained from error
                 self._set_aside(explained)
-            except BaseException:
-                self._connection.close()
-                raise
         raise StoreError(f"{self.path}: damaged again and again")
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            # One thread at a time, but not always the same.
+            return sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        except sqlite3.OperationalError as error:
+            problem = f"cannot be used: {error}; expected a file that this account may write"
+            raise ConfigError(problem, file=self.path) from error
+
+    @contextlib.contextmanager
+    def _closing_what_fails(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._connection.close()
+            raise
 
     def _prepare(self) -> None:
         """Make sure that the file is ours before anything is changed in it, then set the connection up."""

@@ -208,6 +208,25 @@ def test_a_sink_that_is_away_is_told_by_cyclone_info_and_gets_everything_later(c
     wait_for("all rows", lambda: rows(cluster, COUNTS) == [(200, 200)])
 
 
+def test_a_controller_that_is_stopped_keeps_what_no_sink_took_for_its_next_life(cluster: Cluster) -> None:
+    settings = prepared(cluster, 20, "wait")
+    controller = cluster.start_controller(
+        settings={"sinks": {"database": cluster.sink_address("database-proxy")}}
+    )
+    wait_for("all records on disk", lambda: [spool["entries"] for spool in spools(cluster)] == [200])
+
+    controller.signal(signal.SIGTERM)
+    controller.wait_for_log("told to stop")
+    controller.signal(signal.SIGHUP)
+    assert controller.wait() == EXIT_OK, controller.log
+    assert "records kept for the next start sink=database count=200" in controller.log
+
+    cluster.start_sink("database-proxy", settings)
+    create_table(cluster)
+    controller.restart()
+    wait_for("all rows", lambda: rows(cluster, COUNTS) == [(200, 200)])
+
+
 def test_each_row_is_there_once_though_everybody_is_killed_again_and_again(cluster: Cluster) -> None:
     settings = prepared(cluster, 2000)
     proxy = cluster.start_sink("database-proxy", settings)

@@ -1,6 +1,8 @@
+import itertools
+
 import pytest
 
-from cyclone.core.courier import AGAIN_S, ASK_S, REFUSED_S, Courier
+from cyclone.core.courier import AGAIN_MOST_S, AGAIN_S, ASK_S, REFUSED_S, Courier
 from cyclone.messages import Stored
 
 
@@ -48,11 +50,42 @@ def test_a_batch_without_an_answer_is_sent_again(courier):
     assert courier.next_moment(waiting=True) == 100.0 + AGAIN_S
 
 
-def test_a_late_answer_to_a_batch_that_was_sent_again_lets_nothing_go(courier):
+def test_a_late_answer_to_a_batch_that_was_sent_again_counts(courier):
     late = courier.sent(7, 100.0)
-    courier.sent(9, 110.0)
+    again = courier.sent(9, 110.0)
 
-    assert courier.stored(Stored(late), 111.0) == 0
+    assert courier.stored(Stored(late), 111.0) == 7
+    assert not courier.is_due(112.0, waiting=True)
+    assert courier.stored(Stored(again), 113.0) == 9
+    assert courier.is_due(113.0, waiting=True)
+
+
+def test_a_slow_sink_is_believed_and_not_pressed(courier):
+    """Each answer takes 12 s; what lies before the sink is worked off one after the other."""
+    now, free_at, answers, forgotten, sent = 100.0, 100.0, [], 0, 0
+    while forgotten < 50 and now < 3000.0:
+        if answers and answers[0][0] <= now:
+            forgotten += bool(courier.stored(Stored(answers.pop(0)[1]), now))
+        if courier.is_due(now, waiting=True):
+            free_at = max(free_at, now) + 12.0
+            answers.append((free_at, courier.sent(7, now)))
+            sent += 1
+        now += 0.5
+
+    assert forgotten == 50
+    assert sent < 55
+
+
+def test_a_sink_that_is_silent_is_asked_less_and_less_often(courier):
+    moments = []
+    now = 100.0
+    while len(moments) < 8:
+        courier.sent(7, now)
+        now = courier.next_moment(waiting=True)
+        moments.append(now)
+
+    waits = [later - earlier for earlier, later in itertools.pairwise([100.0, *moments])]
+    assert waits == [AGAIN_S * 2**power for power in range(6)] + [AGAIN_MOST_S] * 2
 
 
 def test_an_answer_that_comes_twice_lets_nothing_more_go(courier):

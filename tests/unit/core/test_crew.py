@@ -675,6 +675,19 @@ def test_an_attempt_is_not_stopped_before_its_time_is_over(node: Node) -> None:
     assert node.signals() == []
 
 
+def test_an_attempt_that_has_ended_is_not_stopped_while_its_end_cannot_be_told(node: Node) -> None:
+    [token] = node.work("a", timeout_s=5.0)
+    node.run()
+    node.tick(4.0)
+
+    node.mind.ended(0)
+    node.tick(10.0)
+
+    assert node.signals() == []
+    node.finish(0, token)
+    assert [(end.token, end.outcome) for end in node.ends()] == [(token, Outcome.SUCCEEDED)]
+
+
 def test_an_attempt_whose_time_is_over_gets_a_term(node: Node) -> None:
     timed_out(node)
 

@@ -6,11 +6,12 @@ from contextlib import closing
 import pytest
 
 from cyclone.daemons.delivery import Delivery
+from cyclone.errors import StoreFull
 from cyclone.ini import Ini
 from cyclone.loop import Loop
 from cyclone.messages import Deliver, Entry, Refused, Stored
 from cyclone.settings import ControllerSettings
-from cyclone.sinks.spool import Spool
+from cyclone.sinks.spool import Spool, size_of
 from cyclone.wire import keys
 from cyclone.wire.door import SINK, Door
 
@@ -188,6 +189,43 @@ def test_the_oldest_are_dropped_where_that_was_asked_for(place):
         left = [each for _, each in spool.read("database", 0, 20_000)]
     assert left[-1] == entry(11_999)
     assert 0 < len(left) < 12_000
+
+
+def test_a_spool_that_is_just_full_drops_what_is_oldest(place):
+    delivery = place.open_delivery(when_full="drop_oldest")
+    delivery._max_bytes = size_of(entry(0))
+    delivery.keep([entry(0)])
+
+    delivery.tick()
+
+    assert delivery.has_room
+
+
+def test_what_cannot_be_forgotten_is_delivered_again_and_ends_nobody(place, monkeypatch):
+    delivery = place.open_delivery()
+    delivery.keep([entry(0)])
+
+    def refuse(*_):
+        raise StoreFull("spool: the disk is full")
+
+    monkeypatch.setattr(delivery._spool, "delete_upto", refuse)
+    place.until(lambda: "cannot be forgotten" in place.view.trouble)
+    monkeypatch.undo()
+    place.until(lambda: place.view.entries == 0)
+
+    assert [each.tid for each in place.delivered] == ["tid-0"] * 2
+
+
+def test_a_spool_that_was_set_aside_leaves_nothing_to_deliver(place):
+    delivery = place.open_delivery()
+    delivery.keep([entry(0)])
+    delivery.tick()
+    with closing(Spool(delivery._spool.path)) as spool:
+        spool.delete([seq for seq, _ in spool.read("database", 0, 10)])
+
+    place.until(lambda: place.heard and place.view.entries == 0)
+
+    assert [len(message.entries) for message in place.heard] == [0]
 
 
 def test_records_for_a_sink_that_is_not_named_any_more_are_shown(place):

@@ -53,6 +53,20 @@ def test_what_a_failed_attempt_has_recorded_is_dropped(recording):
     assert recording.entries[1] == []
 
 
+def test_an_attempt_whose_result_is_too_large_fails_and_records_nothing(recording):
+    end, _ = recording.result(Call(task_zoo.measure_and_return_too_much))
+
+    assert end.outcome is Outcome.RAISED
+    assert "33554432 may be sent; write it to a file" in end.error
+    assert recording.entries[1] == []
+
+
+def test_threads_of_one_task_record_under_keys_of_their_own(recording):
+    recording.result(Call(task_zoo.measure_in_threads, 4, 2000))
+
+    assert len({entry.uid for entry in recording.entries[1]}) == 8000
+
+
 def test_each_of_many_tasks_has_records_of_its_own(recording):
     recording.result(*(Call(task_zoo.measure, 1) for _ in range(100)))
 
@@ -65,7 +79,9 @@ def test_each_of_many_tasks_has_records_of_its_own(recording):
         (task_zoo.measure_nonsense, "colour"),
         (task_zoo.measure_for_nobody, "no sink 'nobody'"),
         (task_zoo.measure_no_kind, "kind of record"),
+        (task_zoo.measure_for_no_name, "no sink ''"),
         (task_zoo.measure_too_much, "65536 are allowed"),
+        (task_zoo.measure_without_end, "more than 67108864 bytes of records"),
     ],
 )
 def test_a_wrong_record_fails_the_attempt_with_the_reason(recording, how, problem):

@@ -234,6 +234,32 @@ def measure_too_much(task):
     task.record("database", Measured, place="here", count=1, text="x" * 65536)
 
 
+def measure_without_end(task):
+    for _ in range(2000):
+        task.record("database", Measured, place="here", count=1, text="x" * 60_000)
+
+
+def measure_for_no_name(task):
+    task.record("", Measured, place="here", count=1)
+
+
+def measure_and_return_too_much(task):
+    measure(task, 1)
+    return bytes(33 << 20)
+
+
+def measure_in_threads(task, count, times):
+    sys.setswitchinterval(1e-6)
+    try:
+        crowd = [threading.Thread(target=measure, args=(task, times)) for _ in range(count)]
+        for one in crowd:
+            one.start()
+        for one in crowd:
+            one.join()
+    finally:
+        sys.setswitchinterval(0.005)
+
+
 _may_record, _has_recorded = threading.Event(), threading.Event()
 
 

@@ -178,6 +178,15 @@ def test_there_is_room_again_when_something_was_deleted(tmp_path: Path) -> None:
     spool.close()
 
 
+def test_what_is_larger_than_the_bound_is_taken_by_an_empty_spool(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", max_bytes=2 * size_of(entry(1)))
+
+    assert spool.append([entry(number) for number in range(3)]) == 3
+    with pytest.raises(StoreFull):
+        spool.append([entry(4)])
+    spool.close()
+
+
 def test_the_bound_counts_what_all_sinks_keep(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", max_bytes=2 * size_of(entry(1)))
     spool.append([entry(1), entry(2, "pushgateway")])
@@ -213,6 +222,10 @@ def test_a_full_disk_is_told_and_nothing_is_written(tmp_path: Path) -> None:
     spool.close()
 
 
+def no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def full_once(spool: Spool) -> None:
     """The disk is full the next time that something is to be forgotten, as long as the reserve is there."""
     delete, reserve = spool._delete, spool.path.with_name("spool.reserve")
@@ -242,6 +255,24 @@ def test_what_was_delivered_can_be_forgotten_on_a_full_disk(
     assert not (tmp_path / "spool.reserve").exists()
     assert spool.delete([second]) == 1
     assert (tmp_path / "spool.reserve").stat().st_blocks > 0
+    spool.close()
+
+
+@pytest.mark.parametrize("left", [None, b""])
+def test_a_reserve_that_a_former_life_spent_is_renewed(tmp_path: Path, left: bytes | None) -> None:
+    Spool(tmp_path / "spool").close()
+    reserve = tmp_path / "spool.reserve"
+    reserve.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", no_room)
+        spool = Spool(tmp_path / "spool")
+    if left is not None:
+        reserve.write_bytes(left)
+    spool.append([entry(1)])
+
+    spool.delete([seq for seq, _ in spool.read("database", 0, 1)])
+
+    assert reserve.stat().st_blocks > 0
     spool.close()
 
 
@@ -375,6 +406,19 @@ def test_a_place_that_cannot_be_used_is_refused_by_name(tmp_path: Path, place: s
 
     with pytest.raises(ConfigError, match=f"{place}: cannot be used"):
         Spool(tmp_path / place)
+
+
+def test_a_file_that_cannot_be_opened_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        # As for a file of root, for anybody else.
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr(sqlite3, "connect", refuse)
+
+    with pytest.raises(ConfigError, match="spool: cannot be used: unable to open"):
+        Spool(tmp_path / "spool")
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o777])
