@@ -98,13 +98,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def fields(kind: type[Record]) -> tuple[Field, ...]:
-    """The fields in the order in which they were declared. Raises RuleBroken when the declaration is not sound."""
+    """The fields in the order of the struct, which is that of the values of a row.
+
+    That is the order in which they were declared; but what a kind adds to another one without `kw_only=True`, which is
+    not inherited, comes before that (msgspec: "Structs"). Raises RuleBroken when the declaration is not sound.
+    """
     if not _NAME.match(kind.kind) or not _NAME.match(table(kind)):
         raise RuleBroken(f"{kind.__qualname__}: the kind {kind.kind!r} or its table has no usable name")
-    found = tuple(
-        _field(kind, name, hint) for name, hint in typing.get_type_hints(kind, include_extras=True).items()
-        if typing.get_origin(hint) is not ClassVar
-    )  # fmt: skip
+    hints = typing.get_type_hints(kind, include_extras=True)
+    found = tuple(_field(kind, name, hints[name]) for name in kind.__struct_fields__)
     names = {field.name for field in found}
     try:
         msgspec.msgpack.Decoder(kind)

@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from cyclone.errors import RecordError
+from cyclone.record import Record, encode
 from cyclone.sinks.sql import (
     Database,
     DatabaseFailure,
@@ -180,6 +181,23 @@ def test_a_row_has_the_key_first_and_then_the_fields_in_their_order(reading, ent
     assert [column.name for column in table_of(reading).columns][:6] == [
         "uid", "recorded_at", "job", "tid", "place", "order"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kw_only", [False, True])
+def test_the_values_of_a_kind_that_extends_another_one_are_in_the_columns_of_their_names(entry, kw_only):
+    class Trip(Record, frozen=True, kw_only=True):
+        who: str
+
+    class Return(Trip, frozen=True, kw_only=kw_only):
+        kind = "return"
+        whence: str
+
+    sent = replace(entry(1), kind="return", body=encode(Return, {"who": "me", "whence": "there"}))
+
+    columns = [column.name for column in table_of(Return).columns]
+    row = dict(zip(columns, row_of(Return, sent), strict=True))
+
+    assert (row["who"], row["whence"]) == ("me", "there")
 
 
 @pytest.mark.parametrize(
