@@ -160,6 +160,8 @@ def dialect_of(settings: DatabaseProxySettings) -> Dialect:
             unix_socket=str(settings.unix_socket or ""),
             ssl=settings.ssl,
             ssl_ca=str(settings.ssl_ca or ""),
+            ssl_cert=str(settings.ssl_cert or ""),
+            ssl_key=str(settings.ssl_key or ""),
             charset=settings.charset,
             collation=settings.collation,
             connect_timeout_s=settings.connect_timeout_s,

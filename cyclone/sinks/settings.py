@@ -155,7 +155,13 @@ class DatabaseProxySettings(SinkSettings):
         "Certificate of the authority that must have signed that of the server, whose name is checked then, too.",
         "a path, or nothing",
     )  # fmt: skip
-    charset: str = text("db", "charset", "utf8mb4", "Character set of the connection.")
+    ssl_cert: Path | None = path(
+        "db", "ssl_cert", "", "Certificate of this client, for a server that asks for one.", "a path, or nothing"
+    )  # fmt: skip
+    ssl_key: Path | None = path("db", "ssl_key", "", "Its key.", "a path, or nothing")
+    charset: str = choice(
+        "db", "charset", "utf8mb4", "Character set of the connection. No other can write all texts.", ("utf8mb4",)
+    )  # fmt: skip
     collation: str = text(
         "db", "collation", "", "Its collation. Empty: that of the server.", "a name, or nothing"
     )
@@ -193,6 +199,9 @@ class DatabaseProxySettings(SinkSettings):
         for key, value in (("table", self.legacy_table), ("view", self.legacy_view)):
             if value and self.dialect != "mysql":
                 raise ini.wrong("legacy", key, f"is for [db] dialect = mysql, found {self.dialect}")
+        if (self.ssl_cert is None) != (self.ssl_key is None):
+            missing = "ssl_cert" if self.ssl_cert is None else "ssl_key"
+            raise ini.wrong("db", missing, "is empty, expected a path: ssl_cert and ssl_key go together")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -175,7 +175,8 @@ def test_tables_are_created_twice_and_filled_however_the_server_is_set(server: M
 
 def test_a_table_that_is_not_as_expected_is_told_by_its_differences(maria: MariaDb) -> None:
     maria.ask(
-        "ALTER TABLE ost_perf_history MODIFY ost INT UNSIGNED NOT NULL, DROP COLUMN host, DROP INDEX uk_uid, "
+        "ALTER TABLE ost_perf_history MODIFY ost INT UNSIGNED NOT NULL, DROP COLUMN host, "
+        "MODIFY error TEXT CHARACTER SET latin1, DROP INDEX uk_uid, "
         "ADD COLUMN wanted INT NOT NULL, ADD COLUMN spare INT, ADD COLUMN given INT NOT NULL DEFAULT 5"
     )
 
@@ -184,7 +185,9 @@ def test_a_table_that_is_not_as_expected_is_told_by_its_differences(maria: Maria
             "table ost_perf_history\n"
             "- column ost int unsigned not null\n"
             "+ column ost bigint unsigned not null\n"
-            "+ column host varchar(255) not null\n"
+            "+ column host varchar(255) character set utf8mb4 not null\n"
+            "- column error text character set latin1\n"
+            "+ column error varchar(1024) character set utf8mb4\n"
             "+ unique (uid)\n"
             "- column wanted int not null\n"
         )
@@ -232,6 +235,22 @@ def test_duplicates_are_counted_and_not_stored(site: Site) -> None:
     wait_for("the second", lambda: writer.figures.duplicates == 500)
     assert writer.figures.stored == 1500
     assert site.rows() == 1500
+
+
+def test_a_row_that_another_unique_key_has_already_goes_to_the_dead_letters(site: Site) -> None:
+    site.maria.ask("ALTER TABLE ost_perf_history ADD UNIQUE (ost)")
+    site.spool.append([entry(number) for number in (1, 2, 1001, 3)])
+
+    writer = site.writer()
+
+    wait_for("the verdict", lambda: writer.figures.stored + writer.figures.dead_letters == 4)
+    assert site.maria.ask("SELECT ost FROM ost_perf_history ORDER BY ost") == [(1,), (2,), (3,)]
+    assert [letter["tid"] for letter in site.buried()] == [entry(1001).tid]
+    assert "1048" in site.buried()[0]["reason"]
+    site.spool.append([entry(number) for number in (1, 2, 4)])
+    writer.flush()
+    wait_for("the rest", lambda: writer.figures.stored == 4)
+    assert (writer.figures.duplicates, writer.figures.dead_letters) == (2, 1)
 
 
 def test_a_local_account_gets_in_by_the_socket(maria: MariaDb) -> None:
@@ -437,6 +456,13 @@ def test_a_database_that_is_not_there_is_for_somebody_to_mend(
     assert raised.value.failure is Failure.CONFIGURATION
 
 
+def test_a_collation_that_is_none_is_for_somebody_to_mend(maria: MariaDb) -> None:
+    with pytest.raises(DatabaseFailure, match="nope") as raised:
+        Database(dialect(maria, collation="nope")).open()
+
+    assert raised.value.failure is Failure.CONFIGURATION
+
+
 @pytest.mark.parametrize("other", [{"ssl": "required"}, {"ssl_ca": "/no/such/file"}])
 def test_a_server_without_tls_is_refused_where_it_is_required(maria: MariaDb, other: dict[str, Any]) -> None:
     with pytest.raises(DatabaseFailure) as raised:
@@ -474,6 +500,24 @@ def test_a_server_with_tls_is_used_if_its_certificate_is_the_right_one(
         Database(dialect(maria, ssl="required", ssl_ca=str(other))).open()
 
     assert raised.value.failure is Failure.CONFIGURATION
+
+
+def test_a_server_that_asks_for_a_certificate_gets_ours(tmp_path: Path, maria: MariaDb) -> None:
+    theirs, key = certificate(tmp_path, "theirs")
+    ours, our_key = certificate(tmp_path, "ours")
+    maria.stop()
+    maria.start(ssl_cert=theirs, ssl_key=key, ssl_ca=ours)
+    maria.ask(f"ALTER USER {maria.user}@'127.0.0.1' REQUIRE X509")
+    try:
+        with pytest.raises(DatabaseFailure, match="1045"):
+            Database(dialect(maria, ssl="required")).open()
+
+        with closing(
+            Database(dialect(maria, ssl="required", ssl_cert=str(ours), ssl_key=str(our_key)))
+        ) as database:
+            assert database.insert(TABLE, [row_of(OstPerformance, entry(1))]) == 1
+    finally:
+        maria.ask(f"ALTER USER {maria.user}@'127.0.0.1' REQUIRE NONE")
 
 
 def test_nobody_who_listens_is_for_waiting(maria: MariaDb) -> None:

@@ -25,8 +25,8 @@ from cyclone.sinks.sql import DatabaseFailure, Definition, Failure, Row, Table, 
 
 PASSWORD_VARIABLE = "CYCLONE_DB_PASSWORD"  # noqa: S105 - the name of the variable
 
-#: Names of UTF-8. In others a backslash may be the second byte of something else, and not all texts can be written.
-CHARSETS = ("utf8mb4", "utf8mb3", "utf8")
+#: All of UTF-8. In others a backslash may be the second byte of something else, and not all texts can be written.
+CHARSET = "utf8mb4"
 
 #: A column of its own is not searched for by more than this.
 _INDEX_PREFIX = 191
@@ -63,8 +63,9 @@ _TRANSIENT = frozenset(
 )  # fmt: skip
 _ROW = frozenset(
     {
-        1048,  # NULL
-        1062,  # duplicate in another unique key
+        1048,  # NULL; also for what another unique key than that of the uid has already, see `passing_over`
+        1062,  # the same, of what a trigger writes
+        1118,  # the row is too large
         1153,  # the packet is too large
         1264,  # out of range
         1265,  # truncated
@@ -104,7 +105,8 @@ class MysqlSettings:
     """How to get in.
 
     unix_socket: instead of host and port. ssl: `required` refuses a server without TLS; ssl_ca: a file, checks the
-    certificate and the name of the server. collation: "" for that of the server, which is right on both products.
+    certificate and the name of the server; ssl_cert, ssl_key: files, both or none, that tell the server who we are.
+    collation: "" for that of the server, which is right on both products.
     password_file: its first line is the password; it is read for each connection, so that it may change at any time.
     """
 
@@ -127,10 +129,8 @@ class MysqlSettings:
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a character set that is not safe, and for two passwords."""
-        if self.charset not in CHARSETS:
-            raise ConfigError(
-                f"found {self.charset!r}, expected one of {', '.join(CHARSETS)}", section="db", key="charset"
-            )
+        if self.charset != CHARSET:
+            raise ConfigError(f"found {self.charset!r}, expected {CHARSET}", section="db", key="charset")
         if self.password and self.password_file:
             raise ConfigError(
                 "found also a password, expected one or the other", section="db", key="password_file"
@@ -199,18 +199,19 @@ class Mysql:
             wanted |= {"ssl_ca": settings.ssl_ca, "ssl_verify_cert": True, "ssl_verify_identity": True}
         if settings.ssl_cert:
             wanted |= {"ssl_cert": settings.ssl_cert, "ssl_key": settings.ssl_key}
-        return MysqlConnection(
-            # Before 9.2 the connector has no time-outs for reading and writing: a frozen server freezes its clients then.
-            connect(
-                **{key: value for key, value in wanted.items() if key in constants.DEFAULT_CONFIGURATION}
-            ),
-            encrypted=settings.ssl == "required",
-        )
+        try:
+            connection = connect(**wanted)
+        except errors.ProgrammingError as error:
+            if error.errno != -1:
+                raise
+            # Without a number it is the connector itself that refuses, a collation that it does not know, say.
+            raise DatabaseFailure(Failure.CONFIGURATION, f"{type(error).__name__}: {error}") from error
+        return MysqlConnection(connection, encrypted=settings.ssl == "required")
 
     def failure(self, error: Exception) -> Failure:
         if not isinstance(error, errors.Error):
-            # Not the connector's own: the network, or a value that it could not write down.
-            return Failure.TRANSIENT if isinstance(error, OSError | EOFError) else Failure.ROW
+            # Not the connector's own: the network, or a fault of the connector. It writes down all that rows hold.
+            return Failure.TRANSIENT
         # The connector tells of it as of a connection that was lost.
         if isinstance(error.__cause__ or error.__context__, ssl.SSLCertVerificationError):
             return Failure.CONFIGURATION
@@ -229,7 +230,10 @@ class Mysql:
         return Failure.TRANSIENT
 
     def statements(self, table: Table) -> Sequence[str]:
-        columns = [f"{quoted(each.name)} {_definition(each).upper()}" for each in table.columns]
+        columns = [
+            f"{quoted(each.name)} {_described(_type(each), None, not each.optional).upper()}"
+            for each in table.columns
+        ]
         bounds = {each.name: _index_bound(each) for each in table.columns}
         indexes = [
             f"KEY {quoted(index_name(number, index))} ({', '.join(quoted(each) + bounds[each] for each in index)})"
@@ -249,7 +253,12 @@ class Mysql:
         ]
 
     def definition(self, table: Table) -> Definition:
-        return {f"column {each.name}": _definition(each) for each in table.columns} | {
+        return {
+            f"column {each.name}": _described(
+                _type(each), CHARSET if each.type is str else None, not each.optional
+            )
+            for each in table.columns
+        } | {
             f"index ({', '.join(index)})": "" for index in table.indexes
         } | {"unique (uid)": ""}  # fmt: skip
 
@@ -276,7 +285,8 @@ class MysqlConnection:
             self.drop()
             raise
         self._packet_bytes = int(packet_bytes)
-        # Escaped, a text is at most twice as long: a statement stays below a quarter of what is allowed.
+        # Escaped, a text is at most twice as long: the bodies take a quarter of what is allowed. Jobs and tids come on
+        # top; should it be too much for once, `insert` refuses it, and it is tried again in halves.
         self.batch_bytes_max = self._packet_bytes // 8
         self.idle_s_max = int(wait_s) / 2
 
@@ -294,7 +304,7 @@ class MysqlConnection:
         places = ",".join("UNHEX(%s)" if each.type is bytes else "%s" for each in table.columns)
         statement = (
             f"INSERT INTO {quoted(table.name)} ({columns}) "  # noqa: S608 - names of kinds, checked
-            f"VALUES {','.join([f'({places})'] * len(rows))} ON DUPLICATE KEY UPDATE `uid`=`uid`"
+            f"VALUES {','.join([f'({places})'] * len(rows))} {passing_over(table.name)}"
         )
         return self.change(statement, *values)
 
@@ -312,16 +322,15 @@ class MysqlConnection:
     def definition(self, table: Table) -> Definition:
         known = {each.name for each in table.columns}
         found: dict[str, str] = {}
-        for column, kind, nullable, default, extra in self.ask(
-            """SELECT column_name, column_type, is_nullable, column_default, extra FROM information_schema.columns
+        for column, kind, charset, nullable, default, extra in self.ask(
+            """SELECT column_name, column_type, character_set_name, is_nullable, column_default, extra
+            FROM information_schema.columns
             WHERE table_schema = DATABASE() AND table_name = %s ORDER BY ordinal_position""",
             table.name,
         ):
             not_null = nullable == "NO"
             if column in known or (not_null and default is None and "auto_increment" not in extra.lower()):
-                found[f"column {column}"] = _WIDTH.sub(r"\1", kind.lower()) + (
-                    " not null" if not_null else ""
-                )
+                found[f"column {column}"] = _described(_WIDTH.sub(r"\1", kind.lower()), charset, not_null)
         indexes: dict[str, list[str]] = {}
         unique: dict[str, bool] = {}
         for index, column, not_unique in self.ask(
@@ -395,8 +404,18 @@ def quoted(name: str) -> str:
     return f"`{name.replace('`', '``')}`"
 
 
-def _definition(field: Field) -> str:
-    return _type(field) + ("" if field.optional else " not null")
+def passing_over(table: str) -> str:
+    """The end of an INSERT: a row whose uid is there already is passed over.
+
+    One that is there only by another unique key, of the site, is refused (1048): it would vanish without a word.
+    """
+    uid = f"{quoted(table)}.`uid`"
+    return f"ON DUPLICATE KEY UPDATE {uid} = IF({uid} = VALUES({uid}), {uid}, NULL)"
+
+
+def _described(type_: str, charset: str | None, is_needed: bool) -> str:
+    """A column in the words of SQL. charset: of texts, None if it is that of the table."""
+    return type_ + (f" character set {charset}" if charset else "") + (" not null" if is_needed else "")
 
 
 def _type(field: Field) -> str:

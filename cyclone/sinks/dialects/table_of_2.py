@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cyclone.sinks import legacy
-from cyclone.sinks.dialects.mysql import MysqlConnection, quoted
+from cyclone.sinks.dialects.mysql import MysqlConnection, passing_over, quoted
 
 #: Numbers of rows that are copied in one transaction.
 _STEP = 10_000
@@ -75,7 +75,7 @@ def copy(connection: MysqlConnection, old: str, new: str, fs: str) -> Iterator[C
     statement = (
         f"INSERT INTO {quoted(new)} ({', '.join(map(quoted, _COPIED))}) "  # noqa: S608 - names from an ini file, quoted
         f"SELECT {', '.join(_COPIED.values())} FROM {quoted(old)} "
-        f"WHERE id BETWEEN %s AND %s AND {_IS_OST} ON DUPLICATE KEY UPDATE {quoted(new)}.uid = {quoted(new)}.uid"
+        f"WHERE id BETWEEN %s AND %s AND {_IS_OST} {passing_over(new)}"
     )
     [(first, last)] = connection.ask(f"SELECT MIN(id), MAX(id) FROM {quoted(old)}")  # noqa: S608 - quoted
     for start in range(int(first), int(last) + 1, _STEP) if first is not None else ():

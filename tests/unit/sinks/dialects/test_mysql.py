@@ -73,6 +73,7 @@ def test_the_statement_of_a_kind(mysql, reading):
         (1366, "22007", Failure.ROW),
         (1406, "22001", Failure.ROW),
         (1048, "23000", Failure.ROW),
+        (1118, "42000", Failure.ROW),
         (1452, "23000", Failure.ROW),
         (4025, "23000", Failure.ROW),
         # Unheard of: by their class.
@@ -97,16 +98,36 @@ def test_a_number_tells_what_a_failure_is_about(mysql, number, state, failure):
         (errors.InterfaceError("no cursor"), Failure.TRANSIENT),
         (errors.ProgrammingError("Cursor is not connected", errno=-1), Failure.TRANSIENT),
         (ConnectionResetError(), Failure.TRANSIENT),
-        (ValueError("cannot be written down"), Failure.ROW),
+        # Of the connector, when it is confused; the rows are in order.
+        (IndexError("bytearray index out of range"), Failure.TRANSIENT),
+        (MemoryError(), Failure.TRANSIENT),
     ],
 )
 def test_what_has_no_number_is_told_apart_too(mysql, error, failure):
     assert mysql.failure(error) is failure
 
 
-@pytest.mark.parametrize("charset", ["gbk", "sjis", "big5", "utf8mb4'; --", ""])
-def test_a_character_set_in_which_escaping_is_not_safe_is_refused(charset):
-    with pytest.raises(ConfigError, match="expected one of utf8mb4"):
+@pytest.mark.parametrize(
+    ("number", "failure"),
+    [(-1, Failure.CONFIGURATION), (1049, Failure.CONFIGURATION), (1040, Failure.TRANSIENT)],
+)
+def test_what_the_connector_itself_refuses_while_connecting_is_for_somebody_to_mend(
+    mysql, monkeypatch, number, failure
+):
+    def refuse(**_):
+        raise errors.ProgrammingError("Collation 'nope' unknown", errno=number)
+
+    monkeypatch.setattr("cyclone.sinks.dialects.mysql.connect", refuse)
+
+    with pytest.raises(DatabaseFailure, match="nope") as raised:
+        Database(mysql).open()
+
+    assert raised.value.failure is failure
+
+
+@pytest.mark.parametrize("charset", ["gbk", "sjis", "big5", "utf8mb4'; --", "", "utf8mb3", "utf8"])
+def test_a_character_set_in_which_not_every_text_can_be_written_safely_is_refused(charset):
+    with pytest.raises(ConfigError, match="expected utf8mb4"):
         MysqlSettings(database="cyclone", user="me", charset=charset)
 
 
