@@ -68,6 +68,10 @@ class CsvConnection:
 
     def insert(self, table: Table, rows: Sequence[Row]) -> int:
         book = self._books.get(table.name)
+        # One that was moved away is not written any more, as log files are changed.
+        if book is not None and not os.path.samestat(os.stat(self._path(table)), os.fstat(book.descriptor)):
+            os.close(self._books.pop(table.name).descriptor)
+            book = None
         if book is None:
             book = self._books[table.name] = self._open(table)
         new: dict[str, str] = {}

@@ -131,6 +131,33 @@ def test_a_file_that_somebody_broke_in_the_middle_is_left_alone(database, file, 
     assert file.read_bytes() == broken
 
 
+def test_a_file_that_was_moved_away_is_not_written_any_more(database, file, reading, entry):
+    database.create_tables([reading])
+    database.insert(table_of(reading), [row_of(reading, entry(1))])
+    moved = file.rename(file.with_suffix(".1"))
+    with pytest.raises(DatabaseFailure, match="No such file") as raised:
+        database.insert(table_of(reading), [row_of(reading, entry(2))])
+    assert raised.value.failure is Failure.CONFIGURATION
+
+    database.create_tables([reading])
+    database.insert(table_of(reading), [row_of(reading, entry(2))])
+
+    assert [line[5] for line in lines(moved)] == ["order", "1"]
+    assert [line[5] for line in lines(file)] == ["order", "2"]
+
+
+def test_a_file_in_whose_place_another_one_was_put_is_not_written_any_more(database, file, reading, entry):
+    database.create_tables([reading])
+    database.insert(table_of(reading), [row_of(reading, entry(1))])
+    moved = file.rename(file.with_suffix(".1"))
+    file.write_text(moved.read_text().splitlines(keepends=True)[0])
+
+    database.insert(table_of(reading), [row_of(reading, entry(2))])
+
+    assert [line[5] for line in lines(moved)] == ["order", "1"]
+    assert [line[5] for line in lines(file)] == ["order", "2"]
+
+
 @pytest.mark.parametrize("directory", ["", "none"])
 def test_no_file_is_for_somebody_to_mend(tmp_path, reading, entry, directory):
     with pytest.raises(DatabaseFailure, match="No such file") as raised:
