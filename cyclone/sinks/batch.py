@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 COUNT_MAX = 100_000
+AGE_MIN_S = 0.01
 AGE_MAX_S = 86_400
 
 RETRY_MIN_S = 1.0
@@ -31,14 +32,14 @@ class Health(StrEnum):
 
 @dataclass(frozen=True)
 class BatchRule:
-    """count: so many entries are a batch, 1 to COUNT_MAX; age_s: none waits longer, 1 to AGE_MAX_S seconds."""
+    """count: so many entries are a batch, 1 to COUNT_MAX; age_s: none waits longer, AGE_MIN_S to AGE_MAX_S."""
 
     count: int = 1000
     age_s: float = 10.0
 
     def __post_init__(self) -> None:
         assert 1 <= self.count <= COUNT_MAX, self.count
-        assert 0 < self.age_s <= AGE_MAX_S, self.age_s
+        assert AGE_MIN_S <= self.age_s <= AGE_MAX_S, self.age_s
 
 
 class Batching:

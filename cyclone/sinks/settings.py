@@ -32,6 +32,7 @@ from cyclone.settings import (
     text,
     whole,
 )
+from cyclone.sinks.batch import AGE_MAX_S, AGE_MIN_S, COUNT_MAX
 
 
 def _addresses(ini: Ini, section: str, key: str) -> tuple[str, ...]:
@@ -174,11 +175,11 @@ class DatabaseProxySettings(SinkSettings):
     )  # fmt: skip
     store_timeout_s: float = seconds(
         "db", "store_timeout", "300", "The longest that a row waits for others to be stored with.",
-        minimum=0.01, maximum=86_400,
+        minimum=AGE_MIN_S, maximum=AGE_MAX_S,
     )  # fmt: skip
     store_max_count: int = whole(
         "db", "store_max_count", "1000", "So many rows are stored at once, without waiting for more.",
-        minimum=1, maximum=100_000, unit="rows",
+        minimum=1, maximum=COUNT_MAX, unit="rows",
     )  # fmt: skip
     spool_file: Path = path(
         "spool", "file", "/var/lib/cyclone/database-proxy.spool",
