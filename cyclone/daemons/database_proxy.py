@@ -130,10 +130,16 @@ def kinds_of(settings: DatabaseProxySettings) -> dict[str, type[Record]]:
     kinds = load_kinds(settings.kind_modules, settings.kind_path)
     if settings.table:
         try:
-            kinds["ost_perf"] = with_table(kinds["ost_perf"], settings.table)
+            kinds[legacy.KIND] = with_table(kinds[legacy.KIND], settings.table)
         except PluginError:
             problem = f"found {settings.table!r}, expected small letters, digits and underscores"
             raise ConfigError(problem, file=settings.ini_file, section="db", key="table") from None
+        for name, kind in kinds.items():
+            if name != legacy.KIND and table(kind) == settings.table:
+                problem = (
+                    f"found {settings.table!r}, which is the table of the kind {name!r}, expected another one"
+                )
+                raise ConfigError(problem, file=settings.ini_file, section="db", key="table")
     return kinds
 
 
