@@ -1,7 +1,8 @@
 """Moves records from a spool into a database, in a thread of its own.
 
 An entry leaves the spool when the database has committed its row, or when it lies among the dead letters; whatever
-fails in between, it is tried again, and its uid keeps it from being there twice.
+fails in between, it is tried again. Its uid keeps it from being in the database twice; among the dead letters it may be
+twice, if the writer was killed before the spool had forgotten it.
 """
 
 from __future__ import annotations
@@ -212,7 +213,12 @@ class Writer:
     def _move_rows(self, rows: Sequence[tuple[int, Entry]]) -> None:
         groups: dict[str, list[_Waiting]] = {}
         dead: list[tuple[_Waiting, str]] = []
+        held = 0
         for seq, entry in rows:
+            # Not even read: there may be millions of them, and each is looked at again and again.
+            if entry.kind in self._held_kinds:
+                held += 1
+                continue
             kind = self._kinds.get(entry.kind)
             if kind is None:
                 dead.append((_Waiting(seq, entry, ()), f"no kind {entry.kind!r} is known here"))
@@ -223,7 +229,6 @@ class Writer:
                 dead.append((_Waiting(seq, entry, ()), str(error)))
         if dead:
             self._bury(dead)
-        held = 0
         for name, group in groups.items():
             held += self._insert(name, group)
         self._held_entries += held
@@ -231,8 +236,6 @@ class Writer:
 
     def _insert(self, name: str, group: Sequence[_Waiting]) -> int:
         """Move rows of one kind. Returns how many are held, because their table is not as it must be."""
-        if name in self._held_kinds:
-            return len(group)
         table = self._kinds[name][1]
         left = len(group)
         try:

@@ -18,7 +18,7 @@ from cyclone.record import Record, encode, uid
 from cyclone.sinks.batch import BatchRule, Health
 from cyclone.sinks.dialects.sqlite import Sqlite
 from cyclone.sinks.spool import Spool
-from cyclone.sinks.sql import Database, DatabaseFailure, Failure
+from cyclone.sinks.sql import ROWS_MAX, Database, DatabaseFailure, Failure, row_of
 from cyclone.sinks.writer import Writer
 
 PATIENCE_S = 30.0
@@ -315,6 +315,26 @@ def test_a_missing_table_holds_its_kind_only(site, entry, visit, caplog):
     wait_for("health", lambda: writer.figures.health is Health.OK)
     assert [int(who) for (who,) in site.ask("SELECT who FROM visit ORDER BY id")] == list(range(1500))
     assert site.buried() == []
+
+
+def test_what_is_held_is_not_read_again_and_again(site, entry, visit, monkeypatch):
+    with closing(sqlite3.connect(site.rows)) as connection:
+        connection.execute("DROP TABLE visit")
+    visits = [
+        Entry(uid(2, "v", n), "database", "visit", "j", "v", 1.0, encode(visit, {"who": str(n)}))
+        for n in range(3 * ROWS_MAX)
+    ]
+    site.spool.append([*visits, entry(1)])
+    read = []
+    monkeypatch.setattr(
+        "cyclone.sinks.writer.row_of", lambda kind, each: read.append(each.kind) or row_of(kind, each)
+    )
+
+    writer = site.writer()
+    writer.start()
+
+    wait_for("the reading behind them", lambda: writer.figures.stored == 1)
+    assert read.count("visit") == ROWS_MAX
 
 
 def test_a_fault_of_our_own_does_not_end_the_thread(site, entry, monkeypatch, caplog):
