@@ -85,7 +85,7 @@ class SinkSettings(Settings):
     )
     legacy_allow: tuple[str, ...] = special(
         "legacy", "allow", "",
-        "Addresses of hosts that may push there, besides this one, separated by commas.",
+        "Addresses of hosts that may push there, besides loopback addresses, separated by commas.",
         "IP addresses, or nothing", _addresses,
     )  # fmt: skip
     metrics_port: int | None = metrics_port()

@@ -24,7 +24,7 @@ class TextInbox:
     """Owns a socket that anybody with an allowed address may push to. It belongs in the poller of one loop."""
 
     def __init__(self, allowed: Iterable[str], *, ipv6: bool = False) -> None:
-        """allowed: addresses of hosts; this host is always allowed."""
+        """allowed: addresses of hosts; loopback addresses are always allowed."""
         self._allowed = {ipaddress.ip_address(each) for each in allowed}
         self._complaints = Complaints()
         # A context of its own, for there is one who answers ZAP in each.
