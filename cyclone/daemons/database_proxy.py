@@ -16,6 +16,7 @@ from cyclone.messages import Entry
 from cyclone.record import Record, table
 from cyclone.sinks import legacy
 from cyclone.sinks.batch import BatchRule
+from cyclone.sinks.dead_letters import DeadLetters
 from cyclone.sinks.dialects.csv_files import Csv
 from cyclone.sinks.dialects.sqlite import Sqlite
 from cyclone.sinks.kinds import load_kinds, with_table
@@ -43,7 +44,9 @@ class Proxy:
         self._settings = settings
         self._max_bytes = settings.spool_max_mb * 2**20
         self._spool = Spool(settings.spool_file, self._max_bytes)
-        self._received = 0
+        self._received = self._refused_texts = 0
+        # Of the next text. Those of former lives had others, for texts come in slower than one a nanosecond.
+        self._text_number = time.time_ns()
         self._complaints = Complaints()
         self._kinds = kinds_of(settings)
         try:
@@ -56,6 +59,7 @@ class Proxy:
                 settings.dead_letters,
                 rule,
             )
+            self._dead_letters = DeadLetters(settings.dead_letters)
             self._scraping = Scraping(settings)
         except BaseException:
             self._spool.close()
@@ -73,21 +77,23 @@ class Proxy:
 
     def keep_texts(self, texts: Sequence[bytes]) -> None:
         entries: list[Entry] = []
-        kind, at = self._kinds[legacy.KIND], time.time()
-        for line in texts:
-            self._received += 1
-            # A moment of its own for each: two lines that say the same are two rows.
-            at += 1e-6
+        refused: list[tuple[Entry, str]] = []
+        kind, fs, at = self._kinds[legacy.KIND], self._settings.legacy_fs, time.time()
+        for number, line in enumerate(texts, self._text_number):
             try:
-                entries.append(
-                    legacy.entry(
-                        line, kind, sink=NAME, fs=self._settings.legacy_fs, host="", zone=None, at=at
-                    )
-                )
+                entries.append(legacy.entry(line, kind, sink=NAME, fs=fs, zone=None, at=at, number=number))
             except RecordError as error:
-                self._complaints.add("invalid text", "a task of Cyclone 2.x", str(error))
+                refused.append((legacy.unread(line, sink=NAME, at=at, number=number), str(error)))
         self._spool.append(entries)
         self._writer.wake()
+        if refused:
+            self._dead_letters.append(refused, at)
+        # Only now: if these come again they have the same numbers, and so the same keys.
+        self._text_number += len(texts)
+        self._received += len(texts)
+        self._refused_texts += len(refused)
+        for _, reason in refused:
+            self._complaints.add("invalid text", "a task of Cyclone 2.x", reason)
 
     def tick(self) -> None:
         self._scraping.show(monotonic(), self._families)
@@ -114,7 +120,7 @@ class Proxy:
                 received=self._received,
                 stored=figures.stored,
                 duplicates=figures.duplicates,
-                dead_letters=figures.dead_letters,
+                dead_letters=figures.dead_letters + self._refused_texts,
                 waiting=figures.spool_entries,
                 waiting_bytes=figures.spool_bytes,
                 spool_max_bytes=self._max_bytes,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from cyclone.daemons.entry import raise_descriptor_limit
-from cyclone.errors import EXIT_OK, ConfigError, StoreFull
+from cyclone.errors import EXIT_OK, ConfigError, StoreError, StoreFull
 from cyclone.loop import Loop
 from cyclone.messages import Deliver, Entry, Refused, Stored
 from cyclone.model.peer import Peer
@@ -29,6 +29,12 @@ log = logging.getLogger("sink")
 
 #: Deliveries that are kept in one transaction.
 BATCH_MOST = 50
+
+#: Texts of tasks of Cyclone 2.x that are kept in one transaction.
+TEXTS_MOST = 1000
+
+#: Texts for which there was no room are tried again so often.
+AGAIN_S = 2.0
 
 
 class Standing(NamedTuple):
@@ -45,7 +51,10 @@ class Keeper(Protocol):
         """Return when they are safe here. Raises StoreFull: none of them was kept, and it may be tried again."""
 
     def keep_texts(self, texts: Sequence[bytes]) -> None:
-        """As `keep`, for what tasks of Cyclone 2.x have pushed; what cannot be read is told and dropped."""
+        """As `keep`, for what tasks of Cyclone 2.x have pushed; what cannot be read is told.
+
+        Raises StoreError: the same texts come again, and no others until these are kept.
+        """
 
     def tick(self) -> None:
         """Called after every turn of the loop."""
@@ -85,8 +94,9 @@ class Sink:
         """Until somebody says stop. Returns the exit code."""
         raise_descriptor_limit()
         loop = Loop()
-        for socket in (*self._door.sockets, *(self._texts.sockets if self._texts else ())):
+        for socket in self._door.sockets:
             loop.register(socket, _nothing)
+        intake = TextIntake(self._texts, loop) if self._texts is not None else None
         loop.on_signal(signal.SIGTERM, self._on_term)
         loop.on_signal(signal.SIGINT, self._on_term)
         loop.on_signal(signal.SIGHUP, self._on_hangup)
@@ -94,10 +104,14 @@ class Sink:
         log.info("Sink PID: %d", os.getpid())
         log.info("Started address=%s", endpoint(self._settings.target, self.port))
         while not self._stopping:
-            loop.wait(self._settings.poll_timeout_s or 1.0)
+            pause_s = self._settings.poll_timeout_s or 1.0
+            loop.wait(min(pause_s, AGAIN_S) if intake is not None and intake.held else pause_s)
             self._hear(keeper)
-            self._hear_texts(keeper)
+            if intake is not None:
+                intake.pass_on(keeper)
             keeper.tick()
+        if intake is not None and intake.held:
+            log.error("texts of tasks of Cyclone 2.x are lost count=%d", len(intake.held))
         keeper.finish()
         self.close()
         loop.close()
@@ -115,29 +129,16 @@ class Sink:
             if isinstance(heard.message, Deliver):
                 log.debug("heard %d records from %s", len(heard.message.entries), heard.peer)
                 deliveries.append((heard.peer, heard.message))
-        entries = [entry for _, delivery in deliveries for entry in delivery.entries]
         if not deliveries:
             return
-        try:
-            if entries:
-                keeper.keep(entries)
-        except StoreFull as error:
-            # Controllers keep what they have, and come again.
-            for peer, delivery in deliveries:
-                self._door.say(peer, Refused(f"the sink has no room: {error}", delivery.serial))
-            return
+        refusals = keep_what_fits(keeper, [delivery for _, delivery in deliveries])
         standing = keeper.standing()
-        for peer, delivery in deliveries:
-            self._door.say(peer, Stored(delivery.serial, standing.entries, standing.trouble))
-
-    def _hear_texts(self, keeper: Keeper) -> None:
-        if self._texts is None or not (texts := self._texts.receive()):
-            return
-        try:
-            keeper.keep_texts(texts)
-        except StoreFull as error:
-            # Those who pushed them expect no answer, and ask nobody else.
-            log.error("no room for what tasks of Cyclone 2.x have pushed lost=%d: %s", len(texts), error)
+        for (peer, delivery), refusal in zip(deliveries, refusals, strict=True):
+            if refusal:
+                # Controllers keep what they have, and come again.
+                self._door.say(peer, Refused(f"the sink has no room: {refusal}", delivery.serial))
+            else:
+                self._door.say(peer, Stored(delivery.serial, standing.entries, standing.trouble))
 
     def _on_term(self) -> None:
         log.info("told to stop")
@@ -150,6 +151,57 @@ class Sink:
             log.info("keys read anew")
         except ConfigError as error:
             log.error("keys not read anew, the former ones stay in force: %s", error)
+
+
+class TextIntake:
+    """Owns what tasks of Cyclone 2.x have pushed and what is not kept yet.
+
+    While there is any, no more is read, so that the rest waits with those who push: they expect no answer, and what
+    was read from them would be lost.
+    """
+
+    def __init__(self, inbox: TextInbox, loop: Loop) -> None:
+        self._inbox = inbox
+        self._loop = loop
+        self.held: Sequence[bytes] = ()
+        for socket in inbox.sockets:
+            loop.register(socket, _nothing)
+
+    def pass_on(self, keeper: Keeper) -> None:
+        """Let the keeper have what is held, or else what has come in. Called after every turn of the loop."""
+        come = self._inbox.receive(0 if self.held else TEXTS_MOST)
+        texts = self.held or come
+        if not texts:
+            return
+        socket = self._inbox.sockets[0]
+        try:
+            keeper.keep_texts(texts)
+        except StoreError as error:
+            if not self.held:
+                log.error("texts of tasks of Cyclone 2.x wait until they can be kept: %s", error)
+                # It stays readable, and the loop would never rest.
+                self._loop.unregister(socket)
+            self.held = texts
+            return
+        if self.held:
+            log.info("texts of tasks of Cyclone 2.x are kept again")
+            self._loop.register(socket, _nothing)
+        self.held = ()
+
+
+def keep_what_fits(keeper: Keeper, deliveries: Sequence[Deliver]) -> list[str]:
+    """Keep all of these at once, which takes one transaction, or else each for which there is room by itself.
+
+    Returns why each was not kept, "" if it was.
+    """
+    try:
+        if entries := [entry for delivery in deliveries for entry in delivery.entries]:
+            keeper.keep(entries)
+    except StoreFull as error:
+        if len(deliveries) == 1:
+            return [str(error)]
+        return [reason for delivery in deliveries for reason in keep_what_fits(keeper, [delivery])]
+    return [""] * len(deliveries)
 
 
 def _open_text_inbox(settings: SinkSettings) -> TextInbox | None:

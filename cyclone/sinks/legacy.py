@@ -36,21 +36,25 @@ _NEVER = "0000-00-00"
 
 
 def entry(
-    line: bytes, kind: type[Record], *, sink: str, fs: str, host: str, zone: tzinfo | None, at: float
+    line: bytes, kind: type[Record], *, sink: str, fs: str, zone: tzinfo | None, at: float, number: int
 ) -> Entry:
     """The entry of such a line.
 
-    kind: that of the name KIND. fs: the file system, which the line does not tell as a rule; host: who sent it.
+    kind: that of the name KIND. fs: the file system, which the line does not tell as a rule.
     zone: that of the hosts that measure; None for that of this one. at: when it came, Unix time.
+    number: another one for each line, as lines had no key, and two that tell of an OST that is down are alike.
     Raises RecordError, which quotes a line that is none.
     """
-    values = parse(line, fs=fs, host=host, zone=zone)
-    # Lines had no key, and two that tell of an OST that is down are alike.
-    uid = blake2b(b"%d/%s" % (int(at * 1_000_000), line), digest_size=UID_BYTES).digest()
-    return Entry(uid, sink, kind.kind, JOB, f"ost-{values['ost']}", at, encode(kind, values))
+    values = parse(line, fs=fs, zone=zone)
+    return Entry(_uid(line, number), sink, KIND, JOB, f"ost-{values['ost']}", at, encode(kind, values))
 
 
-def parse(line: bytes, *, fs: str, host: str, zone: tzinfo | None) -> dict[str, Value]:
+def unread(line: bytes, *, sink: str, at: float, number: int) -> Entry:
+    """What is kept of a line that is none: the line itself stands where its record should."""
+    return Entry(_uid(line, number), sink, KIND, JOB, "", at, line)
+
+
+def parse(line: bytes, *, fs: str, zone: tzinfo | None) -> dict[str, Value]:
     """The fields of the record: see `entry`."""
     found = None
     if len(line) <= _LINE_BYTES_MAX:
@@ -78,8 +82,11 @@ def parse(line: bytes, *, fs: str, host: str, zone: tzinfo | None) -> dict[str, 
         "read_throughput": read_pace if was_read else None,
         "write_duration": float(write_s) if was_written else None,
         "read_duration": float(read_s) if was_read else None,
-        "host": host,
     }
+
+
+def _uid(line: bytes, number: int) -> bytes:
+    return blake2b(b"%d/%s" % (number, line), digest_size=UID_BYTES).digest()
 
 
 def _state(*, is_down: bool, was_written: bool, was_read: bool) -> str:

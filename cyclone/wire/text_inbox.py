@@ -47,11 +47,11 @@ class TextInbox:
 
     @property
     def sockets(self) -> tuple[Socket, ...]:
-        """For the poller: whichever is readable, `receive` is to be called."""
+        """For the poller: whichever is readable, `receive` is to be called. The first one is that of the texts."""
         return (self._socket, self._zap)
 
-    def receive(self, limit: int = 1000) -> list[bytes]:
-        """What has come in, oldest first; lets people in meanwhile. Never blocks."""
+    def receive(self, limit: int) -> list[bytes]:
+        """At most so many of the texts that have come in, oldest first; lets people in meanwhile. Never blocks."""
         while is_readable(self._zap):
             self._answer(self._zap.recv_multipart(zmq.NOBLOCK))
         texts: list[bytes] = []

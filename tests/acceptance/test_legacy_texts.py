@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -29,26 +30,59 @@ def rows(file: Path) -> list[tuple[object, ...]]:
         return list(connection.execute("SELECT fs, ost, state, read_duration FROM ost_perf_history"))
 
 
-def test_a_line_becomes_a_row_and_what_is_none_is_dropped(cluster: Cluster) -> None:
-    port = free_port()
+def settings_of(cluster: Cluster, port: int) -> dict[str, dict[str, object]]:
     cluster.write(
         "kinds.py", "from cyclone import Record\nclass Any(Record):\n    kind = 'any'\n    n: int\n"
     )
-    settings = {
+    return {
         "db": {"dialect": "sqlite", "file": "rows.sqlite", "store_timeout": 0.1},
         "spool": {"file": "proxy.spool", "dead_letters": "proxy.dead"},
         "legacy": {"port": port, "fs": "hebe"},
     }
-    proxy = cluster.start_sink("database-proxy", settings)
-    proxy.wait_for_log("Started")
+
+
+def create_table(cluster: Cluster) -> None:
     done = cluster.run("-f", "database-proxy.conf", "--create-table", program="database-proxy")
     assert done.returncode == EXIT_OK, done
+
+
+def test_a_line_becomes_a_row_and_what_is_none_a_dead_letter(cluster: Cluster) -> None:
+    port, metrics = free_port(), free_port()
+    settings = {**settings_of(cluster, port), "metrics": {"port": metrics}}
+    proxy = cluster.start_sink("database-proxy", settings)
+    proxy.wait_for_log("Started")
+    create_table(cluster)
 
     push(port, LINE, b"1); DROP TABLE ost_perf_history; --", b"\xff\x00", LINE)
 
     wait_for("two rows", lambda: len(rows(cluster.directory / "rows.sqlite")) == 2)
     assert rows(cluster.directory / "rows.sqlite") == [("hebe", 10, "OK", 4.0)] * 2
     proxy.wait_for_log("invalid text")
+    assert len((cluster.directory / "proxy.dead").read_text().splitlines()) == 2
+    wait_for("the count", lambda: "cyclone_database_dead_letters_total 2.0" in scraped(metrics))
+    proxy.signal(signal.SIGTERM)
+    assert proxy.wait() == EXIT_OK
+
+
+def test_texts_for_which_there_is_no_room_wait_with_those_who_push_them(cluster: Cluster) -> None:
+    port, pushed = free_port(), 10_000
+    settings = settings_of(cluster, port)
+    settings["spool"]["max_mb"] = 1
+    proxy = cluster.start_sink("database-proxy", settings)
+    proxy.wait_for_log("Started")
+    with ThreadPoolExecutor() as threads:
+        pushing = threads.submit(push, port, *[LINE] * pushed)
+        proxy.wait_for_log("wait until they can be kept")
+        assert "lost" not in proxy.log
+
+        create_table(cluster)
+
+        wait_for(
+            "all rows",
+            lambda: proxy.signal(signal.SIGUSR1) or len(rows(cluster.directory / "rows.sqlite")) == pushed,
+        )
+        pushing.result()
+    proxy.wait_for_log("kept again")
     proxy.signal(signal.SIGTERM)
     assert proxy.wait() == EXIT_OK
 

@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+import json
+import sqlite3
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cyclone.daemons.database_proxy import kinds_of
-from cyclone.errors import ConfigError
+from cyclone.daemons.database_proxy import Proxy, dialect_of, kinds_of
+from cyclone.errors import ConfigError, StoreError
 from cyclone.ini import Ini
 from cyclone.record import table
 from cyclone.sinks.settings import DatabaseProxySettings
+from cyclone.sinks.sql import Database
+
+LINE = b"'2026-11-20 12:00:00','2026-11-20 12:00:01','OST000a',1000000,250000000,125000000,4,8"
 
 
 def settings(directory: Path, **db: str) -> DatabaseProxySettings:
@@ -21,6 +30,61 @@ def settings(directory: Path, **db: str) -> DatabaseProxySettings:
             "some.conf",
         )
     )
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[Proxy]:
+    """A proxy whose database has its table."""
+    told = settings(tmp_path)
+    with closing(Database(dialect_of(told))) as database:
+        assert database.create_tables(kinds_of(told).values()) == ""
+    proxy = Proxy(told)
+    yield proxy
+    proxy.finish()
+
+
+def rows(directory: Path) -> int:
+    with closing(sqlite3.connect(directory / "rows.db")) as connection:
+        [(rows,)] = connection.execute("SELECT count(*) FROM ost_perf_history")
+        return int(rows)
+
+
+def buried(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (directory / "dead.jsonl").read_text().splitlines()]
+
+
+# Texts of tasks of Cyclone 2.x.
+
+
+def test_texts_that_are_alike_are_rows_of_their_own(proxy, tmp_path):
+    proxy.keep_texts([LINE] * 1000)
+    proxy.keep_texts([LINE] * 1000)
+
+    proxy.finish()
+
+    assert rows(tmp_path) == 2000
+
+
+def test_a_text_that_is_none_goes_to_the_dead_letters_with_the_reason(proxy, tmp_path):
+    proxy.keep_texts([b"\xff nonsense", LINE, b"1"])
+
+    assert [b64decode(letter["body"]) for letter in buried(tmp_path)] == [b"\xff nonsense", b"1"]
+    assert "expected a line of 8 values" in buried(tmp_path)[0]["reason"]
+
+
+def test_texts_that_come_again_because_of_a_failure_are_kept_once(proxy, tmp_path):
+    dead = tmp_path / "dead.jsonl"
+    dead.unlink()
+    dead.mkdir()
+    with pytest.raises(StoreError):
+        proxy.keep_texts([LINE, b"nonsense"])
+    dead.rmdir()
+
+    proxy.keep_texts([LINE, b"nonsense"])
+
+    proxy.finish()
+    assert rows(tmp_path) == 1
+    assert len(buried(tmp_path)) == 1
 
 
 # Tables.

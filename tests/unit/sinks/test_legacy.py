@@ -7,15 +7,21 @@ import pytest
 
 from cyclone.errors import RecordError
 from cyclone.lustre.records import OstPerformance
+from cyclone.messages import Entry
 from cyclone.record import UID_BYTES, decode
 from cyclone.sinks import legacy
 
 LINE = b"'2026-11-20 12:00:00','2026-11-20 12:00:01','OST000a',1000000,250000000,125000000,4,8"
 
 
+def entry(line: bytes, number: int = 1) -> Entry:
+    return legacy.entry(
+        line, OstPerformance, sink="database", fs="lustre", zone=UTC, at=1.79e9, number=number
+    )
+
+
 def row(line: bytes) -> OstPerformance:
-    entry = legacy.entry(line, OstPerformance, sink="database", fs="lustre", host="oss1", zone=UTC, at=1.79e9)
-    return decode(OstPerformance, entry.body)
+    return decode(OstPerformance, entry(line).body)
 
 
 def test_a_line_becomes_a_record():
@@ -30,25 +36,30 @@ def test_a_line_becomes_a_record():
         write_throughput=125_000_000,
         read_duration=4.0,
         write_duration=8.0,
-        host="oss1",
     )
 
 
 def test_an_entry_is_addressed_and_has_a_key():
-    entry = legacy.entry(LINE, OstPerformance, sink="database", fs="lustre", host="", zone=UTC, at=1.79e9)
+    made = entry(LINE)
 
-    assert (entry.sink, entry.kind, entry.job, entry.tid) == ("database", "ost_perf", "legacy", "ost-10")
-    assert entry.at == 1.79e9
-    assert len(entry.uid) == UID_BYTES
+    assert (made.sink, made.kind, made.job, made.tid) == ("database", "ost_perf", "legacy", "ost-10")
+    assert made.at == 1.79e9
+    assert len(made.uid) == UID_BYTES
 
 
 def test_two_lines_that_are_alike_have_keys_of_their_own():
-    one, two = (
-        legacy.entry(LINE, OstPerformance, sink="database", fs="lustre", host="", zone=UTC, at=at)
-        for at in (1.79e9, 1.79e9 + 60)
-    )
+    assert len({entry(LINE, number).uid for number in range(1000)}) == 1000
 
-    assert one.uid != two.uid
+
+def test_a_line_that_comes_again_under_its_number_has_the_same_key():
+    assert entry(LINE, 7).uid == entry(LINE, 7).uid
+
+
+def test_a_line_that_is_none_is_kept_as_it_came():
+    kept = legacy.unread(b"\xff none", sink="database", at=1.79e9, number=1)
+
+    assert (kept.kind, kept.body) == ("ost_perf", b"\xff none")
+    assert len(kept.uid) == UID_BYTES
 
 
 @pytest.mark.parametrize(
@@ -93,7 +104,7 @@ def test_moments_are_in_local_time_unless_said_otherwise(monkeypatch):
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     try:
-        found = legacy.parse(LINE, fs="lustre", host="", zone=None)
+        found = legacy.parse(LINE, fs="lustre", zone=None)
     finally:
         monkeypatch.undo()
         time.tzset()

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from cyclone.daemons.sink import TextIntake, keep_what_fits
+from cyclone.errors import StoreFull
+from cyclone.messages import Deliver, Entry
+
+
+class Keeper:
+    """Has room for so many entries or texts."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.kept: list[str] = []
+
+    def keep(self, entries: Sequence[Entry]) -> None:
+        self._take([entry.tid for entry in entries])
+
+    def keep_texts(self, texts: Sequence[bytes]) -> None:
+        self._take([text.decode() for text in texts])
+
+    def _take(self, some: Sequence[str]) -> None:
+        if len(some) > self.room:
+            raise StoreFull("full")
+        self.room -= len(some)
+        self.kept += some
+
+
+def delivery(serial: int, *tids: str) -> Deliver:
+    return Deliver(serial, [Entry(bytes(16), "database", "reading", "job", tid, 0.0, b"") for tid in tids])
+
+
+# Deliveries.
+
+
+def test_deliveries_that_fit_are_kept_at_once():
+    keeper = Keeper(room=3)
+
+    assert keep_what_fits(keeper, [delivery(1, "a", "b"), delivery(2), delivery(3, "c")]) == ["", "", ""]
+
+    assert keeper.kept == ["a", "b", "c"]
+
+
+def test_of_deliveries_that_do_not_fit_together_those_are_kept_that_fit():
+    keeper = Keeper(room=3)
+
+    refusals = keep_what_fits(
+        keeper, [delivery(1, "a", "b"), delivery(2, "c", "d"), delivery(3), delivery(4, "e")]
+    )
+
+    assert refusals == ["", "full", "", ""]
+    assert keeper.kept == ["a", "b", "e"]
+
+
+# Texts.
+
+
+class Inbox:
+    """What was pushed; and whether the loop waits for more of it."""
+
+    sockets = ("texts", "door")
+
+    def __init__(self, *texts: bytes) -> None:
+        self.texts = list(texts)
+        self.waited_for: set[str] = set()
+
+    def receive(self, limit: int) -> list[bytes]:
+        come, self.texts = self.texts[:limit], self.texts[limit:]
+        return come
+
+    def register(self, socket: str, _: object) -> None:
+        self.waited_for.add(socket)
+
+    def unregister(self, socket: str) -> None:
+        self.waited_for.remove(socket)
+
+
+@pytest.fixture
+def inbox(monkeypatch):
+    monkeypatch.setattr("cyclone.daemons.sink.TEXTS_MOST", 2)
+    return Inbox(b"1", b"2", b"3")
+
+
+def test_texts_are_passed_on_as_they_come(inbox):
+    keeper = Keeper(room=9)
+    intake = TextIntake(inbox, inbox)
+
+    intake.pass_on(keeper)
+    intake.pass_on(keeper)
+    intake.pass_on(keeper)
+
+    assert keeper.kept == ["1", "2", "3"]
+
+
+def test_while_texts_cannot_be_kept_no_more_are_read(inbox, caplog):
+    keeper = Keeper(room=1)
+    intake = TextIntake(inbox, inbox)
+
+    intake.pass_on(keeper)
+    intake.pass_on(keeper)
+
+    assert (keeper.kept, inbox.texts, inbox.waited_for) == ([], [b"3"], {"door"})
+    assert caplog.text.count("wait until they can be kept") == 1
+
+
+def test_texts_that_could_not_be_kept_come_first_when_there_is_room(inbox):
+    keeper = Keeper(room=1)
+    intake = TextIntake(inbox, inbox)
+    intake.pass_on(keeper)
+    keeper.room = 9
+
+    intake.pass_on(keeper)
+    intake.pass_on(keeper)
+
+    assert (keeper.kept, inbox.waited_for) == (["1", "2", "3"], {"texts", "door"})
