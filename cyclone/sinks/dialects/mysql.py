@@ -201,10 +201,12 @@ class Mysql:
             wanted |= {"ssl_cert": settings.ssl_cert, "ssl_key": settings.ssl_key}
         try:
             connection = connect(**wanted)
-        except errors.ProgrammingError as error:
-            if error.errno != -1:
+        except errors.Error as error:
+            # Without a number it is the connector itself that refuses: a collation that it does not know, or the file of
+            # a certificate that it cannot read.
+            is_refused = isinstance(error, errors.ProgrammingError) or isinstance(error.__cause__, OSError)
+            if error.errno != -1 or not is_refused:
                 raise
-            # Without a number it is the connector itself that refuses, a collation that it does not know, say.
             raise DatabaseFailure(Failure.CONFIGURATION, f"{type(error).__name__}: {error}") from error
         return MysqlConnection(connection, encrypted=settings.ssl == "required")
 

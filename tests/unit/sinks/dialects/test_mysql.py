@@ -108,18 +108,23 @@ def test_what_has_no_number_is_told_apart_too(mysql, error, failure):
 
 
 @pytest.mark.parametrize(
-    ("number", "failure"),
-    [(-1, Failure.CONFIGURATION), (1049, Failure.CONFIGURATION), (1040, Failure.TRANSIENT)],
+    ("error", "cause", "failure"),
+    [
+        (errors.ProgrammingError("Collation 'nope' unknown", errno=-1), None, Failure.CONFIGURATION),
+        (errors.InterfaceError("Invalid Key", errno=-1), FileNotFoundError(), Failure.CONFIGURATION),
+        (errors.InterfaceError("Empty response", errno=-1), None, Failure.TRANSIENT),
+        (errors.InterfaceError("Lost connection", errno=2055), ConnectionResetError(), Failure.TRANSIENT),
+    ],
 )
 def test_what_the_connector_itself_refuses_while_connecting_is_for_somebody_to_mend(
-    mysql, monkeypatch, number, failure
+    mysql, monkeypatch, error, cause, failure
 ):
     def refuse(**_):
-        raise errors.ProgrammingError("Collation 'nope' unknown", errno=number)
+        raise error from cause
 
     monkeypatch.setattr("cyclone.sinks.dialects.mysql.connect", refuse)
 
-    with pytest.raises(DatabaseFailure, match="nope") as raised:
+    with pytest.raises(DatabaseFailure) as raised:
         Database(mysql).open()
 
     assert raised.value.failure is failure
