@@ -78,6 +78,10 @@ class KeyFileError(ConfigError):
     """A key file is missing, malformed, or readable by others."""
 
 
+class KeyFileMissing(KeyFileError):
+    """There is no such key file, or not yet."""
+
+
 class AddressError(ConfigError):
     """An address cannot be bound, or must not be bound without keys."""
 

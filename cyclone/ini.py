@@ -80,6 +80,12 @@ class Ini:
     ) -> int:  # fmt: skip
         return self._number(section, key, default, minimum, maximum, int, "a whole number")
 
+    def number(
+        self, section: str, key: str, default: float | None = None,
+        *, minimum: float = 0, maximum: float | None = None,
+    ) -> float:  # fmt: skip
+        return self._number(section, key, default, minimum, maximum, float, "a number")
+
     def seconds(
         self, section: str, key: str, default: float | None = None,
         *, minimum: float = 0, maximum: float | None = None,
@@ -109,7 +115,8 @@ class Ini:
         high = "" if maximum is None else f" to {maximum}"
         expected = f"expected {what}{low}{high}"
         try:
-            value = convert(text)
+            # Python also reads 9_0 and the digits of other scripts, which are slips here.
+            value = convert(text if text.isascii() and "_" not in text else "")
         except ValueError:
             raise self.wrong(section, key, f"found {text!r}, {expected}") from None
         # NaN is neither below nor above anything, so it is asked for what it must be.

@@ -577,8 +577,8 @@ class ControllerSettings(Settings):
     )  # fmt: skip
     max_num_request_retries: int = whole(
         "control", "max_num_request_retries", "3",
-        "How often to try again to reach a master that does not answer. Then the controller ends with an "
-        "error as soon as what it runs has ended, and keeps the results for its next start.",
+        "How often to try again to reach a master that does not answer, or to find the keys that it makes. Then the "
+        "controller ends with an error as soon as what it runs has ended, and keeps the results for its next start.",
         unit="tries",
     )  # fmt: skip
     given_state_dir: Path | None = path(

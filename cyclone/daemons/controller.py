@@ -16,7 +16,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,7 +28,15 @@ from cyclone.daemons.delivery import Delivery, spool_file
 from cyclone.daemons.enclosures import split
 from cyclone.daemons.entry import new_life, raise_descriptor_limit, run_daemon
 from cyclone.daemons.scraping import Scraping
-from cyclone.errors import EXIT_INTERNAL, EXIT_OK, EXIT_UNREACHABLE, ConfigError, StoreFull, Undecodable
+from cyclone.errors import (
+    EXIT_INTERNAL,
+    EXIT_OK,
+    EXIT_UNREACHABLE,
+    ConfigError,
+    KeyFileMissing,
+    StoreFull,
+    Undecodable,
+)
 from cyclone.loop import Loop
 from cyclone.messages import (
     Drop,
@@ -60,6 +68,8 @@ log = logging.getLogger("controller")
 #: The reaper may be killed by an administrator's mistake now and then; more often than this within a minute it
 #: cannot live here.
 REAPER_DEATHS_MOST = 5
+#: While there are no keys yet.
+KEYS_AGAIN_S = 0.2
 #: While the disk has no room for records.
 KEEP_AGAIN_S = 1.0
 NO_ROOM_TOLD_S = 60.0
@@ -380,11 +390,23 @@ class Controller:
         return re.sub(r"[^A-Za-z0-9._:-]", "-", name)[:128]
 
     def _connect(self) -> Line:
+        """Wait for the keys as for the master, who makes them if it was started first, a moment ago."""
         settings = self._settings
-        return connect(
-            endpoint(settings.target, settings.port), settings.keys, settings.key, Role.CONTROLLER,
-            instance=self._name, life=self._life, ipv6=is_ipv6(settings.target),
-        )  # fmt: skip
+        until = monotonic() + settings.request_retry_wait_duration_s * settings.max_num_request_retries
+        told = False
+        while True:
+            try:
+                return connect(
+                    endpoint(settings.target, settings.port), settings.keys, settings.key, Role.CONTROLLER,
+                    instance=self._name, life=self._life, ipv6=is_ipv6(settings.target),
+                )  # fmt: skip
+            except KeyFileMissing as error:
+                if monotonic() >= until:
+                    raise
+                if not told:
+                    log.info("waiting for a key: %s", error)
+                    told = True
+            sleep(KEYS_AGAIN_S)
 
     def _open_delivery(self) -> Delivery | None:
         os.environ[SINKS_VARIABLE] = ",".join(sink.name for sink in self._settings.sinks)

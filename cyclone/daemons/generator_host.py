@@ -36,7 +36,10 @@ def main(link: socket.socket) -> int:
     on_death_of_parent(signal.SIGKILL)
     # The master passes it on; a generator that can read its ini file again listens to it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    errand = msgspec.json.decode(link.recv(_LETTER_BYTES_MAX), type=Errand)
+    letter = link.recv(_LETTER_BYTES_MAX)
+    if not letter:
+        return EXIT_OK  # the master was told to stop meanwhile
+    errand = msgspec.json.decode(letter, type=Errand)
     spare_collector()
     try:
         start_log(Path(errand.log_file) if errand.log_file else None, debug=errand.debug)

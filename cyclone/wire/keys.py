@@ -31,7 +31,7 @@ from types import MappingProxyType
 import zmq
 from zmq.utils import z85
 
-from cyclone.errors import KeyFileError
+from cyclone.errors import KeyFileError, KeyFileMissing
 
 
 class Role(StrEnum):
@@ -345,7 +345,7 @@ def _read(file: Path, *, forbidden: int, owners: set[int] | None) -> str:
             _check_access(file, os.fstat(descriptor), forbidden, owners)
             return stream.read(_FILE_BYTES_MAX + 1).decode("ascii")
     except FileNotFoundError:
-        raise KeyFileError("no such file; expected a key that `cyclone keys` has made", file=file) from None
+        raise KeyFileMissing("no such file; expected a key that `cyclone keys` has made", file=file) from None
     except UnicodeDecodeError:
         raise KeyFileError("is not a key file: it holds bytes that are not ASCII", file=file) from None
     except OSError as error:

@@ -389,6 +389,14 @@ def test_keys_that_cannot_be_trusted_are_refused(
     assert_refused(place, {}, named)
 
 
+def test_a_controller_that_finds_no_keys_for_long_is_refused(place: Cluster) -> None:
+    impatient: Sections = {"control": {"request_retry_wait_duration": 0.1, "max_num_request_retries": 2}}
+
+    line = assert_refused(place, impatient, "controller.secret: no such file", program="controller")
+
+    assert "cyclone keys" in line
+
+
 def test_a_key_of_a_controller_that_others_can_read_is_refused(place: Cluster) -> None:
     keys.ensure(place.directory / "keys")
     (place.directory / "keys" / "controller.secret").chmod(0o640)

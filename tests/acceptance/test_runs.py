@@ -8,8 +8,6 @@ from pathlib import Path
 
 from acceptance.cluster import Cluster, wait_for
 
-from cyclone.wire import keys
-
 BENCHMARK = {
     "task_generator": {
         "module": "cyclone.generators.benchmark",
@@ -62,10 +60,9 @@ def test_the_order_of_start_is_free(steady_cluster: Cluster) -> None:
     cluster = steady_cluster
     cluster.write_job(MANY.format(count=20, seconds=0))
     cluster.configure_master()
-    # Else the master makes them, and a controller without a key does not start at all.
-    keys.ensure(cluster.directory / "keys")
     controller = cluster.start_controller()
-    controller.wait_for_log("connecting anew")
+    # Which the master makes.
+    controller.wait_for_log("waiting for a key")
 
     master = cluster.start_master()
     codes = master.wait(), controller.wait()

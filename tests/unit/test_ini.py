@@ -116,7 +116,7 @@ def test_a_missing_number_has_its_default() -> None:
     assert ini().integer("section", "key", 7) == 7
 
 
-@pytest.mark.parametrize("text", ["1.5", "many", "", "0x10"])
+@pytest.mark.parametrize("text", ["1.5", "many", "", "0x10", "9_0", "\uff19"])
 def test_what_is_no_whole_number_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="expected a whole number"):
         ini(key=text).integer("section", "key")
@@ -136,7 +136,7 @@ def test_seconds_may_have_fractions() -> None:
     assert ini(key="1.5").seconds("section", "key") == 1.5
 
 
-@pytest.mark.parametrize("text", ["-1", "nan", "inf", "-inf"])
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "-inf", "9_0", "\uff19"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="expected a number of seconds from 0"):
         ini(key=text).seconds("section", "key")

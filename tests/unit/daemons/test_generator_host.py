@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -42,3 +45,16 @@ def test_an_unknown_command_is_answered_with_those_that_are_known() -> None:
     done = carry_out(Raising(Ini({})), Command(3, "rise", {}))
 
     assert done == CommandDone(3, "", "Raising knows no command 'rise'; expected one of: help, raise")
+
+
+def test_a_master_that_is_told_to_stop_before_it_has_said_anything_leaves_no_traceback() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.close()
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "cyclone.daemons.generator_host", str(theirs.fileno())],
+        pass_fds=[theirs.fileno()], capture_output=True, timeout=60,
+    )  # fmt: skip
+    theirs.close()
+
+    assert (ended.returncode, ended.stderr) == (0, b"")
