@@ -19,7 +19,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from cyclone.errors import ConfigError
 from cyclone.ini import Ini
@@ -166,6 +166,9 @@ class Settings:
 
     ini_file: str | Path | None = None
 
+    #: `{(section, key) of Cyclone 2.x: what says it now}`, where nobody would guess it.
+    RENAMED: ClassVar[Mapping[tuple[str, str], str]] = {}
+
     @classmethod
     def read(cls, file: str | Path) -> Self:
         """Raises ConfigError with file, section, key, what was found and what was expected."""
@@ -240,8 +243,11 @@ class Settings:
                     f"unknown section{_did_you_mean(section, known)}", file=ini.file, section=section
                 )
             for key in keys:
-                if key not in known[section] and ANY_KEY not in known[section]:
-                    raise ini.wrong(section, key, f"unknown key{_did_you_mean(key, known[section])}")
+                if key in known[section] or ANY_KEY in known[section]:
+                    continue
+                if renamed := cls.RENAMED.get((section, key)):
+                    raise ini.wrong(section, key, f"is a key of Cyclone 2.x, now it is {renamed}")
+                raise ini.wrong(section, key, f"unknown key{_did_you_mean(key, known[section])}")
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:

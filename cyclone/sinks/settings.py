@@ -99,6 +99,8 @@ class SinkSettings(Settings):
 class DatabaseProxySettings(SinkSettings):
     """What the database proxy is told."""
 
+    RENAMED = {("db", "passwd"): "password_file, password or the environment"}  # noqa: RUF012 - of Settings
+
     pid_file: Path = path("control", "pid_file", "/run/cyclone/database-proxy.pid", _PID_FILE)
     port: int = port("comm", "port", "5777", _PORT)
     dialect: str = choice(
@@ -208,6 +210,11 @@ class DatabaseProxySettings(SinkSettings):
 @dataclass(frozen=True, kw_only=True)
 class PushgatewayClientSettings(SinkSettings):
     """What the Pushgateway client is told."""
+
+    RENAMED = {  # noqa: RUF012 - of Settings
+        ("control", "push_interval"): "[push] interval",
+        ("control", "push_url"): "[push] url",
+    }
 
     pid_file: Path = path("control", "pid_file", "/run/cyclone/pushgateway-client.pid", _PID_FILE)
     port: int = port("comm", "port", "5888", _PORT)

@@ -4,7 +4,7 @@ import pytest
 
 from cyclone.errors import ConfigError
 from cyclone.ini import Ini
-from cyclone.sinks.settings import DatabaseProxySettings
+from cyclone.sinks.settings import DatabaseProxySettings, PushgatewayClientSettings
 
 
 def proxy(**sections: dict[str, str]) -> DatabaseProxySettings:
@@ -23,3 +23,16 @@ def test_a_certificate_without_its_key_is_refused(given, missing):
         proxy(db={given: "our.pem"})
 
     assert (raised.value.section, raised.value.key) == ("db", missing)
+
+
+@pytest.mark.parametrize(
+    ("kind", "section", "key", "now"),
+    [
+        (DatabaseProxySettings, "db", "passwd", "password_file"),
+        (PushgatewayClientSettings, "control", "push_interval", r"\[push\] interval"),
+        (PushgatewayClientSettings, "control", "push_url", r"\[push\] url"),
+    ],
+)
+def test_a_key_of_2_that_is_called_otherwise_is_refused_with_its_name(kind, section, key, now):
+    with pytest.raises(ConfigError, match=now):
+        kind.of(Ini({section: {key: "1"}}))
