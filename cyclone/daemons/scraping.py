@@ -39,10 +39,7 @@ class Scraping:
             from cyclone.metrics.endpoint import ScrapeEndpoint
             from cyclone.metrics.exposition import Exposition
         except ModuleNotFoundError as error:
-            problem = (
-                f"needs {error.name}, which is not installed; expected: pip install 'cyclone[prometheus]'"
-            )
-            raise ConfigError(problem, section="metrics", key="port") from None
+            raise ConfigError(not_installed(error), section="metrics", key="port") from None
         self._exposition = Exposition()
         self._endpoint = ScrapeEndpoint(self._exposition, settings.metrics_target, settings.metrics_port)
         log.info("metrics port=%d", self._endpoint.port)
@@ -56,3 +53,8 @@ class Scraping:
     def close(self) -> None:
         if self._endpoint is not None:
             self._endpoint.close()
+
+
+def not_installed(error: ModuleNotFoundError) -> str:
+    """What to tell whoever wants metrics and lacks a package that they need."""
+    return f"needs {error.name}, which is not installed; expected: pip install 'cyclone[prometheus]'"
