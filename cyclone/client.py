@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -38,14 +38,19 @@ class Client:
         self._overheard: list[tuple[Message, list[bytes]]] = []
 
     def ask(
-        self, message: Message, enclosure: Sequence[bytes] | None = None, timeout_s: float = 10.0
+        self,
+        message: Message,
+        enclosure: Sequence[bytes] | None = None,
+        timeout_s: float = 10.0,
+        given_up: Callable[[], bool] = lambda: False,
     ) -> Message:
         """The master's answer. The number of the request is given here, whatever the message says.
 
         Asked again if the connection was lost before the answer, which is safe: every request means the same
         however often it arrives.
-        Raises MasterUnreachable when there is no answer in time, or at once when the master does not let us in;
-        Refusal when the answer is no.
+        given_up: asked some times a second; true if nobody wants the answer any more.
+        Raises MasterUnreachable when there is no answer in time, or it was given up, or at once when the master does
+        not let us in; Refusal when the answer is no.
         """
         self._request += 1
         if _is_numbered(message):
@@ -64,6 +69,8 @@ class Client:
             if line.refused_reason is not None:
                 raise MasterUnreachable(line.refused_reason)
             left_s = deadline - time.monotonic()
+            if given_up():
+                raise MasterUnreachable(f"the question to the master at {line.address} was given up")
             if left_s <= 0:
                 asked = "answers" if asked_over else "can be reached"
                 raise MasterUnreachable(f"no master {asked} at {line.address} within {timeout_s:g} s")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from time import monotonic
 
-from cyclone.daemons.master_watch import MasterWatch
+from cyclone.daemons.master_watch import MasterWatch, master_client
 from cyclone.daemons.sink import Standing
 from cyclone.errors import ConfigError, RecordError
 from cyclone.messages import Entry
@@ -47,7 +47,7 @@ class Gateway:
         self._shown_at = 0.0
         self._pusher = self._make_pusher()
         self._endpoint: ScrapeEndpoint | None = None
-        self._watch = MasterWatch(settings) if settings.master else None
+        self._watch = MasterWatch(master_client(settings), settings.interval_s) if settings.master else None
 
     def start(self) -> None:
         """Raises AddressError when the port for metrics cannot be listened on."""

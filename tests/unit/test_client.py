@@ -166,6 +166,21 @@ def test_a_master_that_is_silent_is_unreachable(key_dir):
         asker.ask(AskCluster(0), timeout_s=0.3)
 
 
+def test_a_question_may_be_given_up_while_it_is_asked(key_dir):
+    heard = threading.Event()
+
+    def swallow(_: Heard) -> list[Message]:
+        heard.set()
+        return []
+
+    with (
+        master(key_dir, swallow) as address,
+        client(key_dir, address) as asker,
+        pytest.raises(MasterUnreachable, match="was given up"),
+    ):
+        asker.ask(AskCluster(0), timeout_s=3600, given_up=heard.is_set)
+
+
 def test_a_key_that_is_not_admitted_is_told_at_once(key_dir):
     stranger = keys.KeyPair("stranger", Role.CLIENT, *zmq.curve_keypair())
     begin = time.monotonic()
