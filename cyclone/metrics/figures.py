@@ -14,7 +14,7 @@ from cyclone.messages import SpoolView
 class SeriesFigures(NamedTuple):
     """Of the series that records make.
 
-    series: how many are kept. repeated: records that had come before. stale: series that were removed because
+    series: how many are kept, also those that a record has removed. repeated: records that had come before. stale: series that were removed because
     nothing was heard of them. refused: new series for which there was no room.
     """
 
@@ -27,7 +27,7 @@ class SeriesFigures(NamedTuple):
 class PushFigures(NamedTuple):
     """Of what is pushed to a Pushgateway.
 
-    series: in the push that succeeded last. failures_in_a_row: since then.
+    failures_in_a_row: since the push that succeeded last.
     rejected: families that the gateway does not take. trouble: why the last push failed, "" if it did not.
     """
 
@@ -35,7 +35,6 @@ class PushFigures(NamedTuple):
     failures: int = 0
     failures_in_a_row: int = 0
     last_success_at: float = 0.0
-    series: int = 0
     rejected: tuple[str, ...] = ()
     trouble: str = ""
 

@@ -161,7 +161,9 @@ CLIENT_INVALID = Declaration(
 CLIENT_REPEATED = Declaration(
     "cyclone_pushgateway_records_repeated_total", "Records that had come before.", kind="counter"
 )
-CLIENT_SERIES = Declaration("cyclone_pushgateway_series", "Series that are kept.")
+CLIENT_SERIES = Declaration(
+    "cyclone_pushgateway_series", "Series that are kept in memory, also those that a record has removed."
+)
 CLIENT_STALE = Declaration(
     "cyclone_pushgateway_series_stale_total",
     "Series that were removed because nothing was heard of them any more.",

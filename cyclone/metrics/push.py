@@ -4,8 +4,8 @@ A PUT of the complete set is the only request without surprises: a POST replaces
 longer sent for ever. So the state stays here; a gateway that was started anew has all of it after one interval, and
 a push that fails loses nothing.
 
-A gateway refuses a body as a whole if it dislikes one metric (400). Then the metrics that it does take are looked for
-and pushed; the others are left out for a while.
+A gateway refuses a body as a whole if it dislikes one metric (400). Then the metrics that it does take are looked for,
+by POSTs, which take nothing away, and the PUT is made of them; the others are left out for a while.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ def group_url(address: str, job: str = "", grouping: Mapping[str, str] | None = 
         if len(group[2].split("/")) % 2:
             raise ValueError(f"{found}, where a label has no value; {expected}")
         return urlunsplit((parts.scheme, parts.netloc, f"{group[1]}/metrics/{group[2]}", "", ""))
+    if "metrics" in parts.path.split("/"):
+        raise ValueError(f"{found}, a path within a gateway that names no group; {expected}")
     if not job:
         raise ValueError(f"{found}, which names no group, and no job; expected a job")
     path = parts.path.rstrip("/") + "/metrics"
@@ -88,7 +90,7 @@ def _pair(label: str, value: str) -> str:
 
 
 def _without_password(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", url)
+    return re.sub(r"//[^/]*@", "//", url)
 
 
 class Answer(NamedTuple):
@@ -123,6 +125,10 @@ class Group:
     def put(self, body: bytes) -> Answer:
         """Let the group hold this and nothing else."""
         return self._ask("PUT", body)
+
+    def post(self, body: bytes) -> Answer:
+        """Let the group hold this beside whatever it has of other metrics."""
+        return self._ask("POST", body)
 
     def delete(self) -> Answer:
         """Remove the group. The gateway does so a little after it has answered."""
@@ -159,7 +165,7 @@ def _shown(text: str) -> str:
 class Sifted(NamedTuple):
     """What became of a set that was refused as a whole.
 
-    accepted: what the group holds now. rejected: each family that the gateway does not take, and its answer.
+    accepted: what the gateway takes. rejected: each family that it does not take, and its answer.
     failure: the answer that ended the search early, None if it came to its end.
     """
 
@@ -168,11 +174,11 @@ class Sifted(NamedTuple):
     failure: Answer | None = None
 
 
-def sift(families: Sequence[Family], refusal: Answer, put: Callable[[Sequence[Family]], Answer]) -> Sifted:
+def sift(families: Sequence[Family], refusal: Answer, post: Callable[[Sequence[Family]], Answer]) -> Sifted:
     """Find what of a set that was refused as a whole is accepted, in about `2 log2(n)` requests for each bad family.
 
-    refusal: of the whole. put: pushes families, which are then all that the group holds. So each time what was
-    accepted before is pushed along: the group only grows, and a refused push leaves it as it was.
+    refusal: of the whole. post: renews these families and leaves the others of the group as they were. So whoever
+    looks at the group meanwhile misses none of those that it held.
     """
     if len(families) == 1:
         return Sifted([], [(families[0], refusal)])
@@ -181,7 +187,7 @@ def sift(families: Sequence[Family], refusal: Answer, put: Callable[[Sequence[Fa
     pending = _halves(families)
     while pending:
         candidates = pending.pop(0)
-        answer = put([*accepted, *candidates])
+        answer = post(candidates)
         if answer.is_good:
             accepted += candidates
         elif not answer.is_rejection:
@@ -263,9 +269,9 @@ class Pusher:
         answer = self._group.put(body)
         if answer.is_rejection and now >= self._hopeless_until:
             self._keep_body(body)
-            families, answer = self._push_what_is_accepted(families, answer, now)
+            answer = self._push_what_is_accepted(families, answer, now)
         if answer.is_good:
-            self._succeeded(sum(len(family.samples) for family in families), at)
+            self._succeeded(at)
         else:
             self._failed(f"{answer.status} {answer.text}" if answer.status else answer.text)
 
@@ -290,22 +296,19 @@ class Pusher:
                     log.exception("push failed url=%s", self._group.name)
                     self._failed(repr(error))
 
-    def _push_what_is_accepted(
-        self, families: Sequence[Family], refusal: Answer, now: float
-    ) -> tuple[list[Family], Answer]:
-        """What was pushed in the end, and the answer to that."""
-        sifted = sift(families, refusal, lambda some: self._group.put(render(some)))
-        if sifted.failure is not None:
-            return sifted.accepted, sifted.failure
-        if not sifted.accepted:
+    def _push_what_is_accepted(self, families: Sequence[Family], refusal: Answer, now: float) -> Answer:
+        """The answer to what was pushed in the end."""
+        sifted = sift(families, refusal, lambda some: self._group.post(render(some)))
+        if not sifted.accepted and sifted.failure is None:
             # It is not about single metrics, so there is nothing to leave out, and no point in searching again soon.
             self._hopeless_until = now + REJECTED_S
             self._complain("everything", refusal)
-            return [], refusal
+            return refusal
+        # Also when the gateway went away before the end: the next search need not find these again.
         for family, answer in sifted.rejected:
             self._rejected[family.declaration.name] = now + REJECTED_S
             self._complain(family.declaration.name, answer)
-        return sifted.accepted, Answer(200, "")
+        return sifted.failure or self._group.put(render(sifted.accepted))
 
     def _complain(self, what: str, answer: Answer) -> None:
         """Once for each answer: it comes again as long as nobody has looked into it."""
@@ -327,12 +330,12 @@ class Pusher:
         except OSError as error:
             log.error("refused body cannot be kept file=%s reason=%s", self._rejected_file, error.strerror)
 
-    def _succeeded(self, series: int, at: float) -> None:
+    def _succeeded(self, at: float) -> None:
         former = self._figures
         if former.trouble:
             log.info("pushes succeed again url=%s failures=%d", self._group.name, former.failures_in_a_row)
         self._figures = former._replace(
-            pushes=former.pushes + 1, failures_in_a_row=0, last_success_at=at, series=series,
+            pushes=former.pushes + 1, failures_in_a_row=0, last_success_at=at,
             rejected=tuple(sorted(self._rejected)), trouble="",
         )  # fmt: skip
 
@@ -342,5 +345,5 @@ class Pusher:
             log.warning("push failed, it is tried again url=%s reason=%s", self._group.name, trouble)
         self._figures = former._replace(
             pushes=former.pushes + 1, failures=former.failures + 1,
-            failures_in_a_row=former.failures_in_a_row + 1, trouble=trouble,
+            failures_in_a_row=former.failures_in_a_row + 1, rejected=tuple(sorted(self._rejected)), trouble=trouble,
         )  # fmt: skip

@@ -28,7 +28,7 @@ def family(name: str, value: float = 1) -> Family:
 
 
 class FakeGroup(Group):
-    """Holds what was put last, and answers as the test wants; `bad` names what it does not take."""
+    """Holds what a gateway would, and answers as the test wants; `bad` names what it does not take."""
 
     def __init__(self) -> None:
         self.name = "http://gateway/metrics/job/x"
@@ -40,13 +40,19 @@ class FakeGroup(Group):
         self.on_put: Callable[[], object] = lambda: None
 
     def put(self, body: bytes) -> Answer:
+        return self._hear(body, {})
+
+    def post(self, body: bytes) -> Answer:
+        return self._hear(body, _parts(self.holds or b""))
+
+    def _hear(self, body: bytes, others: dict[bytes, bytes]) -> Answer:
         self.requests.append(body)
         self.on_put()
         answer = self.answers.pop(0) if self.answers else GOOD
         if answer.is_good and any(f"# TYPE {name} " in body.decode() for name in self.bad):
             answer = BAD
         if answer.is_good:
-            self.holds = body
+            self.holds = b"".join(part for _, part in sorted({**others, **_parts(body)}.items()))
         return answer
 
     def delete(self) -> Answer:
@@ -56,6 +62,12 @@ class FakeGroup(Group):
 
     def close(self) -> None:
         self.closed = True
+
+
+def _parts(body: bytes) -> dict[bytes, bytes]:
+    """`{name: text}` of each family."""
+    texts = [b"# HELP " + text for text in body.split(b"# HELP ")[1:]]
+    return {text.split(maxsplit=3)[2]: text for text in texts}
 
 
 class Stage:
@@ -122,6 +134,9 @@ def test_a_value_that_a_path_cannot_hold_is_in_base64(value: str, pair: str) -> 
 @pytest.mark.parametrize(
     ("address", "job", "grouping", "problem"),
     [
+        ("http://pg:9091/metrics", "x", {}, "names no group; expected"),
+        ("http://pg/behind/metrics/", "x", {}, "names no group; expected"),
+        ("http://pg/metrics/job/", "x", {}, "names no group; expected"),
         ("pg:9091", "x", {}, "expected http://HOST:PORT"),
         ("ftp://pg", "x", {}, "expected http://HOST:PORT"),
         ("http://", "x", {}, "expected http://HOST:PORT"),
@@ -142,9 +157,10 @@ def test_what_names_no_group_is_refused(
         group_url(address, job, grouping)
 
 
-def test_a_complaint_does_not_tell_the_password() -> None:
-    with pytest.raises(ValueError, match="//pg") as raised:
-        group_url("http://me:word@pg", "")
+@pytest.mark.parametrize("password", ["word", "wo@word", "@word@"])
+def test_a_complaint_does_not_tell_the_password(password: str) -> None:
+    with pytest.raises(ValueError, match="//pg/") as raised:
+        group_url(f"http://me:{password}@pg/a@b", "")
 
     assert "word" not in str(raised.value)
 
@@ -171,7 +187,7 @@ class Gateway(BaseHTTPRequestHandler):
         except OSError:
             assert len(self.body) > 4096, "only an answer that is too long is not read to its end"
 
-    do_PUT = do_DELETE = do_GET = _answer
+    do_PUT = do_POST = do_DELETE = do_GET = _answer
 
     def log_message(self, format: str, *args: object) -> None:
         """Not here."""
@@ -201,6 +217,13 @@ def test_a_body_is_put_as_it_is(gateway: type[Gateway]) -> None:
     assert answer == GOOD
     assert (command, path, body) == ("PUT", "/metrics/job/x", b"a 1\n")
     assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
+def test_a_body_may_be_posted_beside_what_the_group_holds(gateway: type[Gateway]) -> None:
+    with closing(group_at(gateway.port)) as group:
+        group.post(b"a 1\n")
+
+    assert [(command, body) for command, _, _, body in gateway.requests] == [("POST", b"a 1\n")]
 
 
 def test_a_group_is_deleted(gateway: type[Gateway]) -> None:
@@ -303,7 +326,7 @@ def test_everything_that_is_shown_is_pushed_each_time(stage: Stage) -> None:
 
     assert stage.group.requests == [render([family("a"), family("b", 2)])] * 2
     figures = stage.pusher.figures
-    assert (figures.pushes, figures.failures, figures.series) == (2, 0, 2)
+    assert (figures.pushes, figures.failures) == (2, 0)
     assert figures.last_success_at == NOON + stage.now
 
 
@@ -345,23 +368,22 @@ def test_no_other_answer_counts_as_a_success(stage: Stage, status: int) -> None:
 
 
 @given(st.lists(st.booleans(), max_size=40).filter(lambda goodness: not all(goodness)))
-def test_exactly_the_bad_ones_are_found_and_the_group_only_grows(goodness: list[bool]) -> None:
+def test_exactly_the_bad_ones_are_found_and_each_good_one_is_posted_once(goodness: list[bool]) -> None:
     families = [family(f"f{number}") for number in range(len(goodness))]
     bad = [each for each, is_good in zip(families, goodness, strict=True) if not is_good]
-    held: list[Sequence[Family]] = [[]]
+    held: list[Family] = []
 
-    def put(some: Sequence[Family]) -> Answer:
+    def post(some: Sequence[Family]) -> Answer:
         if any(each in bad for each in some):
             return BAD
-        assert all(each in some for each in held[-1])
-        held.append(some)
+        held.extend(some)
         return GOOD
 
-    sifted = sift(families, BAD, put)
+    sifted = sift(families, BAD, post)
 
     assert sifted.rejected == [(each, BAD) for each in bad]
     assert sifted.accepted == [each for each in families if each not in bad]
-    assert list(held[-1]) == sifted.accepted
+    assert held == sifted.accepted
 
 
 def test_one_bad_one_among_many_costs_few_requests() -> None:
@@ -395,7 +417,7 @@ def test_what_the_gateway_takes_is_pushed_without_what_it_refuses(stage: Stage) 
 
     assert stage.group.holds == render([family("a"), family("c")])
     assert stage.pusher.figures.rejected == ("b",)
-    assert (stage.pusher.figures.trouble, stage.pusher.figures.series) == ("", 2)
+    assert stage.pusher.figures.trouble == ""
 
 
 def test_what_was_refused_is_left_out_for_a_while_and_tried_again_later(stage: Stage) -> None:
@@ -445,6 +467,20 @@ def test_a_body_that_cannot_be_kept_does_not_end_the_push(
     assert "cannot be kept" in caplog.text
 
 
+def test_while_the_bad_ones_are_looked_for_the_group_misses_nothing_that_it_held(stage: Stage) -> None:
+    families = [family(name) for name in "abcdefgh"]
+    stage.show(*families)
+    stage.push()
+    stage.group.bad = {"c"}
+    held: list[set[bytes]] = []
+    stage.group.on_put = lambda: held.append({*_parts(stage.group.holds or b"")})
+
+    stage.push()
+
+    assert held == [{each.encode() for each in "abcdefgh"}] * len(held)
+    assert stage.group.holds == render([each for each in families if each.declaration.name != "c"])
+
+
 def test_a_group_that_refuses_everything_is_not_searched_each_time(stage: Stage) -> None:
     families = [family(name) for name in "abcd"]
     stage.group.bad = set("abcd")
@@ -468,6 +504,21 @@ def test_a_gateway_that_goes_away_during_the_search_has_failed(stage: Stage) -> 
 
     assert stage.pusher.figures.trouble == "connection refused"
     assert stage.pusher.figures.rejected == ()
+
+
+def test_what_was_found_before_the_gateway_went_away_is_left_out_of_the_next_push(stage: Stage) -> None:
+    stage.show(family("a"), family("b"), family("c"))
+    stage.push()
+    stage.group.answers = [BAD, BAD, GONE]  # everything, a alone, then b and c
+
+    stage.push()
+    rejected = stage.pusher.figures.rejected
+    held = stage.group.holds
+    stage.push()
+
+    assert rejected == ("a",)
+    assert held == render([family("a"), family("b"), family("c")])
+    assert stage.group.requests[-1] == render([family("b"), family("c")])
 
 
 # The thread.
