@@ -11,9 +11,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from prometheus_client import MetricsHandler
+from prometheus_client.exposition import choose_encoder
 
 from cyclone.errors import AddressError
 from cyclone.metrics.exposition import Exposition
+from cyclone.wire.complaints import Complaints
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ class ScrapeEndpoint:
         handler = type("_Handler", (_Handler,), {"registry": exposition})
         try:
             self._server = _Server(host, port, handler)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, UnicodeError) as error:  # the last one of names such as a..b
             raise AddressError(f"{host}:{port} cannot be listened on: {error}") from error
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="scrape endpoint", daemon=True
@@ -74,6 +76,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         )
         self.address_family = family
         self._clients: dict[socket.socket, None] = {}  # oldest first
+        self._complaints = Complaints()
         self._lock = threading.Lock()
         super().__init__((str(address[0]), port), handler)
 
@@ -96,23 +99,39 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         for client in clients:
             _cut_off(client)
 
+    def complain(self, reason: str, client_address: Any, detail: str) -> None:
+        """Whoever reaches the port may bring about as many of these as they like, so few get into the log."""
+        with self._lock:
+            self._complaints.add(reason, str(client_address[0]), detail)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Called by the library while the exception is being handled."""
-        if isinstance(sys.exception(), OSError):
+        error = sys.exception()
+        if isinstance(error, OSError):
             log.debug("scrape was cut short client=%s", client_address)
         else:
-            log.exception("scrape failed client=%s", client_address)
+            self.complain("scrape failed", client_address, repr(error))
+            log.debug("scrape failed client=%s", client_address, exc_info=True)
 
 
 class _Handler(MetricsHandler):
+    server: _Server
     timeout = SILENCE_S
     server_version, sys_version = "cyclone", ""
 
     def do_GET(self) -> None:
-        if urlsplit(self.path).path == "/metrics":
-            super().do_GET()
+        try:
+            path = urlsplit(self.path).path
+            # What the library will do with it: there it would end the thread without an answer.
+            choose_encoder(self.headers.get("Accept", ""))
+        except (ValueError, TypeError) as error:
+            self.server.complain("no request for metrics", self.client_address, repr(error))
+            self.send_error(400, "expected /metrics, and a version in Accept made of numbers")
         else:
-            self.send_error(404, "what is to be seen here is at /metrics")
+            if path == "/metrics":
+                super().do_GET()
+            else:
+                self.send_error(404, "what is to be seen here is at /metrics")
 
 
 def _cut_off(client: socket.socket) -> None:

@@ -88,6 +88,21 @@ def test_there_is_nothing_else(served: ScrapeEndpoint, method: str, path: str, s
     assert ask(served, path, method)[0] == status
 
 
+@pytest.mark.parametrize(
+    ("path", "accept"),
+    [("http://[", "*/*"), ("/metrics", "application/openmetrics-text; version=1.x.y")],
+)
+def test_what_is_no_request_is_answered_so_and_does_not_fill_the_log(
+    served: ScrapeEndpoint, caplog: pytest.LogCaptureFixture, path: str, accept: str
+) -> None:
+    told = [ask(served, path, Host="here", Accept=accept)[0] for _ in range(3)]
+
+    assert told == [400] * 3
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.startswith("no request for metrics: ")
+    assert "peer=127.0.0.1 count=1" in line
+
+
 def test_only_this_machine_can_ask_unless_told_otherwise(served: ScrapeEndpoint) -> None:
     listening = served._server.socket.getsockname()
 
@@ -99,7 +114,9 @@ def test_an_address_that_is_taken_is_refused_by_name(served: ScrapeEndpoint) -> 
         ScrapeEndpoint(Exposition(), port=served.port)
 
 
-@pytest.mark.parametrize(("host", "port"), [("192.0.2.1", 0), ("127.0.0.1", 70000), ("no host", 0)])
+@pytest.mark.parametrize(
+    ("host", "port"), [("192.0.2.1", 0), ("127.0.0.1", 70000), ("no host", 0), ("a..b", 0)]
+)
 def test_an_address_that_cannot_be_had_is_refused(host: str, port: int) -> None:
     with pytest.raises(AddressError, match=host):
         ScrapeEndpoint(Exposition(), host, port)
@@ -140,6 +157,28 @@ def test_a_crowd_of_silent_clients_keeps_nobody_away(served: ScrapeEndpoint) -> 
 
     assert status == 200
     assert crowd[0].recv(1) == b""
+    for client in crowd:
+        client.close()
+
+
+def test_one_client_more_than_sixteen_costs_the_oldest_its_place_and_no_other(served: ScrapeEndpoint) -> None:
+    crowd = [socket.create_connection(("127.0.0.1", served.port), PATIENCE_S) for _ in range(16)]
+
+    ask(served)
+
+    assert crowd[0].recv(1) == b""
+    crowd[1].setblocking(False)
+    with pytest.raises(BlockingIOError):
+        crowd[1].recv(1)
+    for client in crowd:
+        client.close()
+
+
+def test_clients_that_come_at_once_wait_their_turn(served: ScrapeEndpoint) -> None:
+    with served._server._lock:  # so that none but the first is accepted
+        crowd = [socket.create_connection(("127.0.0.1", served.port), PATIENCE_S) for _ in range(100)]
+
+    assert ask(served)[0] == 200
     for client in crowd:
         client.close()
 
@@ -201,14 +240,18 @@ def test_a_client_that_has_gone_cannot_be_cut_off_and_that_is_no_error(
     assert [record.levelname for record in caplog.records] == ["DEBUG"]
 
 
-def test_what_cannot_be_rendered_ends_one_scrape_and_is_logged(
+def test_what_cannot_be_rendered_ends_one_scrape_and_is_told_once(
     served: ScrapeEndpoint, exposition: Exposition, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("DEBUG")
     exposition.show("all", [Family(UP, {(): "not a number"})])  # type: ignore[dict-item]
 
-    with pytest.raises(http.client.HTTPException):
-        ask(served)
+    for _ in range(3):
+        with pytest.raises(http.client.HTTPException):
+            ask(served)
     exposition.show("all", [Family(UP, {(): 1})])
 
     assert ask(served)[0] == 200
-    assert "scrape failed" in caplog.text
+    told = [record for record in caplog.records if "scrape failed" in record.getMessage()]
+    assert [record.levelname for record in told if not record.exc_info] == ["WARNING"]
+    assert [record.levelname for record in told if record.exc_info] == ["DEBUG"] * 3
