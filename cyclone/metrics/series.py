@@ -123,6 +123,9 @@ class CurrentSeries:
         if STATE in declaration.labels:
             place = declaration.labels.index(STATE)
             key = labels[:place] + labels[place + 1 :]
+        if key not in self._series[declaration] and at < now - self._stale_after_s:
+            # From a backlog: it would vanish at once, and be counted as something that fell silent.
+            return
         known = self._at_place(declaration, key, labels, value, at)
         # What lies ahead of now was taken before the clock here was set back, and would stay for as long.
         if known is not None and (at >= known.at or known.at > now):

@@ -197,13 +197,30 @@ def test_a_counter_never_gets_stale() -> None:
     assert shown(series, "look_errors_total") == {("home", "DOWN"): 1}
 
 
-def test_what_was_recorded_long_ago_vanishes_at_once_but_counts() -> None:
+def test_what_was_recorded_long_ago_is_never_shown_but_counts() -> None:
     series = current(stale_after_s=180)
+
     series.take(b"1", Look(state="DOWN", seconds=1.0), NOON - 3600, NOON)
 
-    series.expire(NOON)
-
     assert [family.declaration.name for family in series.families()] == ["look_errors_total"]
+
+
+def test_what_was_recorded_long_ago_is_no_series_that_fell_silent() -> None:
+    series = current(stale_after_s=180)
+    series.take(b"1", Look(seconds=1.0), NOON - 181, NOON)
+
+    vanished = series.expire(NOON)
+
+    assert vanished == 0
+    assert series.figures.stale == 0
+
+
+def test_what_is_just_young_enough_is_shown() -> None:
+    series = current(stale_after_s=180)
+
+    series.take(b"1", Look(seconds=1.0), NOON - 180, NOON)
+
+    assert shown(series, "look_seconds") == {("home", "1"): 1.0}
 
 
 @pytest.mark.parametrize("at", [NOON + 3600, math.inf, math.nan])
