@@ -45,6 +45,7 @@ class Gateway:
         self._complaints = Complaints()
         self._received = self._invalid = 0
         self._shown_at = 0.0
+        self._interval_began = monotonic()
         self._pusher = self._make_pusher()
         self._endpoint: ScrapeEndpoint | None = None
         self._watch = MasterWatch(master_client(settings), settings.interval_s) if settings.master else None
@@ -86,6 +87,8 @@ class Gateway:
                 self._complaints.add("invalid text", "a task of Cyclone 2.x", str(error))
 
     def tick(self) -> None:
+        if monotonic() - self._interval_began >= self._settings.interval_s:
+            self._end_interval()
         if monotonic() - self._shown_at >= SHOW_S:
             self._show()
 
@@ -126,6 +129,12 @@ class Gateway:
     @property
     def _push_figures(self) -> PushFigures:
         return PushFigures() if self._pusher is None else self._pusher.figures
+
+    def _end_interval(self) -> None:
+        self._interval_began = monotonic()
+        now = time.time()
+        for record in self._checks.end_interval():
+            self._series.take(None, record, now, now)
 
     def _show(self) -> None:
         self._shown_at = monotonic()

@@ -4,6 +4,9 @@
     TARGET|FAILED|MDT|OST       it came to lie on another OST
     TARGET|ERROR                something raised; nobody knows for which pair
 
+No text says that the errors of a target are over. The client of 2.x showed for each interval whether there was one in
+it, and so does this one.
+
 Nothing of it is taken over as it stands: what does not fit the fields of the kind is refused.
 """
 
@@ -32,16 +35,23 @@ _NO_PAIR = re.compile(r"([^|]+)\|ERROR\Z")
 
 
 class LegacyCheckError(Record, frozen=True, kw_only=True):
-    """`TARGET|ERROR`. Its metrics are those of the kinds of today; see `LegacyChecks`."""
+    """`TARGET|ERROR`, or an interval without one: 0 errors.
+
+    Its metrics are those of the kinds of today; see `LegacyChecks`.
+    """
 
     kind = "file_creation_error"
 
     target: Annotated[str, Meta(max_length=64)]
+    errors: int = 1
     reason: Annotated[str, Meta(max_length=32)] = "ERROR"
 
 
 class LegacyChecks:
-    """Reads the text. It needs the kinds of today, which belong to a room that this one does not know."""
+    """Reads the text. It needs the kinds of today, which belong to a room that this one does not know.
+
+    Owns which targets texts came of in this interval, and which had errors in it and in the one before.
+    """
 
     def __init__(self, kinds: Mapping[str, type[Record]]) -> None:
         """kinds: `{name: kind}`. Raises RuleBroken when those of file creation checks are not among them."""
@@ -56,9 +66,15 @@ class LegacyChecks:
             {
                 "__module__": __name__,
                 # Declared as they are elsewhere, so that it is the same series that shows them.
-                "metrics": tuple(dataclasses.replace(each, value=_always_one) for each in (error, errors)),
+                "metrics": (
+                    dataclasses.replace(error, value=lambda row: float(row.errors > 0)),
+                    dataclasses.replace(errors, value=lambda row: row.errors or None),
+                ),
             },
         )
+        self._heard: set[str] = set()
+        self._failing: set[str] = set()
+        self._failing_before: set[str] = set()
 
     @property
     def kind(self) -> type[Record]:
@@ -72,9 +88,19 @@ class LegacyChecks:
         """
         try:
             fields, kind = self._fields(text, received_at)
-            return msgspec.convert(fields, kind)
+            record = msgspec.convert(fields, kind)
         except (UnicodeDecodeError, msgspec.ValidationError) as error:
             raise RecordError(f"text of Cyclone 2.x: {error}") from None
+        self._heard.add(fields["target"])
+        if kind is self._error:
+            self._failing.add(fields["target"])
+        return record
+
+    def end_interval(self) -> list[Record]:
+        """That there were no errors in it, for each target that was heard of, or had some in the one before."""
+        well = (self._heard | self._failing_before) - self._failing
+        self._failing_before, self._failing, self._heard = self._failing, set(), set()
+        return [self._error(target=target, errors=0) for target in sorted(well)]
 
     def _fields(self, text: bytes, received_at: datetime) -> tuple[dict[str, Any], type[Record]]:
         words = text[:_BYTES_MAX].decode()
@@ -92,10 +118,6 @@ class LegacyChecks:
             return {"target": found[1]}, self._error
         expected = "TARGET|OK|MDT|OST, TARGET|FAILED|MDT|OST or TARGET|ERROR"
         raise RecordError(f"text of Cyclone 2.x: found {words[:100]!r}, expected {expected}")
-
-
-def _always_one(_: object) -> float:
-    return 1.0
 
 
 def _metric(kinds: Iterable[type[Record]], name: str, labels: tuple[str, ...]) -> Metric:

@@ -92,14 +92,20 @@ def test_a_check_becomes_a_metric(cluster: Cluster) -> None:
     cluster.write(
         "kinds.py", "from cyclone import Record\nclass Any(Record):\n    kind = 'any'\n    n: int\n"
     )
-    settings = {"push": {"url": ""}, "metrics": {"port": metrics}, "legacy": {"port": port}}
+    settings = {
+        "push": {"url": "", "interval": 0.1},
+        "metrics": {"port": metrics},
+        "legacy": {"port": port},
+    }
     client = cluster.start_sink("pushgateway-client", settings)
     client.wait_for_log("Started")
 
-    push(port, b"hebe|OK|0|12", b"hebe|FAILED|1|12", b"nonsense")
+    push(port, b"hebe|OK|0|12", b"hebe|FAILED|1|12", b"hebe|ERROR", b"nonsense")
 
     wanted = 'cyclone_lustre_file_creation_check{mdt_index="1",ost_index="12",target="hebe"} 0.0'
     wait_for("the check", lambda: wanted in scraped(metrics) or _in_another_order(scraped(metrics)))
+    over = 'cyclone_lustre_file_creation_error{target="hebe"} 0.0'
+    wait_for("an interval without an error", lambda: over in scraped(metrics))
 
 
 def _in_another_order(text: str) -> bool:

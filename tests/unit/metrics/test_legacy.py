@@ -2,13 +2,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from cyclone.errors import RecordError, RuleBroken
 from cyclone.lustre.records import FileCreation, FileCreationRound
 from cyclone.metrics.family import Labels
-from cyclone.metrics.legacy import LegacyChecks
+from cyclone.metrics.legacy import ERROR, LegacyChecks
 from cyclone.metrics.series import CurrentSeries
+from cyclone.record import Record
 
 KINDS = {kind.kind: kind for kind in (FileCreation, FileCreationRound)}
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -56,6 +58,103 @@ def test_a_newer_round_takes_the_error_back() -> None:
 
     [error] = [each for each in series.families() if each.declaration.name.endswith("_error")]
     assert error.samples == {("hebe",): 0}
+
+
+class Client:
+    """Takes texts and ends intervals as the daemon does, a second apart."""
+
+    def __init__(self) -> None:
+        self.checks = LegacyChecks(KINDS)
+        self.series = CurrentSeries([*KINDS.values(), self.checks.kind], stale_after_s=10)
+        self.now = 0.0
+
+    def hear(self, *texts: bytes) -> None:
+        for text in texts:
+            self.take(self.checks.read(text, NOON))
+
+    def end_interval(self) -> None:
+        for record in self.checks.end_interval():
+            self.take(record)
+
+    def take(self, record: Record) -> None:
+        self.now += 1
+        self.series.take(None, record, self.now, self.now)
+
+    def shown(self, name: str) -> dict[Labels, float]:
+        found = {family.declaration.name: dict(family.samples) for family in self.series.families()}
+        return found.get(name, {})
+
+
+def test_an_error_is_shown_until_an_interval_has_passed_without_one() -> None:
+    client = Client()
+    client.hear(b"hebe|ERROR")
+
+    shown = []
+    for _ in range(2):
+        client.end_interval()
+        shown.append(client.shown(ERROR))
+
+    assert shown == [{("hebe",): 1}, {("hebe",): 0}]
+
+
+def test_errors_in_each_interval_are_never_taken_back() -> None:
+    client = Client()
+    shown = []
+    for _ in range(3):
+        client.hear(b"hebe|ERROR", b"hebe|OK|0|1")
+        client.end_interval()
+        shown.append(client.shown(ERROR))
+
+    assert shown == [{("hebe",): 1}] * 3
+
+
+def test_a_target_without_errors_is_told_of_as_long_as_its_texts_come_and_never_falls_silent() -> None:
+    client = Client()
+    client.hear(b"hebe|ERROR")
+    client.end_interval()
+
+    for _ in range(20):
+        client.hear(b"hebe|OK|0|1", b"hebe|FAILED|1|1")
+        client.end_interval()
+        client.series.expire(client.now)
+
+    assert client.shown(ERROR) == {("hebe",): 0}
+    assert client.series.figures.stale == 0
+
+
+def test_no_errors_are_no_news_of_a_target_that_nothing_is_heard_of() -> None:
+    client = Client()
+    client.hear(b"hebe|ERROR", b"lustre|OK|0|1")
+    for _ in range(2):
+        client.end_interval()
+
+    assert client.checks.end_interval() == []
+
+
+def test_an_interval_without_errors_counts_none() -> None:
+    client = Client()
+    client.hear(b"hebe|OK|0|1", b"lustre|ERROR")
+
+    for _ in range(3):
+        client.end_interval()
+
+    assert client.shown("cyclone_lustre_file_creation_errors_total") == {("lustre", "ERROR"): 1}
+
+
+def test_text_that_is_refused_is_not_heard_of() -> None:
+    client = Client()
+    with pytest.raises(RecordError):
+        client.hear(b"a name too long for a file system|OK|0|12")
+
+    assert client.checks.end_interval() == []
+
+
+def test_the_longest_name_of_a_target_can_be_read() -> None:
+    name = b"x" * 64
+
+    record = LegacyChecks(KINDS).read(name + b"|ERROR", NOON)
+
+    assert msgspec.structs.asdict(record)["target"] == name.decode()
 
 
 @pytest.mark.parametrize(
