@@ -447,6 +447,7 @@ class Controller:
                 values_kept=len(self._values),
                 values_kept_bytes=sum(map(len, self._values.values())),
                 spools=crew.spools,
+                dropped=self._delivery.dropped if self._delivery is not None else 0,
                 spool_max_bytes=self._settings.spool_max_mb * 2**20,
             )
         )

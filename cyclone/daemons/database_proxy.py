@@ -123,6 +123,7 @@ class Proxy:
                 dead_letters=figures.dead_letters + self._refused_texts,
                 waiting=figures.spool_entries,
                 waiting_bytes=figures.spool_bytes,
+                waiting_oldest_s=max(0.0, time.time() - figures.oldest_at) if figures.oldest_at else 0.0,
                 spool_max_bytes=self._max_bytes,
                 last_success_at=figures.last_success,
                 batch_s=figures.batch_s,

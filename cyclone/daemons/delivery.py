@@ -47,7 +47,7 @@ class _Way:
 
 
 class Delivery:
-    """Owns the spool of a controller, and the connections to its sinks."""
+    """Owns the spool of a controller, and the connections to its sinks. dropped: records that had no room in it."""
 
     def __init__(self, settings: ControllerSettings, name: str, life: str, loop: Loop) -> None:
         """Opens the spool in the state directory, which has to be there. Raises StoreError, ConfigError."""
@@ -59,7 +59,7 @@ class Delivery:
         self._is_stale = True  # what is known of the fill
         self._size = 0
         self._fill: dict[str, Fill] = {}
-        self._dropped = 0
+        self.dropped = 0
         self._complaints = Complaints()
         now = monotonic()
         try:
@@ -150,9 +150,9 @@ class Delivery:
             except StoreFull as error:
                 self._complaints.add("the oldest records cannot be dropped", "spool", str(error))
                 return
-            self._dropped += lost
+            self.dropped += lost
             log.error(
-                "the spool is full: the oldest records were dropped count=%d total=%d", lost, self._dropped
+                "the spool is full: the oldest records were dropped count=%d total=%d", lost, self.dropped
             )
             self._measure()
 

@@ -52,7 +52,8 @@ class ControllerFigures(NamedTuple):
     """Of one controller, by itself.
 
     workers_busy: also those that are hung. queued: attempts that no worker has started. values_kept: values of
-    ended attempts that the master has not told to drop; bytes of them. spool_max_bytes: 0 without a bound.
+    ended attempts that the master has not told to drop; bytes of them. dropped: records for which the spool had no room any more.
+    spool_max_bytes: 0 without a bound.
     """
 
     workers: int
@@ -62,13 +63,15 @@ class ControllerFigures(NamedTuple):
     values_kept: int
     values_kept_bytes: int = 0
     spools: Sequence[SpoolView] = ()
+    dropped: int = 0
     spool_max_bytes: int = 0
 
 
 class DatabaseFigures(NamedTuple):
     """Of the database proxy.
 
-    received: records, also those that come again. stored, duplicates: rows. waiting: records on its disk.
+    received: records, also those that come again. stored, duplicates: rows. waiting: records on its disk;
+    the oldest of them waits since so many seconds, 0 if there is none.
     batch_s: how long the last transaction took. trouble: why the database does not take any, "" if it does.
     """
 
@@ -78,6 +81,7 @@ class DatabaseFigures(NamedTuple):
     dead_letters: int = 0
     waiting: int = 0
     waiting_bytes: int = 0
+    waiting_oldest_s: float = 0.0
     spool_max_bytes: int = 0
     last_success_at: float = 0.0
     batch_s: float = 0.0

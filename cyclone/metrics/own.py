@@ -119,6 +119,12 @@ WORKERS_HUNG = Declaration("cyclone_workers_hung", "Workers that are stuck in th
 QUEUED = Declaration("cyclone_attempts_queued", "Attempts that no worker has started.")
 KEPT = Declaration("cyclone_values_kept", "Values of ended attempts that the master has not taken over.")
 KEPT_BYTES = Declaration("cyclone_values_kept_bytes", "Bytes of the values that are kept for the master.")
+SINK_UP = Declaration("cyclone_sink_up", "Whether a sink takes what this controller has for it.", ("sink",))
+DROPPED = Declaration(
+    "cyclone_records_dropped_total",
+    "Records that were dropped, the oldest first, because the spool was full.",
+    kind="counter",
+)
 
 # Of a spool: of a controller for each of its sinks, of the database proxy for its database.
 
@@ -128,7 +134,6 @@ SPOOL_OLDEST = Declaration(
     "cyclone_spool_oldest_seconds", "How long the first of the records that wait has waited.", ("sink",)
 )
 SPOOL_LIMIT = Declaration("cyclone_spool_limit_bytes", "What the spool of this daemon may take on the disk.")
-SINK_UP = Declaration("cyclone_sink_up", "Whether a sink takes what this daemon has for it.", ("sink",))
 
 # Of the database proxy.
 
@@ -222,6 +227,7 @@ def controller_families(figures: ControllerFigures) -> list[Family]:
             Family(SPOOL_OLDEST, {(view.sink,): view.oldest_s for view in figures.spools}),
             Family(SINK_UP, {(view.sink,): not view.trouble for view in figures.spools}),
         ),
+        _one(DROPPED, figures.dropped),
         *_limit(figures.spool_max_bytes),
     ]
 
@@ -238,6 +244,7 @@ def database_families(figures: DatabaseFigures, sink: str = "database") -> list[
         *_moment(DATABASE_LAST, figures.last_success_at),
         Family(SPOOL, {(sink,): figures.waiting}),
         Family(SPOOL_BYTES, {(sink,): figures.waiting_bytes}),
+        Family(SPOOL_OLDEST, {(sink,): figures.waiting_oldest_s}),
         *_limit(figures.spool_max_bytes),
     ]
 

@@ -189,6 +189,7 @@ def test_the_oldest_are_dropped_where_that_was_asked_for(place):
         left = [each for _, each in spool.read("database", 0, 20_000)]
     assert left[-1] == entry(11_999)
     assert 0 < len(left) < 12_000
+    assert delivery.dropped == 12_000 - len(left)
 
 
 def test_a_spool_that_is_just_full_drops_what_is_oldest(place):

@@ -159,7 +159,7 @@ def test_what_has_vanished_from_the_cluster_vanishes() -> None:
 def test_a_controller_tells_of_itself() -> None:
     figures = ControllerFigures(8, 6, 1, queued=12, values_kept=3, values_kept_bytes=99, spools=[SPOOL])
 
-    families = controller_families(figures._replace(spool_max_bytes=10_000))
+    families = controller_families(figures._replace(dropped=5, spool_max_bytes=10_000))
 
     assert samples(families, own.WORKERS) == {(): 8}
     assert samples(families, own.WORKERS_BUSY) == {(): 6}
@@ -171,6 +171,7 @@ def test_a_controller_tells_of_itself() -> None:
     assert samples(families, own.SPOOL_BYTES) == {("database",): 900}
     assert samples(families, own.SPOOL_OLDEST) == {("database",): 3.5}
     assert samples(families, own.SINK_UP) == {("database",): 0}
+    assert samples(families, own.DROPPED) == {(): 5}
     assert samples(families, own.SPOOL_LIMIT) == {(): 10_000}
 
 
@@ -182,7 +183,7 @@ def test_a_controller_without_sinks_does_not_speak_of_spools() -> None:
 
 def test_a_database_proxy_tells_of_itself() -> None:
     figures = DatabaseFigures(
-        received=9, stored=5, duplicates=2, dead_letters=1, waiting=1, waiting_bytes=70,
+        received=9, stored=5, duplicates=2, dead_letters=1, waiting=1, waiting_bytes=70, waiting_oldest_s=30.0,
         spool_max_bytes=1000, last_success_at=1e9, batch_s=0.25, trouble="gone away",
     )  # fmt: skip
 
@@ -197,6 +198,7 @@ def test_a_database_proxy_tells_of_itself() -> None:
     assert samples(families, own.DATABASE_BATCH) == {(): 0.25}
     assert samples(families, own.SPOOL) == {("database",): 1}
     assert samples(families, own.SPOOL_BYTES) == {("database",): 70}
+    assert samples(families, own.SPOOL_OLDEST) == {("database",): 30.0}
     assert samples(families, own.SPOOL_LIMIT) == {(): 1000}
 
 
