@@ -28,6 +28,7 @@ from cyclone.sinks.kinds import load_kinds
 CONFIGURATION = Path(__file__).parents[2] / "Configuration"
 DASHBOARD = json.loads((CONFIGURATION / "grafana" / "cyclone.json").read_text())
 ALERTS = CONFIGURATION / "prometheus" / "cyclone-alerts.yml"
+ALERT_TESTS = Path(__file__).with_name("alert_rules.yml")
 RULES = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
 
 #: Prometheus and the Pushgateway give these to every series.
@@ -52,6 +53,11 @@ STATES: dict[str, set[str]] = {
     "cyclone_migration_files_total": {*FileState},
     "cyclone_migration_bytes_total": {*FileState},
 }
+
+
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="found no promtool; bin/prepare-servers installs it"
+)
 
 
 # What an expression asks for.
@@ -249,6 +255,36 @@ def test_what_a_site_must_hear_of_has_an_alert(subject: str) -> None:
     assert [rule["alert"] for rule in RULES if subject in rule["expr"]]
 
 
+def test_every_state_of_an_ost_that_is_a_fault_has_an_alert() -> None:
+    told = {
+        state
+        for rule in RULES
+        for metric, matchers in asked(rule["expr"])[0]
+        for label, _, states in matchers
+        if (metric, label) == ("cyclone_ost_state", "state")
+        for state in states.split("|")
+    }
+
+    # A slow one is recorded as OK; how slow it is, a site has to judge.
+    assert told == {*OstState} - {OstState.OK, OstState.SLOW}
+
+
+def test_when_an_alert_fires_and_when_it_does_not_is_tested() -> None:
+    looks = {
+        (found, bool(look["exp_samples"]))
+        for test in yaml.safe_load(ALERT_TESTS.read_text())["tests"]
+        for look in test["promql_expr_test"]
+        for found in re.findall(r'alertname="(\w+)",alertstate="firing"', look["expr"])
+    }
+
+    assert looks == {(rule["alert"], fires) for rule in RULES for fires in (False, True)}
+
+
+@needs_promtool
+def test_alerts_fire_when_they_should() -> None:
+    promtool("test", ALERT_TESTS)
+
+
 # What is told.
 
 
@@ -268,7 +304,7 @@ def test_the_metrics_of_all_kinds_go_together() -> None:
 
 
 @pytest.mark.parametrize(
-    "opinion", [reads_again, *([pleases_promtool_as_metrics] if shutil.which("promtool") else [])]
+    "opinion", [reads_again, pytest.param(pleases_promtool_as_metrics, marks=needs_promtool)]
 )
 def test_the_metrics_of_all_kinds_are_named_as_prometheus_wants_it(
     opinion: Callable[[bytes], None],
@@ -279,21 +315,23 @@ def test_the_metrics_of_all_kinds_are_named_as_prometheus_wants_it(
     opinion(render([Family(each, {tuple("x" for _ in each.labels): 1}) for each in declared]))
 
 
-# What Prometheus itself says of them, where it is installed; a parser of YAML says so much anywhere.
+# What Prometheus itself says of them, where promtool is; a parser of YAML says so much anywhere.
 
 
 def is_yaml(file: Path) -> None:
     assert yaml.safe_load(file.read_text())["groups"]
 
 
-def pleases_promtool(file: Path) -> None:
-    found = subprocess.run(["promtool", "check", "rules", file], capture_output=True, text=True, check=False)
+def promtool(command: str, file: Path) -> None:
+    found = subprocess.run(["promtool", command, "rules", file], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
 
 
-opinions = pytest.mark.parametrize(
-    "opinion", [is_yaml, *([pleases_promtool] if shutil.which("promtool") else [])]
-)
+def pleases_promtool(file: Path) -> None:
+    promtool("check", file)
+
+
+opinions = pytest.mark.parametrize("opinion", [is_yaml, pytest.param(pleases_promtool, marks=needs_promtool)])
 
 
 @opinions
