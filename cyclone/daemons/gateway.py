@@ -1,4 +1,4 @@
-"""What the Pushgateway client does with records: the newest number of each series, for a gateway and for scrapes."""
+"""What the Pushgateway client does with records: it shows the newest number of each series, in up to three ways."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from cyclone.metrics.legacy import LegacyChecks
 from cyclone.metrics.own import client_families, cluster_families
 from cyclone.metrics.push import Group, Pusher, group_url
 from cyclone.metrics.series import CurrentSeries
+from cyclone.metrics.textfile import Textfile
 from cyclone.record import decode
 from cyclone.sinks.kinds import load_kinds
 from cyclone.sinks.settings import PushgatewayClientSettings
@@ -47,6 +48,7 @@ class Gateway:
         self._shown_at = 0.0
         self._interval_began = monotonic()
         self._pusher = self._make_pusher()
+        self._textfile = Textfile(self._exposition, settings.textfile) if settings.textfile else None
         self._endpoint: ScrapeEndpoint | None = None
         self._watch = MasterWatch(master_client(settings), settings.interval_s) if settings.master else None
 
@@ -94,14 +96,17 @@ class Gateway:
 
     def flush(self) -> None:
         self._show()
+        self._write()
         if self._pusher is not None:
             self._pusher.push_soon()
 
     def standing(self) -> Standing:
-        return Standing(0, self._push_figures.trouble)
+        textfile_trouble = "" if self._textfile is None else self._textfile.trouble
+        return Standing(0, self._push_figures.trouble or textfile_trouble)
 
     def finish(self) -> None:
         self._show()
+        self._write()
         if self._pusher is not None and not self._pusher.stop(self._settings.timeout_s + 1):
             log.warning("the last push did not end in time")
         if self._endpoint is not None:
@@ -135,6 +140,12 @@ class Gateway:
         now = time.time()
         for record in self._checks.end_interval():
             self._series.take(None, record, now, now)
+        self._show()
+        self._write()
+
+    def _write(self) -> None:
+        if self._textfile is not None:
+            self._textfile.write()
 
     def _show(self) -> None:
         self._shown_at = monotonic()

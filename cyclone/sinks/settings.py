@@ -223,8 +223,14 @@ class PushgatewayClientSettings(SinkSettings):
         "push", "url", None,
         "The Pushgateway, such as http://gateway:9091; with a path such as /metrics/job/cyclone, that is the group, "
         "or else job and instance are. Empty: nothing is pushed, and Prometheus asks this daemon itself, at "
-        "[metrics] port.",
+        "[metrics] port, or a node exporter reads textfile.",
         "an URL, or nothing", Ini.text,
+    )  # fmt: skip
+    textfile: Path | None = path(
+        "push", "textfile", "",
+        "File that everything is written to as well, in the directory of a node exporter's textfile collector. "
+        "Empty: none.",
+        "a path that ends with .prom, or nothing",
     )  # fmt: skip
     job: str = text("push", "job", "cyclone", "The job of the group.")
     instance: str = text(
@@ -246,5 +252,12 @@ class PushgatewayClientSettings(SinkSettings):
 
     def check(self, ini: Ini) -> None:
         super().check(ini)
-        if not self.url and self.metrics_port is None:
-            raise ini.wrong("push", "url", "is empty, expected an URL, or a [metrics] port to be asked at")
+        if not self.url and self.metrics_port is None and self.textfile is None:
+            problem = "is empty, expected an URL, or a [metrics] port to be asked at, or a textfile"
+            raise ini.wrong("push", "url", problem)
+        if self.textfile is not None and self.textfile.suffix != ".prom":
+            raise ini.wrong(
+                "push",
+                "textfile",
+                f"found {self.textfile}, expected a name that ends with .prom: others are not read",
+            )

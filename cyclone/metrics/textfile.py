@@ -1,0 +1,39 @@
+"""What is shown, written to a file that a node exporter reads with its textfile collector.
+
+For sites with neither a gateway nor a Prometheus that may ask this host at another port.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from prometheus_client import write_to_textfile
+
+from cyclone.metrics.exposition import Exposition
+
+log = logging.getLogger(__name__)
+
+
+class Textfile:
+    """Owns one file, which holds all that was shown at one moment. trouble: why it cannot be written, "" if it can."""
+
+    def __init__(self, exposition: Exposition, file: Path) -> None:
+        self._exposition, self._file = exposition, file
+        self.trouble = ""
+
+    def write(self) -> None:
+        """Replace it by what is shown now; where that fails, the former one stays."""
+        try:
+            write_to_textfile(str(self._file), self._exposition)
+        except OSError as error:
+            self._tell(f"{self._file} cannot be written: {error.strerror}")
+        else:
+            self._tell("")
+
+    def _tell(self, trouble: str) -> None:
+        if trouble and trouble != self.trouble:
+            log.warning("%s", trouble)
+        elif self.trouble and not trouble:
+            log.info("%s can be written again", self._file)
+        self.trouble = trouble
