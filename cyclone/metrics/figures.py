@@ -70,8 +70,8 @@ class ControllerFigures(NamedTuple):
 class DatabaseFigures(NamedTuple):
     """Of the database proxy.
 
-    received: records, also those that come again. stored, duplicates: rows. waiting: records on its disk;
-    the oldest of them waits since so many seconds, 0 if there is none.
+    received: records, also those that come again. stored, duplicates: rows. waiting: records on its disk.
+    waiting_oldest_s: how long the first of those has waited, 0 if there is none.
     batch_s: how long the last transaction took. trouble: why the database does not take any, "" if it does.
     """
 

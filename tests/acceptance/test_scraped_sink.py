@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from urllib.request import urlopen
 
 from acceptance.cluster import Cluster, free_port, wait_for
@@ -83,3 +85,32 @@ def test_what_tasks_record_and_how_the_cluster_does_can_be_scraped(cluster: Clus
     assert master.wait() == EXIT_OK
     sink.signal(15)
     assert sink.wait() == EXIT_OK
+
+
+def test_master_and_database_proxy_can_be_scraped(cluster: Cluster) -> None:
+    cluster.write("kinds.py", KINDS)
+    cluster.write_job(JOB.replace('"pushgateway"', '"database"'))
+    master_port, proxy_port = free_port(), free_port()
+    cluster.start_master({"control": {"when_finished": "wait"}, "metrics": {"port": master_port}})
+    proxy = cluster.start_sink(
+        "database-proxy",
+        {
+            "db": {"dialect": "sqlite", "file": "rows.sqlite", "store_timeout": 3600},
+            "spool": {"file": "proxy.spool", "dead_letters": "proxy.dead"},
+            "metrics": {"port": proxy_port},
+        },
+    )
+    proxy.wait_for_log("Started")
+    done = cluster.run("-f", "database-proxy.conf", "--create-table", program="database-proxy")
+    assert done.returncode == EXIT_OK, done
+
+    cluster.start_controller(settings={"sinks": {"database": cluster.sink_address("database-proxy")}})
+
+    ended = 'cyclone_tasks_ended_total{job_name="Job",state="succeeded"} 30.0'
+    wait_for("the end of the job", lambda: ended in scraped(master_port))
+    waiting = 'cyclone_spool_records{sink="database"} 30.0'
+    wait_for("records that wait for others to be stored with", lambda: waiting in scraped(proxy_port))
+    age = re.compile(r'^cyclone_spool_oldest_seconds\{sink="database"\} (?!0\.0$)', re.MULTILINE)
+    assert age.search(scraped(proxy_port))
+    proxy.signal(signal.SIGUSR1)
+    wait_for("rows", lambda: "cyclone_database_rows_stored_total 30.0" in scraped(proxy_port))
