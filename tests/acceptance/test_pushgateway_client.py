@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from acceptance.test_scraped_sink import JOB, KINDS, scraped
 from pushgateway import Labels, Pushgateway, running_pushgateway
 
 from cyclone.errors import EXIT_OK
+from cyclone.wire import keys
 
 #: So long that no push comes by itself.
 NEVER_S = 3600
@@ -93,6 +95,32 @@ def test_a_master_that_dies_is_shown_to_be_down_until_it_is_back(
     wait_for("it is up again", lambda: master_up(gateway) == [1])
     client.wait_for_log("no answer from the master")
     client.wait_for_log("the master answers again")
+
+
+def test_a_client_that_a_master_admits_only_later_is_answered_then(cluster: Cluster) -> None:
+    port = free_port()
+    cluster.write("kinds.py", KINDS)
+    cluster.write_job(JOB)
+    master = cluster.start_master({"control": {"when_finished": "wait"}})
+    known, unknown = cluster.directory / "keys", cluster.directory / "other-keys"
+    unknown.mkdir(mode=0o700)
+    shutil.copy(known / "master.public", unknown)
+    client = cluster.start_sink(
+        "pushgateway-client",
+        {
+            "push": {"url": "", "interval": 0.1},
+            "metrics": {"port": port},
+            "security": {"key_dir": unknown},
+            "master": {"address": f"127.0.0.1:{cluster.port}"},
+        },
+    )
+    client.wait_for_log("does not admit the key client")
+
+    of_a_visitor = (unknown / "client.public").read_text().replace("name = client", "name = visitor")
+    keys.authorize(known, cluster.write("visitor.public", of_a_visitor))
+    master.signal(signal.SIGHUP)
+
+    wait_for("its answer", lambda: "cyclone_master_up 1.0" in scraped(port))
 
 
 def test_a_gateway_that_is_away_is_the_trouble_of_the_sink(cluster: Cluster, gateway: Pushgateway) -> None:
