@@ -14,8 +14,9 @@ from cyclone.messages import SpoolView
 class SeriesFigures(NamedTuple):
     """Of the series that records make.
 
-    series: how many are kept, also those that a record has removed. repeated: records that had come before. stale: series that were removed because
-    nothing was heard of them. refused: new series for which there was no room.
+    series: how many are kept, also those that a record has removed. repeated: records that had come before.
+    stale: series that were removed because nothing was heard of them. refused: new series for which there was no
+    room.
     """
 
     series: int = 0
@@ -52,8 +53,8 @@ class ControllerFigures(NamedTuple):
     """Of one controller, by itself.
 
     workers_busy: also those that are hung. queued: attempts that no worker has started. values_kept: values of
-    ended attempts that the master has not told to drop; bytes of them. dropped: records for which the spool had no room any more.
-    spool_max_bytes: 0 without a bound.
+    ended attempts that the master has not told to drop; bytes of them. dropped: records for which the spool had no
+    room any more. spool_max_bytes: 0 without a bound.
     """
 
     workers: int
