@@ -11,7 +11,8 @@ states, each with a reason of one word:
                "striped", "needs-2.16", "dry-run"
     BUSY       somebody uses it, try again later: "EBUSY", "EAGAIN", "ETXTBSY"
     FAILED     not moved, or not right: the name of an errno, "timeout", "killed", "usage", "no-program",
-               "wrong-answer", "needs-2.16"; "verify" if it is not what it was, "unverified" if that is not known
+               "wrong-answer", "needs-2.16", "not-mounted"; "verify" if it is not what it was, "unverified" if that is
+               not known
 
 The file keeps its inode, so that all its hard links stay valid. An attempt that is repeated (after the loss of its
 controller, say) looks first where the file is, so that repeating it is harmless.
@@ -362,13 +363,22 @@ class _Move:
     def _failed(self, error: LfsError) -> _Verdict:
         failure = error.failure
         if _is_gone(self.path):
-            return _Verdict(FileState.IGNORED, "gone")
+            return self._gone()
         if failure is FailureClass.SKIP:
             return _Verdict(FileState.SKIPPED, "no-layout")
         state = FileState.BUSY if failure is FailureClass.BUSY else FileState.FAILED
         if failure is FailureClass.GONE:
             failure = FailureClass.UNKNOWN  # Something was not found, but the file is there.
         return _Verdict(state, _reason(error), failure, error.text)
+
+    def _gone(self) -> _Verdict:
+        """On a host where Lustre is not mounted no file is there: that says nothing of the file."""
+        try:
+            self.lfs.fid(_existing_directory(self.path))
+        except LfsError as error:
+            reason = "not-mounted" if error.exit_code == errno.ENOTTY else _reason(error)
+            return _Verdict(FileState.FAILED, reason, FailureClass.UNKNOWN, error.text)
+        return _Verdict(FileState.IGNORED, "gone")
 
 
 # What can be said without asking anybody.
@@ -442,6 +452,14 @@ def _is_gone(path: str) -> bool:
     except OSError as error:
         return error.errno in _GONE
     return False
+
+
+def _existing_directory(path: str) -> str:
+    """The lowest one above it that is there."""
+    directory = os.path.dirname(os.path.realpath(path))
+    while not os.path.isdir(directory):
+        directory = os.path.dirname(directory)
+    return directory
 
 
 def _checksum(path: str) -> bytes:

@@ -508,7 +508,7 @@ class Mind:
     def _decide_end(self, run: Run, report: Report, now: float) -> Ended:
         entry = run.entry
         entry.tries += 1
-        verdict = judge(report)
+        verdict = judge(report, was_seen=entry.size is not None)
         if verdict is Verdict.OTHER_TARGET:
             self.admission.leave_alone(run.target, Role.TARGET, now)
         elif verdict is Verdict.OST_TROUBLE:

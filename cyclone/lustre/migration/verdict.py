@@ -53,7 +53,9 @@ _BY_FAILURE = {
     "our_bug": Verdict.STOP,
 }
 
-_HARMLESS = {"gone": FileState.IGNORED, "skip": FileState.SKIPPED}
+_GONE = "gone"
+
+_HARMLESS = {_GONE: FileState.IGNORED, "skip": FileState.SKIPPED}
 
 
 def settled(report: Report) -> Report:
@@ -63,9 +65,14 @@ def settled(report: Report) -> Report:
     return report
 
 
-def judge(report: Report) -> Verdict:
-    """What follows from a try, if the budget of the file allows it."""
+def judge(report: Report, *, was_seen: bool = False) -> Verdict:
+    """What follows from a try, if the budget of the file allows it.
+
+    was_seen: somebody else has seen the file a while ago, so whether it has vanished is to be asked more than once.
+    """
     if report.state is FileState.BUSY:
+        return Verdict.LATER
+    if was_seen and report.state is FileState.IGNORED and report.reason == _GONE:
         return Verdict.LATER
     if report.state is not FileState.FAILED:
         return Verdict.FINAL

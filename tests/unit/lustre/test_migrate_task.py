@@ -251,6 +251,26 @@ def test_a_file_that_is_not_there_is_gone(lake):
     assert (result.state, result.reason, result.bytes) == (IGNORED, "gone", 0)
 
 
+def test_a_file_is_gone_with_all_directories_above_it(lake):
+    result = migrate(lake, lake.mount / "no" / "such" / "directory" / "file")
+
+    assert (result.state, result.reason) == (IGNORED, "gone")
+
+
+def test_where_lustre_is_not_mounted_no_file_is_gone(lake, tmp_path):
+    result = migrate(lake, tmp_path / "no" / "mount" / "file")
+
+    assert (result.state, result.reason, result.failure) == (FAILED, "not-mounted", FailureClass.UNKNOWN)
+
+
+def test_a_file_is_not_gone_as_long_as_lustre_does_not_answer(lake):
+    lake.fault(cmd="path2fid", errno="EIO")
+
+    result = migrate(lake, lake.mount / "nothing")
+
+    assert (result.state, result.reason, result.failure) == (FAILED, "EIO", FailureClass.UNKNOWN)
+
+
 @pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("file"), os.mkfifo])
 def test_what_is_no_plain_file_is_ignored(lake, make):
     lake.file()

@@ -436,6 +436,20 @@ def test_it_says_when_the_next_retry_is_due() -> None:
     assert mind.next_moment(5) == 65
 
 
+def test_a_file_that_was_seen_and_is_gone_is_looked_for_again_and_then_ignored() -> None:
+    gone = Report(FileState.IGNORED, "gone")
+    mind = a_mind(a_plan(retry_max=1))
+    mind.offer(0, some_entries(0, 1, size=GIB))
+
+    ends = []
+    for now in (0, 60):
+        (run,) = mind.decide(now).started
+        ends.append(end(mind, run, gone, now=now))
+
+    assert [ended.is_final for ended in ends] == [False, True]
+    assert ends[-1].report.state is FileState.IGNORED
+
+
 @pytest.mark.parametrize(("report", "state"), [(BUSY, FileState.BUSY), (KILLED, FileState.FAILED)])
 def test_a_file_that_has_used_up_its_tries_has_its_result(report: Report, state: FileState) -> None:
     mind = a_mind(a_plan(retry_max=2), entries={0: 1})

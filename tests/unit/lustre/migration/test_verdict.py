@@ -32,6 +32,12 @@ def test_what_follows_from_a_try(report: Report, verdict: Verdict) -> None:
     assert judge(report) is verdict
 
 
+@pytest.mark.parametrize(("was_seen", "verdict"), [(False, Verdict.FINAL), (True, Verdict.LATER)])
+def test_a_file_that_was_seen_is_not_taken_for_gone_at_once(was_seen: bool, verdict: Verdict) -> None:
+    assert judge(Report(FileState.IGNORED, "gone"), was_seen=was_seen) is verdict
+    assert judge(Report(FileState.IGNORED, "on-target"), was_seen=was_seen) is Verdict.FINAL
+
+
 @pytest.mark.parametrize(("failure", "state"), [("gone", FileState.IGNORED), ("skip", FileState.SKIPPED)])
 def test_a_file_that_has_vanished_or_has_no_data_has_not_failed(failure: str, state: FileState) -> None:
     report = settled(Report(FAILED, "", failure))
