@@ -360,7 +360,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             return
         now = self.monotonic()
         was_tripped = self._mind.tripped
-        ended = self._mind.on_end(named[0], report_of(result), now)
+        ended = self._mind.on_end(named[0], report_of(result, self._workshop.kind), now)
         assert ended is not None
         self._take_note(ended, now)
         if self._mind.tripped and not was_tripped:

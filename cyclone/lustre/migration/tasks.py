@@ -10,7 +10,7 @@ from typing import Any
 from cyclone.base_task import BaseTask
 from cyclone.errors import TaskFileError
 from cyclone.ini import Ini
-from cyclone.lustre.migrate_task import MigrationResult
+from cyclone.lustre.migrate_task import LustreOstMigrateTask, MigrationResult
 from cyclone.lustre.migration.entry import EntryId
 from cyclone.lustre.migration.mind import Run
 from cyclone.lustre.migration.settings import MigrationSettings
@@ -64,6 +64,11 @@ class Workshop:
         except (TaskFileError, TypeError, ValueError) as error:
             raise ini.wrong("task", "task_name", f"cannot be made: {error}") from None
 
+    @property
+    def kind(self) -> type[BaseTask]:
+        """The class of the tasks."""
+        return self._preset.kind
+
     def make(self, run: Run) -> BaseTask:
         """The task for this run."""
         task = self._made(os.fsdecode(run.entry.path), run.entry.source, run.target)
@@ -87,13 +92,18 @@ def _preset(settings: MigrationSettings, ini: Ini) -> Preset:
     return presets[settings.task_name]
 
 
-def report_of(result: Result) -> Report:
-    """What a result says of its file. A task that returns nothing of the kind, EmptyTask say, has moved it."""
-    value = result.value
+def report_of(result: Result, kind: type[BaseTask]) -> Report:
+    """What a result says of its file. kind: of its task; one that has nothing to tell, EmptyTask say, has moved it."""
     if not result.ok:
         headline = result.error.strip().rpartition("\n")[2] or result.outcome
         failure = "permanent" if result.outcome in _HOPELESS else "unknown"
         return Report(FileState.FAILED, f"{result.outcome}: {headline}", failure)
-    if not isinstance(value, MigrationResult):
-        return Report(FileState.SUCCESS)
-    return Report(FileState(value.state), value.reason, str(value.failure), value.actual, value.bytes)
+    value = result.value
+    if isinstance(value, MigrationResult):
+        return Report(FileState(value.state), value.reason, str(value.failure), value.actual, value.bytes)
+    if result.error or issubclass(kind, LustreOstMigrateTask):
+        # Another try finds out what became of the file.
+        return Report(
+            FileState.FAILED, f"no-result: {result.error or 'the task has told nothing'}", "unknown"
+        )
+    return Report(FileState.SUCCESS)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from cyclone.base_task import BaseTask
+from cyclone.lustre.migrate_task import LustreOstMigrateTask, MigrationResult
+from cyclone.lustre.migration.verdict import FileState
 from cyclone.task_generator import Result
 
 Answer = Callable[[BaseTask], Any]
@@ -28,7 +30,7 @@ class FakeDesk:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.answer: Answer = lambda task: None
+        self.answer: Answer = well
         self.task_s = 0.1
         self.together = 1
         self.stopping = False
@@ -78,6 +80,13 @@ class FakeDesk:
             result = answer if isinstance(answer, Result) else ok(tid, answer)
             self.recorded[tid] = result
             self._ended.append(result)
+
+
+def well(task: BaseTask) -> Any:
+    """What a task returns when all is well."""
+    if not isinstance(task, LustreOstMigrateTask):
+        return None
+    return MigrationResult(state=FileState.SUCCESS, source=task.source_ost, target=task.target_ost)
 
 
 def ok(tid: str, value: Any = None) -> Result:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from cyclone.lustre.migrate_task import MigrationResult
+from cyclone.base_task import BaseTask
+from cyclone.lustre.migrate_task import LustreOstMigrateTask, MigrationResult
 from cyclone.lustre.migration.entry import EntryId
 from cyclone.lustre.migration.tasks import entry_of, report_of, tid
 from cyclone.lustre.migration.verdict import FileState, Report
 from cyclone.task_generator import Result
+from cyclone.tasks.empty import EmptyTask
 
 ID = EntryId("0123456789ab", 149_999_999)
 
@@ -34,13 +36,25 @@ def test_a_result_tells_what_became_of_the_file() -> None:
         state=FileState.DISPLACED, reason="elsewhere", failure="", source=3, target=5, actual=7, bytes=100
     )
 
-    report = report_of(a_result("succeeded", "succeeded", value=value))
+    report = report_of(a_result("succeeded", "succeeded", value=value), LustreOstMigrateTask)
 
     assert report == Report(FileState.DISPLACED, "elsewhere", "", 7, 100)
 
 
 def test_a_task_of_another_kind_that_succeeds_has_moved_its_file() -> None:
-    assert report_of(a_result("succeeded", "succeeded")) == Report(FileState.SUCCESS)
+    assert report_of(a_result("succeeded", "succeeded"), EmptyTask) == Report(FileState.SUCCESS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"), [(LustreOstMigrateTask, ""), (EmptyTask, "the result cannot be unpickled here")]
+)
+def test_a_task_whose_result_is_missing_has_moved_nothing_that_anybody_knows_of(
+    kind: type[BaseTask], error: str
+) -> None:
+    report = report_of(a_result("succeeded", "succeeded", error), kind)
+
+    assert (report.state, report.failure) == (FileState.FAILED, "unknown")
+    assert report.reason.startswith("no-result: ")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +65,8 @@ def test_a_task_of_another_kind_that_succeeds_has_moved_its_file() -> None:
     ],
 )  # fmt: skip
 def test_a_task_that_did_not_succeed_says_why(state: str, outcome: str, failure: str) -> None:
-    report = report_of(a_result(state, outcome, "Traceback (most recent call last):\n  ...\nKeyError: 'x'\n"))
+    error = "Traceback (most recent call last):\n  ...\nKeyError: 'x'\n"
+
+    report = report_of(a_result(state, outcome, error), EmptyTask)
 
     assert report == Report(FileState.FAILED, f"{outcome}: KeyError: 'x'", failure)
