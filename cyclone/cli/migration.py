@@ -84,6 +84,12 @@ def _show(status: dict[str, Any]) -> None:
             eta_s = source["eta_s"]
             sources.add(ost, source["left"], "-" if eta_s is None else duration_text(eta_s))
         sources.print()
+    if status["untaken"]:
+        print()
+        untaken = Table(("LIST", "NOT TAKEN BECAUSE"))
+        for name, why in status["untaken"].items():
+            untaken.add(name, why)
+        untaken.print()
     if status["locked"]:
         print()
         locked = Table(("OST", "ROLE", "LOCKED BECAUSE"), right=("OST",))

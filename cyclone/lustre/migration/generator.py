@@ -122,6 +122,8 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
                 self._end()
         if self._mind.tripped and not self.stopping:
             raise CycloneError(f"the migration was stopped: {self._mind.tripped}")
+        if self._inputs.untaken and not (self.stopping or self._is_stop_wanted):
+            raise CycloneError(f"lists could not be taken: {', '.join(status.untaken(self._inputs))}")
 
     # From its beginning to its end.
 
@@ -187,6 +189,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
                 loaded = self._wait_for(self.background.start(call))
             except (CycloneError, OSError) as error:
                 self.log.error("a list that was begun cannot be read, it waits for the next start: %s", error)
+                self._inputs.cannot_take(base, str(error))
                 continue
             taken = None if loaded is None else self._intake.take(loaded)
             if taken is not None:
@@ -259,6 +262,8 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
                 yield f"migration ended state={state} reason={reason or '-'} files={count}"
         for source, left in told["sources"].items():
             yield f"migration ended source={source} left={left['left']} because={left['reason']!r}"
+        for name, reason in told["untaken"].items():
+            yield f"migration ended list={name} not taken because={reason!r}"
 
     # What time does.
 

@@ -36,7 +36,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 class Unreadable(CycloneError):
-    """A list cannot be read, or not to its end."""
+    """A list is damaged: it cannot be read, or not to its end, however often that is tried."""
 
 
 class Cancelled(CycloneError):
@@ -107,7 +107,8 @@ def index(files: ListFiles, rules: Rules, is_wanted: Callable[[], bool] = lambda
     """Read a list, or take the index of it that is there.
 
     is_wanted: asked now and then; False ends it with Cancelled.
-    Raises Unreadable when the list, or a file beside it, cannot be read or written.
+    Raises Unreadable when the list is not what its name says, and OSError when it, or a file beside it, cannot be read or
+    written.
     """
     try:
         content = _content(files, is_wanted)
@@ -116,9 +117,8 @@ def index(files: ListFiles, rules: Rules, is_wanted: Callable[[], bool] = lambda
         if foot is None:
             discard(files.draft)
             foot = _write(content, files, signature, rules, is_wanted)
-    except (OSError, EOFError, zlib.error) as error:
-        what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise Unreadable(f"{files.base}: {what}") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise Unreadable(f"{files.base}: {error}") from None
     return Index(foot, content, files.index)
 
 

@@ -265,7 +265,7 @@ class InputList:
 
 
 def load(base: Path, rules: Rules, is_wanted: Callable[[], bool] = lambda: True) -> Loaded:
-    """Read a list that nobody has taken. Raises Unreadable, Cancelled."""
+    """Read a list that nobody has taken. Raises Unreadable, Cancelled, ListChanged, OSError."""
     files = ListFiles.new(base)
     identity = identity_of(base)
     discard(files.index, files.plain, files.draft)

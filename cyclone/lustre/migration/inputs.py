@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 from cyclone.errors import ConfigError
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 class Inputs:
     """Owns the directory: every list in it, from the moment it is found until it is done.
 
-    lists: `{id: list}`, those that are being worked on, oldest first.
+    lists: `{id: list}`, those that are being worked on, oldest first. untaken: `{list: why it could not be taken}`.
     settle_s: a list that has not changed for so long is complete. done_on_load: call a list done when it is read, as
     scripts of old expect. is_dry: leave all names as they are and note nothing.
     """
@@ -56,6 +57,7 @@ class Inputs:
         self.keep_journal = keep_journal
         self.is_dry = is_dry
         self.lists: dict[str, InputList] = {}
+        self.untaken: dict[Path, str] = {}
         self._seen: dict[Path, tuple[tuple[int, ...], float]] = {}  # identity, and since when it is that one
         self._passed: dict[Path, tuple[int, ...]] = {}  # not to be loaded as long as they are these
         self._complete: set[Path] = set()  # made by ourselves
@@ -87,6 +89,7 @@ class Inputs:
         complete = [base for base in found if base not in taken and self._is_complete(base, now, wall)]
         for base in self._seen.keys() - set(found):
             del self._seen[base]
+            self.untaken.pop(base, None)
         return complete
 
     def admit(self, loaded: Loaded) -> InputList:
@@ -97,6 +100,7 @@ class Inputs:
         journal = None if self.is_dry else self._journal_of(loaded, head)
         self._complete.discard(files.base)
         self._seen.pop(files.base, None)
+        self.untaken.pop(files.base, None)
         admitted = self.lists[head.id] = InputList(files, found, self.rules, head, journal, past)
         for source in admitted.sources():
             self._by_source.setdefault(source, []).append(admitted)
@@ -106,6 +110,12 @@ class Inputs:
     def pass_over(self, base: Path) -> None:
         """Do not tell of this list as waiting before somebody has changed it."""
         self._passed[base] = _identity_or_none(base)
+
+    def cannot_take(self, base: Path, reason: str) -> bool:
+        """Remember that this list is not done. False if that was known with this reason."""
+        is_news = self.untaken.get(base) != reason
+        self.untaken[base] = reason
+        return is_news
 
     def look_again(self) -> None:
         """Tell of all that is waiting."""
@@ -147,8 +157,14 @@ class Inputs:
 
     @property
     def is_expecting(self) -> bool:
-        """Is there a list that waits to be complete, or to be taken, as of the last time that was looked at?"""
-        return any(self._passed.get(base) != identity for base, (identity, _) in self._seen.items())
+        """Is there a list that waits to be complete, or to be taken, as of the last time that was looked at?
+
+        One that could not be taken is not waited for, though it is tried again.
+        """
+        return any(
+            self._passed.get(base) != identity
+            for base, (identity, _) in self._seen.items() if base not in self.untaken
+        )  # fmt: skip
 
     # Entries.
 
@@ -233,38 +249,50 @@ class Inputs:
         if known != identity:
             since = now
             self._seen[base] = identity, since
+            self.untaken.pop(base, None)
         if base in self._complete or now - since >= self.settle_s:
             return True
         mtime_s = identity[-1] / 1e9
         return wall - mtime_s >= self.settle_s
 
     def _journal_of(self, loaded: Loaded, head: Head) -> Journal:
-        """Give the list the names of one that is being worked on."""
+        """Give the list the names of one that is being worked on, or leave all names as they are."""
         files = loaded.files
-        if loaded.head is not None:
-            journal = Journal.resume(files.journal)
-        else:
-            # The journal first: a list that is called active always has its own.
-            if loaded.identity and _identity_or_none(files.base) != loaded.identity:
-                raise ListChanged(f"{files.base}: was changed while it was read")
-            journal = Journal.create(files.journal, head)
-            if loaded.identity:
-                files.base.rename(files.active)
-        if files.draft.exists():
-            files.draft.rename(files.rejected)
-        if self.done_on_load and files.active.exists():
-            if not files.plain.exists():
-                os.link(files.active, files.plain)
-                loaded.found.content = files.plain
-            files.active.rename(files.done)
-        elif loaded.found.content == files.base:
-            loaded.found.content = files.active
-        _sync_directory(self.directory)
+        with ExitStack() as undo:
+            if loaded.head is not None:
+                journal = Journal.resume(files.journal)
+                undo.callback(journal.close)
+            else:
+                # The journal first: a list that is called active always has its own.
+                if loaded.identity and _identity_or_none(files.base) != loaded.identity:
+                    raise ListChanged(f"{files.base}: was changed while it was read")
+                journal = Journal.create(files.journal, head)
+                undo.callback(discard, files.journal)
+                undo.callback(journal.close)
+                if loaded.identity:
+                    _rename(files.base, files.active, undo)
+            if files.draft.exists():
+                _rename(files.draft, files.rejected, undo)
+            if self.done_on_load and files.active.exists():
+                if not files.plain.exists():
+                    os.link(files.active, files.plain)
+                    undo.callback(discard, files.plain)
+                    loaded.found.content = files.plain
+                _rename(files.active, files.done, undo)
+            elif loaded.found.content == files.base:
+                loaded.found.content = files.active
+            _sync_directory(self.directory)
+            undo.pop_all()
         return journal
 
 
+def _rename(file: Path, to: Path, undo: ExitStack) -> None:
+    file.rename(to)
+    undo.callback(to.rename, file)
+
+
 def _identity_or_none(file: Path) -> tuple[int, ...]:
-    """As `_identity`; nothing if there is no such file."""
+    """As `identity_of`; nothing if there is no such file."""
     try:
         return identity_of(file)
     except ListChanged:

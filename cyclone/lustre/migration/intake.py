@@ -60,8 +60,12 @@ class Intake:
             log.info("a list is not complete: %s", error)
             return []
         except CycloneError as error:
-            log.error("a list cannot be read, it is passed over until somebody changes it: %s", error)
+            if self._inputs.cannot_take(base, str(error)):
+                log.error("a list cannot be read, it is passed over until somebody changes it: %s", error)
             self._inputs.pass_over(base)
+            return []
+        except OSError as error:
+            self._put_off(base, error)
             return []
         taken = self.take(loaded)
         return [] if taken is None else [taken]
@@ -74,8 +78,7 @@ class Intake:
             log.info("a list is not complete: %s", error)
             return None
         except OSError as error:
-            log.error("a list cannot be taken, it is passed over until somebody changes it: %s", error)
-            self._inputs.pass_over(loaded.files.base)
+            self._put_off(loaded.files.base, error)
             return None
         log.info(
             "list taken list=%s id=%s entries=%d rejected=%d left=%d",
@@ -88,6 +91,11 @@ class Intake:
         if taken.rejected:
             log.warning("records were rejected list=%s records=%d", taken.files.name, taken.rejected)
         return taken
+
+    def _put_off(self, base: Path, error: OSError) -> None:
+        """A disk that is full now may have room at the next look."""
+        if self._inputs.cannot_take(base, str(error)):
+            log.error("a list cannot be taken, it is tried again list=%s reason=%s", base.name, error)
 
     @property
     def is_idle(self) -> bool:

@@ -49,6 +49,7 @@ def status(mind: Mind, inputs: Inputs, statistics: Statistics, now: float) -> di
             for ost, role, until in mind.admission.left_alone()
         ],
         "lists": [list_status(each) for each in inputs.lists.values()],
+        "untaken": untaken(inputs),
     }
 
 
@@ -123,6 +124,11 @@ def list_status(each: InputList) -> dict[str, Any]:
         "left": each.left,
         "results": {str(state): count for state, count in each.results.items() if count},
     }
+
+
+def untaken(inputs: Inputs) -> dict[str, str]:
+    """`{name of a list: why it could not be taken}`"""
+    return {base.name: reason for base, reason in sorted(inputs.untaken.items())}
 
 
 # In words.
@@ -219,4 +225,5 @@ def report(mind: Mind, inputs: Inputs, statistics: Statistics, now: float) -> di
             for source, count in sorted(left.items())
         },
         "lists": [list_status(each) for each in inputs.lists.values()],
+        "untaken": untaken(inputs),
     }

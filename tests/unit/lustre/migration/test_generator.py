@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import gzip
 import json
 import logging
 import os
@@ -221,12 +223,58 @@ def test_a_list_that_cannot_be_read_is_told_once_and_taken_when_it_was_mended(
     site: Site, desk: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.put("a.input.gz", "3 /lustre/x")
+    site.put("b.input", *lines(3, 9))
+    made = site.generator()
+    operator = Operator(desk, made)
+    told: list[Any] = []
+    operator.when(lambda: len(desk.submitted) == 5, lambda: told.append(operator.tell("status")["untaken"]))
+    operator.when(
+        lambda: True,
+        lambda: (site.inputs / "a.input.gz").write_bytes(gzip.compress(b"4 /lustre/x\n")) and None,
+    )
+
+    made.run()
+
+    assert list(told[0]) == ["a.input.gz"]
+    assert caplog.text.count("a list cannot be read") == 1
+    assert site.names() == {"a.input.gz.done", "b.input.done"}
+
+
+def test_a_run_that_leaves_a_list_because_it_cannot_be_read_ends_with_an_error(
+    site: Site, desk: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.put("a.input.gz", "3 /lustre/x")
     site.put("b.input", "3 /lustre/x")
 
-    site.run()
+    with pytest.raises(CycloneError, match=r"lists could not be taken: a\.input\.gz"):
+        site.run(report_file=site.directory / "report.json")
 
-    assert caplog.text.count("a list cannot be read") == 1
     assert site.names() == {"a.input.gz", "b.input.done"}
+    assert "migration ended list=a.input.gz not taken" in caplog.text
+    assert list(json.loads((site.directory / "report.json").read_text())["untaken"]) == ["a.input.gz"]
+
+
+def test_a_list_for_which_there_is_no_room_is_taken_when_there_is(
+    site: Site, desk: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    really = module.Inputs.admit
+
+    def admit(self: Any, loaded: Any) -> Any:
+        if desk.now < 1200:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return really(self, loaded)
+
+    monkeypatch.setattr(module.Inputs, "admit", admit)
+    site.put("a.input", *lines(3, 2))
+
+    def script() -> None:
+        desk.stopping = site.names() == {"a.input.done"}
+
+    desk.script = script
+    site.run(stop_when_done="no")
+
+    assert caplog.text.count("a list cannot be taken, it is tried again") == 1
+    assert len(desk.submitted) == 2
 
 
 # Limits.
@@ -960,7 +1008,8 @@ def test_a_begun_list_that_cannot_be_read_keeps_no_other_from_being_done(
     site.put("a.input.gz.active", "3 /lustre/x")
     site.put("b.input", "3 /lustre/y")
 
-    site.run()
+    with pytest.raises(CycloneError, match=r"lists could not be taken: a\.input\.gz"):
+        site.run()
 
     assert "a list that was begun cannot be read, it waits for the next start" in caplog.text
     assert site.names() == {"a.input.gz.active", "b.input.done"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from cyclone.errors import ConfigError
+from cyclone.lustre.migration import inputs as module
 from cyclone.lustre.migration.entry import Entry
 from cyclone.lustre.migration.input_list import SPOILED, InputList, ListChanged, load, load_again
 from cyclone.lustre.migration.inputs import Inputs
@@ -300,6 +302,42 @@ def test_a_list_that_was_changed_while_it_was_read_is_not_taken(tmp_path: Path) 
     assert file.exists()
     (taken,) = take_all(inputs)
     assert taken.entries == 2
+
+
+@pytest.mark.parametrize("fails", [(module.os, "link"), (module, "_sync_directory")])
+def test_a_list_that_could_not_be_taken_has_its_names_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: tuple[Any, str]
+) -> None:
+    file = put(tmp_path, b"3 /lustre/a", b"rubbish")
+    inputs = an_input(tmp_path, done_on_load=True)
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    with monkeypatch.context() as patched:
+        loaded = load(file, RULES)
+        patched.setattr(*fails, refused)
+        with pytest.raises(PermissionError):
+            inputs.admit(loaded)
+
+    assert names(tmp_path) == {"a.input", "a.input.index", "a.input.rejected.draft"}
+    take_all(inputs)
+    assert len(entries(inputs)) == 1
+
+
+def test_a_list_that_cannot_be_taken_is_not_waited_for_until_somebody_changes_it(tmp_path: Path) -> None:
+    file = put(tmp_path, b"3 /lustre/a")
+    inputs = an_input(tmp_path, settle_s=10)
+    inputs.waiting(0, 0)
+
+    news = [inputs.cannot_take(file, "no room"), inputs.cannot_take(file, "no room")]
+    refused = inputs.is_expecting
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
+    inputs.waiting(1, 0)
+
+    assert (news, refused) == ([True, False], False)
+    assert inputs.is_expecting
+    assert inputs.untaken == {}
 
 
 def test_a_list_that_is_passed_over_is_told_again_when_it_changes_or_when_asked(tmp_path: Path) -> None:
