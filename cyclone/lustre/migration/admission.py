@@ -125,6 +125,13 @@ class Admission:
             trouble.strikes.clear()
             self.leave_alone(target, Role.TARGET, now)
 
+    def blame(self, target: int, source: int, now: float) -> None:
+        """With another target this source was well, so its trouble was that of this one, unless that was well since."""
+        trouble = self._trouble(target)
+        if source in trouble.strikes:
+            trouble.strikes.clear()
+            self.leave_alone(target, Role.TARGET, now)
+
     def forgive(self, source: int, target: int) -> None:
         """A task between these two has succeeded."""
         for ost, role in ((source, Role.SOURCE), (target, Role.TARGET)):

@@ -12,7 +12,8 @@ ended, leaves the table, and everything it held is free again.
 then the lowest index. Targets that may take part are kept in that order, so the first that suits is the best.
 
 *A failure is billed to whoever it belongs to.* A busy file waits and tries again, so many times. A target without room,
-or an OST in trouble, is left alone for a while, and the file loses nothing but time.
+or an OST in trouble, is left alone for a while, and the file loses nothing but time. Of which OST the trouble is nobody
+tells: the source is left alone first, and the target as soon as the file has gone to another one.
 """
 
 from __future__ import annotations
@@ -195,7 +196,7 @@ class Mind:
             return None
         self._give_back(run)
         report = settled(report)
-        self._account(run, report)
+        self._account(run, report, now)
         ended = self._decide_end(run, report, now)
         self._look_at(run.entry.source)
         self._look_at(run.target)
@@ -421,14 +422,17 @@ class Mind:
 
     def _best_target(self, entry: Entry) -> int | None:
         most = self.plan.pair_max_tasks
+        avoided = None
         for rank in self._targets:
             target = rank.ost
             if target == entry.source or not self._fits(entry, target):
                 continue
             if 0 < most <= self._pairs[entry.source, target]:
                 continue
-            return target
-        return None
+            if target != entry.avoid:
+                return target
+            avoided = target
+        return avoided
 
     def _fits(self, entry: Entry, target: int) -> bool:
         free = self.fills.free_bytes(target)
@@ -489,7 +493,7 @@ class Mind:
 
     # Ending.
 
-    def _account(self, run: Run, report: Report) -> None:
+    def _account(self, run: Run, report: Report, now: float) -> None:
         """What has been moved, and what that says of the two OSTs."""
         if report.state in (FileState.IGNORED, FileState.SKIPPED):
             self._bytes.spend(-run.size)
@@ -499,6 +503,9 @@ class Mind:
         self._moved_files += 1
         self._moved_bytes += report.size
         self.admission.forgive(run.entry.source, run.target)
+        if run.entry.avoid is not None and run.entry.avoid != run.target:
+            self.admission.blame(run.entry.avoid, run.entry.source, now)
+            self._look_at(run.entry.avoid)
         actual = run.target if report.actual is None else report.actual
         if not self.plan.is_dry and actual != run.entry.source:
             self.fills.arrived(run.entry.source, -report.size)
@@ -514,6 +521,7 @@ class Mind:
         elif verdict is Verdict.OST_TROUBLE:
             self.admission.leave_alone(entry.source, Role.SOURCE, now)
             self.admission.suspect(run.target, entry.source, now)
+            entry.avoid = run.target
         elif verdict is Verdict.LATER:
             return self._rest_or_end(entry, run.target, report, now)
         if verdict in (Verdict.OTHER_TARGET, Verdict.OST_TROUBLE):

@@ -542,6 +542,43 @@ def test_a_target_at_which_several_sources_fail_is_to_blame_as_well() -> None:
     assert str(mind.obstacle(10, Role.TARGET)) == "left alone after trouble"
 
 
+def test_a_target_is_to_blame_if_the_file_goes_to_another_one() -> None:
+    mind = a_mind(entries={0: 9}, ost13=40)
+    (first,) = mind.decide(0).started
+    end(mind, first, TROUBLE)
+
+    (second,) = mind.decide(60).started
+    end(mind, second, SUCCESS, 60)
+    (third,) = mind.decide(60).started
+
+    assert (first.target, second.entry, second.target, third.target) == (13, first.entry, 10, 10)
+    assert str(mind.obstacle(13, Role.TARGET)) == "left alone after trouble"
+
+
+def test_a_target_that_was_well_with_others_since_is_not_to_blame() -> None:
+    mind = a_mind(entries={0: 1, 1: 1}, ost13=40)
+    (first, other) = mind.decide(0).started
+    end(mind, first, TROUBLE)
+    mind.offer(2, some_entries(2, 1))
+    (well,) = mind.decide(0).started
+    end(mind, well, SUCCESS)
+
+    (second,) = mind.decide(60).started
+    end(mind, second, SUCCESS, 60)
+
+    assert (first.target, other.target, well.target) == (13, 10, 13)
+    assert second.target != 13
+    assert mind.obstacle(13, Role.TARGET) is None
+
+
+def test_the_only_target_is_tried_again_after_trouble() -> None:
+    mind = a_mind(a_plan(targets=frozenset({10})), entries={0: 1})
+    (first,) = mind.decide(0).started
+    end(mind, first, TROUBLE)
+
+    assert pairs(mind.decide(60)) == [(0, 10)]
+
+
 def test_nobody_tries_for_ever() -> None:
     mind = a_mind(a_plan(retry_delay_s=0), entries={0: 1})
 
