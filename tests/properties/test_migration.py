@@ -505,7 +505,7 @@ def next_life(directory: Path) -> Inputs:
     inputs = Inputs(directory, RULES, settle_s=0)
     for base in inputs.leftovers():
         inputs.admit(load_again(base, RULES))
-    for base in inputs.waiting(0, 1e12):
+    for base in inputs.waiting(0):
         inputs.admit(load(base, RULES))
     return inputs
 

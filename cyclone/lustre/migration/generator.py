@@ -274,7 +274,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         self._keep_hours()
         if self._gauge.advance(self._mind, self.settings.update_fill_level_s, now):
             self._tell_obstacles()
-        for taken in self._intake.advance(self.settings.reload_files_s, now, self.wall()):
+        for taken in self._intake.advance(self.settings.reload_files_s, now):
             self._on_taken(taken)
         for ended in self._supply.advance(self._mind, now):
             self._take_note(ended, now)
@@ -341,6 +341,11 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         for done in self._inputs.settle():
             # Before it all ends: there may be more by now.
             self._intake.look_again(now)
+            if done.was_changed:
+                self.log.error(
+                    "a list was changed after it was taken, it is read again list=%s", done.files.name
+                )
+                continue
             counts = " ".join(f"{state.lower()}={done.results[state]}" for state in FileState)
             self.log.info(
                 "list done list=%s entries=%d rejected=%d %s",

@@ -55,11 +55,15 @@ class Taken(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A list that has been read. identity: when that began; head, past: of its journal, if it has one."""
+    """A list that has been read.
+
+    identity: when that began, of a list that nobody has taken. stamp: then; head, past: of its journal, if it has one.
+    """
 
     files: ListFiles
     found: Index
-    identity: tuple[int, ...]
+    identity: tuple[int, ...] = ()
+    stamp: tuple[int, int] | None = None
     head: Head | None = None
     past: Past | None = None
 
@@ -67,7 +71,7 @@ class Loaded(NamedTuple):
 class InputList:
     """A list that is being worked on. Owns its journal, its index and its lists of retryable entries.
 
-    id: names it in this life. results: `{state: how many}`; sizes: `{state: bytes}`. journal: None in a dry run.
+    id: names it in this life. stamp: see `Head`. was_changed: after it was taken; known in the end. results: `{state: how many}`; sizes: `{state: bytes}`. journal: None in a dry run.
     """
 
     def __init__(
@@ -75,6 +79,8 @@ class InputList:
     ) -> None:
         self.files = files
         self.id = head.id
+        self.was_changed = False
+        self.stamp = head.stamp
         self.rejected = index.rejected
         self.entries = index.entries
         self.results, self.sizes = past.results, past.sizes
@@ -197,7 +203,11 @@ class InputList:
         return to
 
     def finish(self, *, keep_journal: bool) -> None:
-        """Every entry has its result, and that is on disk when this returns. Raises OSError."""
+        """Every entry has its result, and that is on disk when this returns. Raises OSError.
+
+        But a list that was changed after it was taken is given back, to be read again as it is now; where there is another
+        one of its name by now, that is up to the next life.
+        """
         if self._journal is not None:
             for file in self._retryable.values():
                 file.flush()
@@ -208,7 +218,11 @@ class InputList:
             discard(self.files.index, self.files.plain, self.files.draft)
             return
         if self.files.active.exists():
-            self.files.active.rename(self.files.done)
+            self.was_changed = is_another(self.files, self.stamp)
+            if not self.was_changed:
+                self.files.active.rename(self.files.done)
+            elif not self.files.base.exists():
+                self.files.active.rename(self.files.base)
         clear_up(self.files, keep_journal=keep_journal)
 
     def close(self) -> None:
@@ -269,36 +283,43 @@ def load(base: Path, rules: Rules, is_wanted: Callable[[], bool] = lambda: True)
     files = ListFiles.new(base)
     identity = identity_of(base)
     discard(files.index, files.plain, files.draft)
-    return Loaded(files, index(files, rules, is_wanted), identity)
+    return Loaded(files, index(files, rules, is_wanted), identity, stamp_of(base))
 
 
 def load_again(base: Path, rules: Rules, is_wanted: Callable[[], bool] = lambda: True) -> Loaded:
     """Read a list that was taken in a former life, and its journal. Raises Unreadable, Cancelled, OSError."""
-    head = _head_of(ListFiles(base).journal)
+    head = _head_of(ListFiles(base))
     if head is None:
         files = ListFiles.new(base)
-        return Loaded(files, index(files, rules, is_wanted), ())
+        stamp = stamp_of(files.active)
+        return Loaded(files, index(files, rules, is_wanted), stamp=stamp)
     files = ListFiles(base, head.suffix)
     found = index(files, rules, is_wanted)
     past = _replay(files, found, is_wanted)
     if past.nonsense:
         log.warning("lines of the journal make no sense list=%s lines=%d", files.name, past.nonsense)
-    return Loaded(files, found, (), head, past)
+    return Loaded(files, found, head=head, past=past)
 
 
-def _head_of(journal: Path) -> Head | None:
+def _head_of(files: ListFiles) -> Head | None:
     try:
-        return read_head(journal)
+        head = read_head(files.journal)
     except FileNotFoundError:
-        log.warning("no journal is left: every entry is looked at again journal=%s", journal)
+        log.warning("no journal is left: every entry is looked at again journal=%s", files.journal)
+        return None
     except JournalDamaged as error:
-        aside = set_aside(journal)
-        log.error("every entry is looked at again, the journal is set aside reason=%s as=%s", error, aside)
+        reason = str(error)
+    else:
+        if not is_another(files, head.stamp):
+            return head
+        reason = f"{files.active} was changed"
+    aside = set_aside(files.journal)
+    log.error("every entry is looked at again, the journal is set aside reason=%s as=%s", reason, aside)
     return None
 
 
 def set_aside(journal: Path) -> Path:
-    return journal.replace(journal.with_name(f"{journal.name}.damaged"))
+    return journal.replace(journal.with_name(f"{journal.name}.aside"))
 
 
 def _replay(files: ListFiles, found: Index, is_wanted: Callable[[], bool]) -> Past:
@@ -336,6 +357,21 @@ def identity_of(file: Path) -> tuple[int, ...]:
     except OSError as error:
         raise ListChanged(f"{file}: {error.strerror}") from None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def stamp_of(file: Path) -> tuple[int, int] | None:
+    """Changes with the content of a file, not with its name: size, and when it was written to; None if it is not there."""
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def is_another(files: ListFiles, stamp: tuple[int, int] | None) -> bool:
+    """Was a list changed after it was taken, when it had this stamp? One that was called done at once is not asked."""
+    now = stamp_of(files.active)
+    return None not in (stamp, now) and stamp != now
 
 
 def clear_up(files: ListFiles, *, keep_journal: bool) -> None:

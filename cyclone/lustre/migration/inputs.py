@@ -23,6 +23,7 @@ from cyclone.lustre.migration.input_list import (
     Taken,
     identity_of,
     set_aside,
+    stamp_of,
 )
 from cyclone.lustre.migration.journal import Head, Journal, JournalDamaged, Past, read_head
 from cyclone.lustre.migration.lines import Rules
@@ -78,15 +79,15 @@ class Inputs:
         except OSError as error:
             raise ConfigError(f"{self.directory}: {error.strerror}") from None
 
-    def waiting(self, now: float, wall: float) -> list[Path]:
-        """Lists that are complete and may be loaded, by name. now: monotonic; wall: by the clock of the files."""
+    def waiting(self, now: float) -> list[Path]:
+        """Lists that are complete and may be loaded, by name. now: monotonic."""
         try:
             found = waiting_lists(self.directory)
         except OSError as error:
             log.error("the directory of lists cannot be read directory=%s reason=%s", self.directory, error)
             return []
         taken = {each.files.base for each in self.lists.values()}
-        complete = [base for base in found if base not in taken and self._is_complete(base, now, wall)]
+        complete = [base for base in found if base not in taken and self._is_complete(base, now)]
         for base in self._seen.keys() - set(found):
             del self._seen[base]
             self.untaken.pop(base, None)
@@ -96,7 +97,7 @@ class Inputs:
         """Take a list that was loaded, so that its entries may be. Raises ListChanged, OSError."""
         files, found = loaded.files, loaded.found
         past = loaded.past or Past(found.records)
-        head = loaded.head or Head(secrets.token_hex(6), files.suffix)
+        head = loaded.head or Head(secrets.token_hex(6), files.suffix, loaded.stamp)
         journal = None if self.is_dry else self._journal_of(loaded, head)
         self._complete.discard(files.base)
         self._seen.pop(files.base, None)
@@ -131,7 +132,7 @@ class Inputs:
     def settle(self) -> list[InputList]:
         """See that what was noted outlives this process, and put away lists of which every entry has its result.
 
-        Returns those. Raises OSError.
+        Returns those, also such as have to begin again. Raises OSError.
         """
         touched = [self.lists[each] for each in self._touched]
         self._touched.clear()
@@ -141,8 +142,12 @@ class Inputs:
         for each in done:
             self._forget(each)
             each.finish(keep_journal=self.keep_journal)
-            if self.is_dry:
+            if self.is_dry and stamp_of(each.files.base) == each.stamp:
                 self.pass_over(each.files.base)
+            if each.files.active.exists():
+                self.cannot_take(
+                    each.files.base, "was changed after it was taken; the next start reads it again"
+                )
         return done
 
     def feed_back(self, state: FileState) -> list[Path]:
@@ -238,7 +243,7 @@ class Inputs:
         discard(files.journal, files.index, files.plain, files.draft)
         return False
 
-    def _is_complete(self, base: Path, now: float, wall: float) -> bool:
+    def _is_complete(self, base: Path, now: float) -> bool:
         identity = _identity_or_none(base)
         if not identity or self._passed.get(base) == identity:
             return False
@@ -250,10 +255,8 @@ class Inputs:
             since = now
             self._seen[base] = identity, since
             self.untaken.pop(base, None)
-        if base in self._complete or now - since >= self.settle_s:
-            return True
-        mtime_s = identity[-1] / 1e9
-        return wall - mtime_s >= self.settle_s
+        # Its own times say nothing: they are kept by many who copy, and are those of another clock.
+        return base in self._complete or now - since >= self.settle_s
 
     def _journal_of(self, loaded: Loaded, head: Head) -> Journal:
         """Give the list the names of one that is being worked on, or leave all names as they are."""

@@ -42,10 +42,10 @@ class Intake:
         """There may be more by now."""
         self._look_at, self._has_looked = now, False
 
-    def advance(self, interval_s: float, now: float, wall: float) -> list[InputList]:
-        """Go on. Returns lists whose entries may be taken from now on. wall: by the clock of the files."""
+    def advance(self, interval_s: float, now: float) -> list[InputList]:
+        """Go on. Returns lists whose entries may be taken from now on."""
         if (now >= self._look_at or self._is_asked) and self._reading is None and not self._next:
-            self._look(interval_s, now, wall)
+            self._look(interval_s, now)
         if self._reading is None and self._next:
             base = self._next.popleft()
             self.since = now
@@ -109,9 +109,9 @@ class Intake:
             return now
         return self._look_at
 
-    def _look(self, interval_s: float, now: float, wall: float) -> None:
+    def _look(self, interval_s: float, now: float) -> None:
         if self._is_asked:
             self._inputs.look_again()
         self._is_asked, self._look_at = False, now + interval_s
-        self._next.extend(self._inputs.waiting(now, wall))
+        self._next.extend(self._inputs.waiting(now))
         self._has_looked = True

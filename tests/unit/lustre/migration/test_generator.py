@@ -1041,6 +1041,23 @@ def test_a_list_that_changes_while_it_is_read_is_taken_when_it_is_complete(
     assert site.names() == {"a.input.done"}
 
 
+def test_entries_that_are_added_to_a_list_that_was_taken_are_done_as_well(
+    site: Site, desk: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.put("a.input", *lines(3, 5))
+
+    def script() -> None:
+        if len(desk.submitted) == 2:
+            site.put("a.input.active", *lines(3, 5), "3 /lustre/late")
+
+    desk.script = script
+    site.run()
+
+    assert "/lustre/late" in {name for name, _, _ in routes(desk)}
+    assert caplog.text.count("it is read again list=a.input") == 1
+    assert site.names() == {"a.input.done"}
+
+
 def test_targets_that_no_limit_of_servers_bounds_are_told(
     site: Site, desk: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -58,7 +58,7 @@ def put(directory: Path, *lines: bytes, name: str = "a.input") -> Path:
 
 def take_all(inputs: Inputs) -> list[InputList]:
     """Load and take every list that waits."""
-    return [inputs.admit(load(base, RULES)) for base in inputs.waiting(0, 1e12)]
+    return [inputs.admit(load(base, RULES)) for base in inputs.waiting(0)]
 
 
 def resume(directory: Path, **different: Any) -> Inputs:
@@ -175,12 +175,12 @@ def test_a_list_waits_while_an_earlier_one_of_its_name_is_worked_on(tmp_path: Pa
     take_all(inputs)
     put(tmp_path, b"3 /lustre/b")
 
-    while_first = inputs.waiting(0, 1e12)
+    while_first = inputs.waiting(0)
     inputs.on_final(entries(inputs)[0], SUCCESS)
     inputs.settle()
 
     assert while_first == []
-    assert inputs.waiting(0, 1e12) == [tmp_path / "a.input"]
+    assert inputs.waiting(0) == [tmp_path / "a.input"]
     assert (tmp_path / "a.input.done").read_bytes() == b"3 /lustre/a\n"
 
 
@@ -228,9 +228,9 @@ def test_a_dry_run_leaves_everything_as_it_is(tmp_path: Path) -> None:
 
     assert names(tmp_path) == {"a.input"}
     assert (done.rejected, done.results) == (1, {FileState.BUSY: 1, FileState.SUCCESS: 1})
-    assert inputs.waiting(0, 1e12) == []
+    assert inputs.waiting(0) == []
     put(tmp_path, b"3 /lustre/another")
-    assert inputs.waiting(0, 1e12) == [tmp_path / "a.input"]
+    assert inputs.waiting(0) == [tmp_path / "a.input"]
 
 
 # Complete lists.
@@ -239,43 +239,36 @@ def test_a_dry_run_leaves_everything_as_it_is(tmp_path: Path) -> None:
 def test_a_list_is_taken_when_it_has_not_changed_for_a_while(tmp_path: Path) -> None:
     file = put(tmp_path, b"3 /lustre/a")
     inputs = an_input(tmp_path, settle_s=10)
-    mtime = file.stat().st_mtime
 
-    looks = [inputs.waiting(0, mtime), inputs.waiting(9, mtime)]
+    looks = [inputs.waiting(0), inputs.waiting(9)]
     put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
-    os.utime(file, (mtime, mtime + 1))
-    looks += [inputs.waiting(11, mtime), inputs.waiting(20.9, mtime)]
-    settled = inputs.waiting(21, mtime)
+    looks += [inputs.waiting(11), inputs.waiting(20.9)]
+    settled = inputs.waiting(21)
 
     assert looks == [[], [], [], []]
     assert settled == [file]
 
 
-def test_a_list_that_is_old_when_it_is_first_seen_is_taken_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mtime_s", [1e9, 4e9])
+def test_the_times_of_a_list_say_nothing_of_whether_it_is_complete(tmp_path: Path, mtime_s: float) -> None:
     file = put(tmp_path, b"3 /lustre/a")
-
-    assert an_input(tmp_path, settle_s=10).waiting(0, file.stat().st_mtime + 11) == [file]
-
-
-def test_a_list_from_the_future_is_taken_when_it_has_not_changed_for_a_while(tmp_path: Path) -> None:
-    file = put(tmp_path, b"3 /lustre/a")
-    os.utime(file, (4e9, 4e9))
+    os.utime(file, (mtime_s, mtime_s))
     inputs = an_input(tmp_path, settle_s=10)
 
-    assert inputs.waiting(0, 2e9) == []
-    assert inputs.waiting(10, 2e9) == [file]
+    assert inputs.waiting(0) == []
+    assert inputs.waiting(10) == [file]
 
 
 def test_it_knows_whether_a_list_is_still_to_come(tmp_path: Path) -> None:
     file = put(tmp_path, b"3 /lustre/a")
     inputs = an_input(tmp_path, settle_s=10)
 
-    inputs.waiting(0, file.stat().st_mtime)
+    inputs.waiting(0)
     while_it_settles = inputs.is_expecting
     inputs.pass_over(file)
     after_passing = inputs.is_expecting
     file.unlink()
-    inputs.waiting(1, 0)
+    inputs.waiting(1)
     after_it_went = inputs.is_expecting
 
     assert (while_it_settles, after_passing, after_it_went) == (True, False, False)
@@ -328,12 +321,12 @@ def test_a_list_that_could_not_be_taken_has_its_names_as_before(
 def test_a_list_that_cannot_be_taken_is_not_waited_for_until_somebody_changes_it(tmp_path: Path) -> None:
     file = put(tmp_path, b"3 /lustre/a")
     inputs = an_input(tmp_path, settle_s=10)
-    inputs.waiting(0, 0)
+    inputs.waiting(0)
 
     news = [inputs.cannot_take(file, "no room"), inputs.cannot_take(file, "no room")]
     refused = inputs.is_expecting
     put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
-    inputs.waiting(1, 0)
+    inputs.waiting(1)
 
     assert (news, refused) == ([True, False], False)
     assert inputs.is_expecting
@@ -345,14 +338,14 @@ def test_a_list_that_is_passed_over_is_told_again_when_it_changes_or_when_asked(
     inputs = an_input(tmp_path)
 
     inputs.pass_over(file)
-    passed = inputs.waiting(0, 1e12)
+    passed = inputs.waiting(0)
     inputs.look_again()
-    asked = inputs.waiting(0, 1e12)
+    asked = inputs.waiting(0)
     inputs.pass_over(file)
     put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
 
     assert (passed, asked) == ([], [file])
-    assert inputs.waiting(0, 1e12) == [file]
+    assert inputs.waiting(0) == [file]
 
 
 def test_a_directory_that_cannot_be_read_is_told_and_survived(
@@ -360,10 +353,72 @@ def test_a_directory_that_cannot_be_read_is_told_and_survived(
 ) -> None:
     inputs = an_input(tmp_path / "missing")
 
-    assert inputs.waiting(0, 0) == []
+    assert inputs.waiting(0) == []
     assert "cannot be read" in caplog.text
     with pytest.raises(ConfigError):
         inputs.leftovers()
+
+
+# Lists that are changed too late.
+
+
+def test_a_list_that_was_added_to_after_it_was_taken_is_read_again(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    with open(tmp_path / "a.input.active", "ab") as file:
+        file.write(b"3 /lustre/b\n")
+
+    inputs.on_final(entries(inputs)[0], BUSY)
+    (given_back,) = inputs.settle()
+
+    assert given_back.was_changed
+    assert names(tmp_path) == {"a.input", "a.input.busy"}
+    take_all(inputs)
+    assert [entry.path for entry in entries(inputs)] == [b"/lustre/a", b"/lustre/b"]
+
+
+def test_a_list_that_was_changed_takes_no_place_of_another_of_its_name(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b", name="a.input.active")
+    put(tmp_path, b"3 /lustre/c")
+
+    inputs.on_final(entries(inputs)[0], SUCCESS)
+    inputs.settle()
+
+    assert (tmp_path / "a.input").read_bytes() == b"3 /lustre/c\n"
+    assert len(entries(resume(tmp_path))) == 2
+    assert inputs.untaken.keys() == {tmp_path / "a.input"}
+
+
+def test_of_a_list_that_was_changed_between_two_lives_every_entry_is_looked_at_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b", b"3 /lustre/c")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    inputs.on_final(entries(inputs)[0], SUCCESS)
+    inputs.settle()
+    (tmp_path / "a.input.active").write_bytes(b"3 /lustre/b\n3 /lustre/c\n")
+
+    later = resume(tmp_path)
+
+    assert [entry.path for entry in entries(later)] == [b"/lustre/b", b"/lustre/c"]
+    assert "the journal is set aside" in caplog.text
+
+
+def test_a_dry_run_looks_again_at_a_list_that_was_changed_meanwhile(tmp_path: Path) -> None:
+    file = put(tmp_path, b"3 /lustre/a")
+    inputs = an_input(tmp_path, is_dry=True)
+    take_all(inputs)
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
+
+    inputs.on_final(entries(inputs)[0], SUCCESS)
+    inputs.settle()
+
+    assert inputs.waiting(0) == [file]
 
 
 # Another life.
@@ -459,7 +514,7 @@ def test_a_damaged_journal_is_set_aside(tmp_path: Path) -> None:
     later = resume(tmp_path)
 
     assert len(entries(later)) == 1
-    assert (tmp_path / "a.input.journal.damaged").read_bytes() == b"\0" * 100
+    assert (tmp_path / "a.input.journal.aside").read_bytes() == b"\0" * 100
 
 
 def test_without_an_index_it_is_made_again(tmp_path: Path) -> None:
@@ -548,8 +603,9 @@ def test_an_entry_that_is_put_away_comes_after_all_others(tmp_path: Path) -> Non
 
 def test_busy_entries_become_a_list_that_is_taken_at_once(tmp_path: Path) -> None:
     put(tmp_path, b"3 /lustre/a", b"3 /lustre/b", b"3 /lustre/c")
-    inputs = an_input(tmp_path, settle_s=1000)
+    inputs = an_input(tmp_path)
     take_all(inputs)
+    inputs.settle_s = 1000
     first, second, third = entries(inputs)
     inputs.on_final(first, BUSY)
     inputs.on_final(second, FAILED)
@@ -557,7 +613,7 @@ def test_busy_entries_become_a_list_that_is_taken_at_once(tmp_path: Path) -> Non
 
     (made,) = inputs.feed_back(FileState.BUSY)
     nothing_more = inputs.feed_back(FileState.BUSY)
-    waiting = inputs.waiting(0, 0)
+    waiting = inputs.waiting(0)
     inputs.on_final(third, BUSY)
     inputs.settle()
 

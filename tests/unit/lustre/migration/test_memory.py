@@ -29,7 +29,7 @@ before = peak()
 inputs = Inputs(directory, Rules(b"/lustre"), settle_s=0)
 for base in inputs.leftovers():
     inputs.admit(load_again(base, inputs.rules))
-for base in inputs.waiting(0, 1e12):
+for base in inputs.waiting(0):
     inputs.admit(load(base, inputs.rules))
 count = 0
 sources = list(inputs.left())
