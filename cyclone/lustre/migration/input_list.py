@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -28,6 +28,7 @@ from cyclone.lustre.migration.journal import (
     Past,
     read_head,
     read_lines,
+    write_out,
 )
 from cyclone.lustre.migration.lines import Rejected, Rules, read_record, trimmed
 from cyclone.lustre.migration.names import RETRYABLE, ListFiles, fed_back
@@ -92,7 +93,7 @@ class InputList:
         self._left = Counter(index.lengths())
         self._left.subtract(past.ended)
         self._open_files = ExitStack()
-        self._retryable: dict[FileState, IO[bytes]] = {}
+        self._retryable: dict[FileState, bytearray] = {}  # records that are not yet in its file
         self._again: tuple[OstQueues, int] | None = None  # and the descriptor of their file
         self._adopted = frozenset(past.flights)
 
@@ -170,7 +171,8 @@ class InputList:
         self._left[entry.source] -= 1
         if self._journal is not None:
             if report.state in RETRYABLE:
-                self._retryable_file(report.state).write(self._record(entry.offset) + self.files.separator)
+                records = self._retryable.setdefault(report.state, bytearray())
+                records += self._record(entry.offset) + self.files.separator
             self._journal.final(
                 Final(
                     entry.id.number, entry.source, report.state, report.size, report.actual, entry.offset,
@@ -181,16 +183,17 @@ class InputList:
 
     def flush(self) -> None:
         """What was noted outlives this process from here on. Raises OSError."""
-        for file in self._retryable.values():
-            file.flush()
+        for state, records in self._retryable.items():
+            if records:
+                # Not kept open: whoever has renamed it meanwhile would find more in it than he looked at.
+                with _appending(self.files.retryable(state)) as descriptor:
+                    write_out(descriptor, records)
         if self._journal is not None:
             self._journal.flush()
 
     def feed_back(self, state: FileState) -> Path | None:
         """Make the entries with this result a new list that waits to be taken; None if there are none."""
-        file = self._retryable.pop(state, None)
-        if file is not None:
-            file.close()
+        self.flush()
         retryable = self.files.retryable(state)
         if not retryable.exists():
             return None
@@ -209,9 +212,10 @@ class InputList:
         one of its name by now, that is up to the next life.
         """
         if self._journal is not None:
-            for file in self._retryable.values():
-                file.flush()
-                os.fsync(file.fileno())
+            self.flush()
+            for file in filter(Path.exists, map(self.files.retryable, RETRYABLE)):
+                with opened(file) as descriptor:
+                    os.fsync(descriptor)
             self._journal.sync()
         self.close()
         if self._journal is None:
@@ -228,8 +232,6 @@ class InputList:
     def close(self) -> None:
         """Give back what is open; the list goes on in another life."""
         self._open_files.close()
-        for file in self._retryable.values():
-            file.close()
         if self._journal is not None:
             self._journal.close()
 
@@ -268,11 +270,15 @@ class InputList:
             EntryId(self.id, number), flight.offset, ost, path, tries=flight.tries, billed=flight.tries
         )
 
-    def _retryable_file(self, state: FileState) -> IO[bytes]:
-        file = self._retryable.get(state)
-        if file is None:
-            file = self._retryable[state] = open(self.files.retryable(state), "ab")  # noqa: SIM115  closed by `close`
-        return file
+
+@contextmanager
+def _appending(file: Path) -> Iterator[int]:
+    """A descriptor by which to write to the end of a file, which is made if it is missing."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 # Reading, which takes long and may be done in another thread.

@@ -179,12 +179,8 @@ class Journal:
         self._note(b"! %s\n" % state.encode())
 
     def flush(self) -> None:
-        """Raises OSError, ENOSPC most likely: what was noted since the last time may be noted in part."""
-        unwritten = memoryview(self._unwritten)
-        while unwritten:
-            unwritten = unwritten[os.write(self._descriptor, unwritten) :]
-        unwritten.release()
-        self._unwritten = bytearray()
+        """Raises OSError, ENOSPC most likely: the next time goes on where it ended."""
+        write_out(self._descriptor, self._unwritten)
 
     def sync(self) -> None:
         """Raises OSError."""
@@ -198,6 +194,12 @@ class Journal:
         self._unwritten += line
         if len(self._unwritten) > _BUFFER_BYTES:
             self.flush()
+
+
+def write_out(descriptor: int, unwritten: bytearray) -> None:
+    """Write; what was written is not in there any more, also when it ends early. Raises OSError."""
+    while unwritten:
+        del unwritten[: os.write(descriptor, unwritten)]
 
 
 def read_head(file: Path) -> Head:

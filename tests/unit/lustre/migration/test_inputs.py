@@ -41,11 +41,8 @@ def an_input(directory: Path, **different: Any) -> Inputs:
 
 def kill(inputs: Inputs) -> None:
     """As a kill does: what has not reached the kernel is gone."""
-    with open(os.devnull, "wb") as nowhere:
-        for each in inputs.lists.values():
-            for file in each._retryable.values():
-                os.dup2(nowhere.fileno(), file.fileno())
-            each.close()
+    for each in inputs.lists.values():
+        each.close()
     inputs.lists.clear()
 
 
@@ -541,8 +538,8 @@ def test_the_lists_of_retryable_entries_hold_each_entry_once_also_after_a_kill(t
     inputs.on_final(second, FAILED)
     inputs.settle()
     inputs.on_final(third, BUSY)
-    (each,) = inputs.lists.values()
-    each._retryable[FileState.BUSY].flush()
+    with open(tmp_path / "a.input.busy", "ab") as busy:
+        busy.write(b"3 /lustre/2\n")
     # Killed here: the third stands in the list of busy entries, but not in the journal.
 
     resume(tmp_path).close()
@@ -621,6 +618,37 @@ def test_busy_entries_become_a_list_that_is_taken_at_once(tmp_path: Path) -> Non
     assert made.read_bytes() == b"3 /lustre/a\n"
     assert (tmp_path / "a.input.busy").read_bytes() == b"3 /lustre/c\n"
     assert (tmp_path / "a.input.done").exists()
+
+
+def test_what_somebody_has_taken_away_for_himself_is_not_added_to(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    first, second = entries(inputs)
+    inputs.on_final(first, BUSY)
+    inputs.settle()
+    (tmp_path / "elsewhere").mkdir()
+    mine = (tmp_path / "a.input.busy").rename(tmp_path / "elsewhere" / "b.input")
+
+    inputs.on_final(second, BUSY)
+    inputs.settle()
+
+    assert mine.read_bytes() == b"3 /lustre/a\n"
+    assert (tmp_path / "a.input.busy").read_bytes() == b"3 /lustre/b\n"
+
+
+def test_what_was_fed_back_leaves_nothing_behind(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    first, second = entries(inputs)
+    inputs.on_final(first, BUSY)
+    inputs.feed_back(FileState.BUSY)
+
+    inputs.on_final(second, SUCCESS)
+    inputs.settle()
+
+    assert names(tmp_path) == {"a.busy-1.input", "a.input.done"}
 
 
 def test_what_was_fed_back_is_not_fed_back_by_the_next_life(tmp_path: Path) -> None:
