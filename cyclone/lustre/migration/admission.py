@@ -81,7 +81,8 @@ class Admission:
     def _level_obstacle(self, ost: int, role: Role) -> Obstacle | None:
         percent = self.fills.percent(ost)
         if percent is None:
-            return Obstacle("fill level unknown", self._is_fresh)
+            # An OST that was there comes back, sooner or later; one that nobody has ever seen does not.
+            return Obstacle("fill level unknown", self._is_fresh and not self.fills.was_ever_measured(ost))
         if not self._is_fresh:
             return Obstacle("fill level too old", False)
         # That is lasting which was measured; what is only projected waits for the next measurement.
@@ -98,7 +99,7 @@ class Admission:
             detail = f"filled to {percent:.2f} %, threshold {threshold:g} %"
             return Obstacle("not below the threshold", measured >= threshold, detail)
         if closed := self.fills.closed(ost):
-            return Obstacle("takes nothing", True, closed)
+            return Obstacle("takes nothing", not self.fills.was_ever_open(ost), closed)
         free = self.fills.free_bytes(ost)
         if free is not None and free <= self.plan.target_reserve_bytes:
             return Obstacle("no room above the reserve", True)

@@ -49,6 +49,8 @@ class Fills:
         self.measured_at: float | None = None
         self._levels: Mapping[int, Level] = {}
         self._moved: dict[int, _Moved] = {}
+        self._met: set[int] = set()  # OSTs that were measured at any time
+        self._met_open: set[int] = set()  # and to which something could come then
 
     def begin(self) -> None:
         """A measurement begins now."""
@@ -59,6 +61,8 @@ class Fills:
         """It has ended with these levels; an OST that is not among them is unknown from now on."""
         self._levels = dict(levels)
         self.measured_at = now
+        self._met.update(levels)
+        self._met_open.update(ost for ost, level in levels.items() if not level.closed)
         for ost, moved in list(self._moved.items()):
             moved.settled, moved.lately = moved.lately, 0
             if not moved.settled and not moved.flying:
@@ -111,6 +115,13 @@ class Fills:
         """Why nothing can come to this OST, as measured; "" if it can, or nobody knows."""
         level = self._levels.get(ost)
         return "" if level is None else level.closed
+
+    def was_ever_measured(self, ost: int) -> bool:
+        return ost in self._met
+
+    def was_ever_open(self, ost: int) -> bool:
+        """As `closed`, in any measurement."""
+        return ost in self._met_open
 
     def osts(self) -> Mapping[int, Level]:
         """The last measurement."""

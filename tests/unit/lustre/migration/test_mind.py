@@ -250,6 +250,22 @@ def test_an_ost_that_was_not_measured_is_left_alone() -> None:
     assert mind.state(77, Role.SOURCE) is OstState.LOCKED
 
 
+@pytest.mark.parametrize(("before", "is_over"), [({}, True), ({0: Level(60), 10: Level(50)}, False)])
+@pytest.mark.parametrize(
+    "now", [{10: Level(50)}, {0: Level(60)}, {0: Level(60), 10: Level(50, closed="read-only")}]
+)
+def test_it_is_not_over_for_osts_that_were_there_before(
+    before: dict[int, Level], now: dict[int, Level], is_over: bool
+) -> None:
+    mind = Mind(a_plan(targets=frozenset({10})), 0, stale_s=STALE_S)
+    mind.expect([0])
+
+    mind.on_levels(before, 0)
+    mind.on_levels(now, 1)
+
+    assert mind.is_over_for([0]) is is_over
+
+
 def test_before_the_first_measurement_nothing_starts() -> None:
     mind = Mind(a_plan(), 0, stale_s=STALE_S)
     mind.offer(0, some_entries(0, 1))
