@@ -225,7 +225,7 @@ class MigrationMachine(RuleBasedStateMachine):
     # Helpers of the machine itself.
 
     def _take(self, ended: Ended) -> None:
-        if ended.put_away:
+        if ended.away_until is not None:
             self.put_away.append(ended)
         elif ended.is_final:
             assert ended.entry.id not in self.finals
@@ -318,7 +318,7 @@ def test_in_any_calm_plan_every_entry_ends_in_exactly_one_result(
             assert ended is not None
             ends.append(ended)
         for ended in ends:
-            if ended.put_away:
+            if ended.away_until is not None:
                 waiting.append(ended.entry)
             elif ended.is_final:
                 finals[ended.entry.id] += 1
@@ -514,7 +514,7 @@ def available(inputs: Inputs) -> list[Entry]:
     """Everything that is to be done: what was in flight, and the rest."""
     found = [entry for each in inputs.lists.values() for entry, _ in each.flights()]
     for source in list(inputs.left()):
-        found += inputs.take(source, 10**6).entries
+        found += inputs.take(source, 10**6, 0).entries
     return found
 
 

@@ -293,8 +293,8 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         now = self.monotonic()
         moments = [self._intake.due(now), self._tell_at, self._gauge.due(), now + _PAUSE_MOST_S]
         if not self._mind.holds and not self._mind.tripped:
-            next_moment = self._mind.next_moment(now)
-            moments += [] if next_moment is None else [next_moment]
+            next_moments = (self._mind.next_moment(now), self._supply.next_moment())
+            moments += [moment for moment in next_moments if moment is not None]
         chores = (self._gauge.since, self._supply.since, self._intake.since)
         begun = [since for since in chores if since is not None]
         if begun:
@@ -384,9 +384,8 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         if not ended.is_final:
             self._statistics.on_retry()
             self._inputs.on_retry(entry)
-            if ended.put_away:
-                self._inputs.put_away(entry)
-                self._mind.expect([entry.source])
+            if ended.away_until is not None:
+                self._supply.put_away(entry, ended.away_until)
         elif self._inputs.on_final(entry, report):
             self._statistics.on_final(entry.source, report.state, report.reason, report.size, now)
             if report.state is FileState.FAILED:

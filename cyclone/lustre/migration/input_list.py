@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +16,7 @@ from typing import IO, NamedTuple
 
 from cyclone.errors import CycloneError
 from cyclone.generators.files import replacing
+from cyclone.lustre.migration.away import Away
 from cyclone.lustre.migration.entry import Entry, EntryId
 from cyclone.lustre.migration.index import Cancelled, Index, discard, index, opened
 from cyclone.lustre.migration.journal import (
@@ -32,12 +32,10 @@ from cyclone.lustre.migration.journal import (
 )
 from cyclone.lustre.migration.lines import Rejected, Rules, read_record, trimmed
 from cyclone.lustre.migration.names import RETRYABLE, ListFiles, fed_back
-from cyclone.lustre.migration.queues import OstQueues
 from cyclone.lustre.migration.verdict import FileState, Report
 
 log = logging.getLogger(__name__)
 
-_AGAIN_WIDTH = 4
 _LOOK_EVERY = 1 << 14
 
 #: What an entry is told that is not any more what it was when its list was read.
@@ -92,9 +90,8 @@ class InputList:
         self._past = past
         self._left = Counter(index.lengths())
         self._left.subtract(past.ended)
-        self._open_files = ExitStack()
         self._retryable: dict[FileState, bytearray] = {}  # records that are not yet in its file
-        self._again: tuple[OstQueues, int] | None = None  # and the descriptor of their file
+        self._away: Away | None = None
         self._adopted = frozenset(past.flights)
 
     @property
@@ -122,8 +119,8 @@ class InputList:
         self._past.flights.clear()
         return found
 
-    def take(self, source: int, most: int) -> Taken:
-        """The oldest entries of a source that have not been taken; none if there are no more. Raises OSError."""
+    def take(self, source: int, most: int, now: float) -> Taken:
+        """The oldest entries of a source that have not been taken, then those whose next try is due. Raises OSError."""
         taken = Taken([], [])
         while len(taken.entries) < most and (elements := self._index.take(source, most - len(taken.entries))):
             fresh = [
@@ -131,26 +128,23 @@ class InputList:
                 if number not in self._past.finals and number not in self._adopted
             ]  # fmt: skip
             self._add(taken, fresh)
-        if self._again is not None and len(taken.entries) < most:
-            queues, descriptor = self._again
-            elements = queues.take(source, most - len(taken.entries), descriptor)
+        if self._away is not None and len(taken.entries) < most:
+            tried = self._away.take(source, most - len(taken.entries), now)
             self._add(taken, [
                 Entry(EntryId(self.id, number), offset, source, b"", tries=tries, billed=billed)
-                for number, offset, tries, billed in elements
+                for number, offset, tries, billed in tried
             ])  # fmt: skip
         return taken
 
-    def has_more(self, source: int) -> bool:
-        again = 0 if self._again is None else self._again[0].length(source)
-        return self._index.length(source) + again > 0
+    def has_more(self, source: int, now: float) -> bool:
+        """Would `take` give any?"""
+        return self._index.length(source) > 0 or (self._away is not None and self._away.has_due(source, now))
 
-    def put_away(self, entry: Entry) -> None:
-        """Keep an entry until it is taken once more, after all others. It is forgotten with this process, as it may be."""
-        if self._again is None:
-            file = tempfile.TemporaryFile(dir=self.files.base.parent)  # noqa: SIM115  closed by `close`
-            self._open_files.enter_context(file)
-            self._again = OstQueues(file, _AGAIN_WIDTH), file.fileno()
-        self._again[0].put(entry.source, entry.id.number, entry.offset, entry.tries, entry.billed)
+    def put_away(self, entry: Entry, until: float) -> None:
+        """Keep an entry until it may be taken once more, after all others."""
+        if self._away is None:
+            self._away = Away(self.files.base.parent)
+        self._away.put(entry, until)
 
     # What happens to an entry.
 
@@ -231,7 +225,8 @@ class InputList:
 
     def close(self) -> None:
         """Give back what is open; the list goes on in another life."""
-        self._open_files.close()
+        if self._away is not None:
+            self._away.close()
         if self._journal is not None:
             self._journal.close()
 

@@ -173,22 +173,24 @@ class Inputs:
 
     # Entries.
 
-    def take(self, source: int, most: int) -> Taken:
-        """The oldest entries of a source, of the oldest list first. Raises OSError."""
+    def take(self, source: int, most: int, now: float) -> Taken:
+        """The oldest entries of a source, of the oldest list first. now: monotonic. Raises OSError."""
         taken = Taken([], [])
         for each in self._by_source.get(source, ()):
             if len(taken.entries) >= most:
                 break
-            more = each.take(source, most - len(taken.entries))
+            more = each.take(source, most - len(taken.entries), now)
             taken.entries.extend(more.entries)
             taken.spoiled.extend(more.spoiled)
         return taken
 
-    def has_more(self, source: int) -> bool:
-        return any(each.has_more(source) for each in self._by_source.get(source, ()))
+    def has_more(self, source: int, now: float) -> bool:
+        """Would `take` give any?"""
+        return any(each.has_more(source, now) for each in self._by_source.get(source, ()))
 
-    def put_away(self, entry: Entry) -> None:
-        self.lists[entry.id.input].put_away(entry)
+    def put_away(self, entry: Entry, until: float) -> None:
+        """Keep an entry on disk; from this moment on it may be taken again. Raises OSError."""
+        self.lists[entry.id.input].put_away(entry, until)
 
     def on_started(self, entry: Entry, target: int) -> None:
         """A task for this entry is about to be handed in: call `settle` before it is."""

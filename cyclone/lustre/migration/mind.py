@@ -53,15 +53,15 @@ class Run(NamedTuple):
 class Ended(NamedTuple):
     """How a try has ended.
 
-    is_final: this is the entry's result; else it will be tried again. put_away: there is no room for it in memory
-    until then, so it has to be offered again.
+    is_final: this is the entry's result; else it will be tried again. away_until: there is no room for it in memory
+    until this moment, when it has to be offered again; None if there is.
     """
 
     entry: Entry
     target: int | None
     report: Report
     is_final: bool
-    put_away: bool = False
+    away_until: float | None = None
 
 
 @dataclass(slots=True)
@@ -538,12 +538,13 @@ class Mind:
         if entry.billed > self.plan.retry_max or entry.tries >= TRIES_MOST:
             return self._final(entry, target, report)
         stock = self._stock(entry.source)
+        until = now + self.plan.retry_delay_s
         # A source with nothing but busy files must not keep the others of its files from coming in.
         if stock.resting >= max(1, self.plan.queue_most // 2):
-            return Ended(entry, target, report, is_final=False, put_away=True)
+            return Ended(entry, target, report, is_final=False, away_until=until)
         stock.resting += 1
         self._count += 1
-        heapq.heappush(self._resting, (now + self.plan.retry_delay_s, self._count, entry))
+        heapq.heappush(self._resting, (until, self._count, entry))
         return Ended(entry, target, report, is_final=False)
 
     def _final(self, entry: Entry, target: int | None, report: Report) -> Ended:

@@ -6,7 +6,9 @@ is handed in all the same.
 
 from __future__ import annotations
 
+import heapq
 import logging
+import math
 import os
 import random
 from collections.abc import Hashable, Sequence
@@ -68,7 +70,7 @@ class _Errand(NamedTuple):
 
 
 class Supply:
-    """Owns the looks that are being taken. block: do tasks make others wait who use a file?"""
+    """Owns the looks that are being taken, and when entries are due that were put away. block: do tasks make others wait who use a file?"""
 
     def __init__(
         self, inputs: Inputs, background: Background, settings: MigrationSettings, *, block: bool
@@ -78,6 +80,8 @@ class Supply:
         self._background = background
         self._block = block
         self._looks: dict[int, _Errand] = {}  # by source
+        self._wakes: list[tuple[float, int]] = []  # when a source has an entry again that was put away
+        self._newest_wakes: dict[int, float] = {}
         self._random = random.Random(settings.seed)
 
     @property
@@ -95,6 +99,8 @@ class Supply:
     def advance(self, mind: Mind, now: float) -> list[Ended]:
         """Go on. Returns the entries that have their result already. Raises OSError when a list cannot be read."""
         ended: list[Ended] = []
+        while self._wakes and self._wakes[0][0] <= now:
+            mind.expect([heapq.heappop(self._wakes)[1]])
         for source in sorted(mind.hungry - self._looks.keys()):
             if not self._may_look(now):
                 break
@@ -106,6 +112,19 @@ class Supply:
             self._offer(mind, source, errand.entries, ended)
         return ended
 
+    def put_away(self, entry: Entry, until: float) -> None:
+        """Keep an entry on disk until this moment, and bring it again after that. Raises OSError."""
+        self._inputs.put_away(entry, until)
+        # Entries that are put away one after the other may be woken together.
+        moment = math.ceil(until)
+        if self._newest_wakes.get(entry.source) != moment:
+            self._newest_wakes[entry.source] = moment
+            heapq.heappush(self._wakes, (moment, entry.source))
+
+    def next_moment(self) -> float | None:
+        """When `advance` has something to do, apart from looks that end."""
+        return self._wakes[0][0] if self._wakes else None
+
     def _may_look(self, now: float) -> bool:
         stuck = len(self.stuck(now))
         return len(self._looks) - stuck < _LOOKS_MOST and stuck < _LOOKS_ENOUGH
@@ -114,9 +133,9 @@ class Supply:
         most = mind.space(source)
         if self.settings.order == "fifo":
             most = min(most, _BATCH)
-        if not most or not self._inputs.has_more(source):
+        if not most or not self._inputs.has_more(source, now):
             return
-        taken = self._inputs.take(source, most)
+        taken = self._inputs.take(source, most, now)
         ended += [Ended(entry, None, SPOILED, is_final=True) for entry in taken.spoiled]
         if not taken.entries:
             return

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -402,6 +403,23 @@ def test_files_that_stay_busy_end_in_a_list_of_their_own(site: Site, desk: Any) 
     assert (site.inputs / "a.input.busy").read_text() == "3 /lustre/3/0\n"
     assert len(desk.submitted) == 4
     assert desk.now > 1200
+
+
+def test_between_two_tries_of_a_file_lies_the_delay_also_if_it_waits_on_disk(site: Site, desk: Any) -> None:
+    site.put("a.input", *lines(3, 60))
+    tried: dict[str, list[float]] = {}
+
+    def answer(task: BaseTask) -> Any:
+        tried.setdefault(task.filename, []).append(desk.now)
+        return moved(task, "BUSY", "EBUSY", "busy")
+
+    desk.answer = answer
+    site.run(cache_entries_per_ost=20, retry_delay=300, retry_max=2)
+
+    assert len(tried) == 60
+    for moments in tried.values():
+        assert len(moments) == 3
+        assert all(300 <= later - earlier < 400 for earlier, later in pairwise(moments))
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def names(directory: Path) -> set[str]:
 
 
 def entries(inputs: Inputs, source: int = 3, most: int = 1000) -> list[Entry]:
-    return inputs.take(source, most).entries
+    return inputs.take(source, most, 0).entries
 
 
 # The course of a list.
@@ -116,7 +116,7 @@ def test_entries_of_all_lists_come_in_the_order_of_the_lists(tmp_path: Path) -> 
     inputs = an_input(tmp_path)
     take_all(inputs)
 
-    found = [inputs.take(3, 2).entries, inputs.take(3, 2).entries, inputs.take(3, 2).entries]
+    found = [inputs.take(3, 2, 0).entries, inputs.take(3, 2, 0).entries, inputs.take(3, 2, 0).entries]
 
     assert [[entry.path for entry in some] for some in found] == [
         [b"/lustre/a", b"/lustre/c"],
@@ -124,7 +124,7 @@ def test_entries_of_all_lists_come_in_the_order_of_the_lists(tmp_path: Path) -> 
         [],
     ]
     assert inputs.left() == {3: 3, 4: 1}
-    assert [inputs.has_more(source) for source in (3, 4, 5)] == [False, True, False]
+    assert [inputs.has_more(source, 0) for source in (3, 4, 5)] == [False, True, False]
 
 
 def test_a_list_without_entries_is_done_at_once(tmp_path: Path) -> None:
@@ -554,7 +554,7 @@ def test_an_entry_that_was_changed_in_the_list_has_failed(tmp_path: Path) -> Non
     take_all(inputs)
     (tmp_path / "a.input.active").write_bytes(b"3 /lustre/a\n4 /lustre/b\n")
 
-    taken = inputs.take(3, 9)
+    taken = inputs.take(3, 9, 0)
 
     assert [entry.path for entry in taken.entries] == [b"/lustre/a"]
     assert [entry.id.number for entry in taken.spoiled] == [1]
@@ -590,12 +590,15 @@ def test_an_entry_that_is_put_away_comes_after_all_others(tmp_path: Path) -> Non
     (first,) = entries(inputs, most=1)
     first.tries, first.billed = 2, 1
 
-    inputs.put_away(first)
-    second, again = entries(inputs)
+    inputs.put_away(first, 60)
+    (second,) = inputs.take(3, 9, 59).entries
+    too_early = inputs.has_more(3, 59)
+    (again,) = inputs.take(3, 9, 60).entries
 
     assert (second.path, again.path) == (b"/lustre/b", b"/lustre/a")
     assert (again.tries, again.billed, again.id) == (2, 1, first.id)
-    assert not inputs.has_more(3)
+    assert not too_early
+    assert not inputs.has_more(3, 60)
 
 
 def test_busy_entries_become_a_list_that_is_taken_at_once(tmp_path: Path) -> None:

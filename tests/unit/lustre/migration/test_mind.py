@@ -488,7 +488,7 @@ def test_more_busy_files_than_may_rest_in_memory_are_put_away() -> None:
         (run,) = mind.decide(0).started
         ends.append(end(mind, run, BUSY))
 
-    assert [ended.put_away for ended in ends] == [False, False, True, True]
+    assert [ended.away_until for ended in ends] == [None, None, 60, 60]
     assert mind.resting == 2
     assert mind.space(0) == 2
 

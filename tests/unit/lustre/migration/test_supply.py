@@ -112,7 +112,7 @@ def test_a_hungry_source_gets_a_few_entries_and_the_others_wait_on_disk(tmp_path
 
     assert mind.waiting(0) == 128
     assert 0 not in mind.hungry
-    assert inputs.has_more(0)
+    assert inputs.has_more(0, 0)
 
 
 def test_while_files_are_looked_at_the_others_go_on(tmp_path: Path, files: Path) -> None:
