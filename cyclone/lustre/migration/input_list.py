@@ -20,6 +20,7 @@ from cyclone.lustre.migration.away import Away
 from cyclone.lustre.migration.entry import Entry, EntryId
 from cyclone.lustre.migration.index import Cancelled, Index, discard, index, opened
 from cyclone.lustre.migration.journal import (
+    NEVER_TRIED,
     Final,
     Flight,
     Head,
@@ -124,7 +125,7 @@ class InputList:
         taken = Taken([], [])
         while len(taken.entries) < most and (elements := self._index.take(source, most - len(taken.entries))):
             fresh = [
-                Entry(EntryId(self.id, number), offset, source, b"") for number, offset in elements
+                self._entry(number, offset, source) for number, offset in elements
                 if number not in self._past.finals and number not in self._adopted
             ]  # fmt: skip
             self._add(taken, fresh)
@@ -135,6 +136,11 @@ class InputList:
                 for number, offset, tries, billed in tried
             ])  # fmt: skip
         return taken
+
+    def _entry(self, number: int, offset: int, source: int) -> Entry:
+        """As the former life has left it, but for its path."""
+        tries, billed = self._past.retries.pop(number, NEVER_TRIED)
+        return Entry(EntryId(self.id, number), offset, source, b"", tries=tries, billed=billed)
 
     def has_more(self, source: int, now: float) -> bool:
         """Would `take` give any?"""
@@ -154,7 +160,7 @@ class InputList:
 
     def on_retry(self, entry: Entry) -> None:
         if self._journal is not None:
-            self._journal.retried(entry.id.number)
+            self._journal.retried(entry.id.number, entry.billed)
 
     def on_final(self, entry: Entry, report: Report) -> bool:
         """The entry has its result. False if it had one already: then nothing is noted."""
@@ -260,10 +266,10 @@ class InputList:
         ost, path = self._parsed(self._record(flight.offset))
         if ost < 0:
             return None
-        # Whom the earlier tries were billed to is not known any more.
-        return Entry(
-            EntryId(self.id, number), flight.offset, ost, path, tries=flight.tries, billed=flight.tries
-        )
+        entry = self._entry(number, flight.offset, ost)
+        entry.path = entry.key = path
+        entry.tries = flight.tries
+        return entry
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
     {"id": …}                                         the first line: which list, in which of its lives
     > NUMBER OFFSET TRIES TARGET                      a task was started for this entry
-    < NUMBER                                          it has ended, and the entry will be tried again
+    < NUMBER BILLED                                   it has ended, and the entry will be tried again
     = NUMBER SOURCE STATE SIZE ACTUAL OFFSET REASON   the entry has its result
     ! STATE                                           all entries with this result so far were fed back as a new list
 
@@ -58,6 +58,16 @@ class Flight(NamedTuple):
     target: int
 
 
+class Retry(NamedTuple):
+    """An entry that is to be tried again. tries, billed: see `Entry`."""
+
+    tries: int
+    billed: int
+
+
+NEVER_TRIED = Retry(0, 0)
+
+
 class Final(NamedTuple):
     """The result of an entry. actual: the OST where the file is, None if nobody looked."""
 
@@ -91,12 +101,13 @@ class Bits:
 
 
 class Past:
-    """What a journal tells. flights: `{number: task}`; results: `{state: how many}`; ended: `{source: how many}`."""
+    """What a journal tells. flights: `{number: task}`; retries: `{number: how often it was tried}`; results: `{state: how many}`; ended: `{source: how many}`."""
 
     def __init__(self, records: int) -> None:
         self.records = records
         self.finals = Bits(records)
         self.flights: dict[int, Flight] = {}
+        self.retries: dict[int, Retry] = {}
         self.results: Counter[FileState] = Counter()
         self.sizes: Counter[FileState] = Counter()
         self.ended: Counter[int] = Counter()
@@ -113,8 +124,10 @@ class Past:
                 if self._is_ours(number) and number not in self.finals:
                     self.flights[number] = Flight(offset, tries, _ost(target))
             elif words[0] == b"<":
-                (number,) = (_number(word) for word in words[1:])
-                self.flights.pop(number, None)
+                number, billed = (_number(word) for word in words[1:])
+                flight = self.flights.pop(number, None)
+                if flight is not None:
+                    self.retries[number] = Retry(flight.tries + 1, billed)
             elif words[0] == b"=":
                 self._add_final(_final(words), on_final)
             elif words[0] == b"!":
@@ -128,6 +141,7 @@ class Past:
     def _add_final(self, final: Final, on_final: Callable[[Final], None]) -> None:
         if self._is_ours(final.number) and self.finals.add(final.number):
             self.flights.pop(final.number, None)
+            self.retries.pop(final.number, None)
             self.results[final.state] += 1
             self.sizes[final.state] += final.size
             self.ended[final.source] += 1
@@ -164,8 +178,8 @@ class Journal:
     def started(self, number: int, offset: int, tries: int, target: int) -> None:
         self._note(b"> %d %d %d %d\n" % (number, offset, tries, target))
 
-    def retried(self, number: int) -> None:
-        self._note(b"< %d\n" % number)
+    def retried(self, number: int, billed: int) -> None:
+        self._note(b"< %d %d\n" % (number, billed))
 
     def final(self, final: Final) -> None:
         actual = b"-" if final.actual is None else b"%d" % final.actual

@@ -430,6 +430,7 @@ def test_entries_with_results_are_not_told_again_and_those_in_flight_are_told_fi
         inputs.on_started(entry, 10 + entry.id.number)
     inputs.on_final(taken[0], SUCCESS)
     inputs.on_final(taken[1], FAILED)
+    taken[2].billed = 1
     inputs.on_retry(taken[2])
     inputs.settle()
 
@@ -441,7 +442,12 @@ def test_entries_with_results_are_not_told_again_and_those_in_flight_are_told_fi
     assert [(entry.id.number, entry.path, entry.tries, target) for entry, target in flights] == [
         (3, b"/lustre/3", 0, 13)
     ]
-    assert [entry.id.number for entry in entries(later)] == [2, 4, 5]
+    rest = entries(later)
+    assert [(entry.id.number, entry.tries, entry.billed) for entry in rest] == [
+        (2, 1, 1),
+        (4, 0, 0),
+        (5, 0, 0),
+    ]
     assert (after.left, after.results) == (4, {FileState.SUCCESS: 1, FileState.FAILED: 1})
     assert later.left() == {3: 4}
 

@@ -13,6 +13,7 @@ from cyclone.lustre.migration.journal import (
     Journal,
     JournalDamaged,
     Past,
+    Retry,
     read_head,
     read_lines,
 )
@@ -31,10 +32,12 @@ def written(file: Path) -> Journal:
     journal.started(0, 0, 0, 10)
     journal.started(1, 10, 0, 11)
     journal.final(final(0))
-    journal.retried(1)
+    journal.retried(1, 1)
     journal.started(1, 10, 1, 12)
     journal.started(2, 20, 0, 13)
     journal.final(final(2, FileState.BUSY, "EBUSY"))
+    journal.started(4, 40, 2, 13)
+    journal.retried(4, 1)
     journal.final(final(3, FileState.FAILED, "it said:\nno  \t way"))
     journal.fed_back(FileState.BUSY)
     journal.flush()
@@ -56,6 +59,7 @@ def test_it_tells_what_was_noted(tmp_path: Path) -> None:
 
     assert read_head(tmp_path / "journal") == HEAD
     assert past.flights == {1: Flight(offset=10, tries=1, target=12)}
+    assert past.retries == {1: Retry(tries=1, billed=1), 4: Retry(tries=3, billed=1)}
     assert past.results == {FileState.SUCCESS: 1, FileState.BUSY: 1, FileState.FAILED: 1}
     assert past.sizes[FileState.SUCCESS] == 4096
     assert past.ended == {3: 3}
@@ -106,7 +110,7 @@ def test_cut_at_any_byte_it_tells_the_lines_that_are_whole_and_can_be_gone_on_wi
     [
         b"", b"?", b"= 1", b"> 1 2 3", b"> 1 2 3 4 5", b"= 1 3 WHAT 0 - 0 ", b"= -1 3 SUCCESS 0 - 0 ",
         b"= 10 3 SUCCESS 0 - 0 ", b"= 1 65536 SUCCESS 0 - 0 ", b"= 1 3 SUCCESS 0 x 0 ", b"! SUCCESS", b"! BUSY x",
-        b"< ", b"> 99 0 0 0", b"\0" * 30, b"\xff\xff", b"> 1 0 0 70000", b"= " + b"9" * 30 + b" 3 SUCCESS 0 - 0 ",
+        b"< ", b"< 1", b"> 99 0 0 0", b"\0" * 30, b"\xff\xff", b"> 1 0 0 70000", b"= " + b"9" * 30 + b" 3 SUCCESS 0 - 0 ",
     ],
 )  # fmt: skip
 def test_a_line_that_makes_no_sense_is_counted_and_left_out(tmp_path: Path, line: bytes) -> None:
