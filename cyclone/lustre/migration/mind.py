@@ -141,6 +141,7 @@ class Mind:
         self._targets: list[_Rank] = []  # that could take something, best first
         self._resting: list[tuple[float, int, Entry]] = []
         self._count = 0
+        self._roomy = -1  # the target that was the last to have room for a file that had to wait
         self._files = Rate(plan.rate_files_per_s, now)
         self._bytes = Rate(plan.rate_mb_per_s * _MB, now)
         self._moved_files = self._moved_bytes = 0
@@ -442,11 +443,26 @@ class Mind:
         """Is there a target for it, but none that has room for a file of its size?"""
         if entry.size is None:
             return False
-        open_targets = [
-            target for target in self.plan.targets
-            if target != entry.source and self.obstacle(target, Role.TARGET) is None
-        ]  # fmt: skip
-        return bool(open_targets) and not any(self._fits(entry, target) for target in open_targets)
+        # Asked for each source while targets are in use; mostly the answer is the same target as the last time.
+        if self._has_room_for(entry, self._roomy):
+            return False
+        for target in self.plan.targets:
+            if self._has_room_for(entry, target):
+                self._roomy = target
+                return False
+        return any(
+            target != entry.source and self.obstacle(target, Role.TARGET) is None
+            for target in self.plan.targets
+        )
+
+    def _has_room_for(self, entry: Entry, target: int) -> bool:
+        """May the entry go there, now or when a task there has ended?"""
+        # The size first: to compare is cheap.
+        return (
+            target != entry.source
+            and self._fits(entry, target)
+            and self.obstacle(target, Role.TARGET) is None
+        )
 
     def _start(self, entry: Entry, target: int, now: float) -> Run:
         size = self._guess() if entry.size is None else entry.size

@@ -414,6 +414,24 @@ def test_a_file_that_fits_nowhere_waits_and_then_fails_and_keeps_no_other_waitin
     assert (ended.report.state, ended.report.failure) == (FileState.FAILED, "target")
 
 
+def test_files_that_wait_for_room_cost_no_look_at_every_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources, targets = range(50), range(100, 120)
+    mind = Mind(a_plan(targets=frozenset(targets)), 0, stale_s=STALE_S)
+    roomy = {target: Level(50, 10**10, 10**9) for target in targets}
+    mind.on_levels({source: Level(50) for source in sources} | roomy | {100: Level(20, 2**20, 2**19)}, 0)
+    for source in sources:
+        mind.offer(source, some_entries(source, 9, size=GIB))
+    mind.decide(0)
+    asked: list[int] = []
+    really = mind.obstacle
+    monkeypatch.setattr(mind, "obstacle", lambda ost, role: asked.append(ost) or really(ost, role))
+
+    waiting = mind.decide(0)
+
+    assert (waiting.started, waiting.ended) == ([], [])
+    assert len(asked) <= 2 * len(sources)  # not 20 times
+
+
 # What comes after an end.
 
 
