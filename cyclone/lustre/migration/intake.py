@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -105,7 +106,9 @@ class Intake:
 
     def due(self, now: float) -> float:
         """When `advance` has something to do, apart from a reading that ends."""
-        if self._is_asked or (self._next and self._reading is None):
+        if self._reading is not None:
+            return math.inf
+        if self._is_asked or self._next:
             return now
         return self._look_at
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Callable, Mapping
 
@@ -84,5 +85,5 @@ class Gauge:
         return True
 
     def due(self) -> float:
-        """When the next measurement begins."""
-        return self._due
+        """When the next measurement begins, unless one is going on, whose end comes first."""
+        return math.inf if self._chore is not None else self._due

@@ -1076,6 +1076,27 @@ def test_entries_that_are_added_to_a_list_that_was_taken_are_done_as_well(
     assert site.names() == {"a.input.done"}
 
 
+def test_while_a_list_takes_long_to_read_it_is_not_asked_for_without_end(site: Site, desk: Any) -> None:
+    site.keys["control.threshold", "reload_files"] = "1"
+    site.put("a.input", *lines(3, 1))
+    made = site.generator()
+
+    class Slow:
+        """To read a list takes an hour."""
+
+        def start(self, call: Callable[[], Any]) -> Any:
+            done = AtOnce().start(call)
+            if getattr(call, "func", None) is load:
+                done.is_done = lambda: desk.now > 4600  # type: ignore[attr-defined]
+            return done
+
+    made.background = Slow()
+    made.run()
+
+    assert desk.asked < 8000  # a second each, and a few more at the beginning
+    assert site.names() == {"a.input.done"}
+
+
 def test_targets_that_no_limit_of_servers_bounds_are_told(
     site: Site, desk: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -100,6 +101,7 @@ def test_a_measurement_that_does_not_end_is_not_followed_by_another() -> None:
         assert not gauge.advance(a_mind(), 10, moment)
 
     assert never.started == 1
+    assert gauge.due() == math.inf
     assert gauge.since == 0
 
 
