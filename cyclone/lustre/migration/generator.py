@@ -510,7 +510,10 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         self._supply.settings = settings
         self._inputs.settle_s, self._inputs.keep_journal = settings.settle_s, settings.keep_journal
         self._mind.fills.stale_s = INTERVALS_FRESH * settings.update_fill_level_s
-        self._mind.change(settings.plan(self._oss_of), self.monotonic())
+        now = self.monotonic()
+        self._mind.change(settings.plan(self._oss_of), now)
+        self._gauge.look_now(now)
+        self._tell_at = min(self._tell_at, now + settings.print_caches_s)
         self._shut_since = None
         self._doubt()
 

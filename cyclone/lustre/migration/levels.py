@@ -84,6 +84,10 @@ class Gauge:
         mind.on_levels(levels, now)
         return True
 
+    def look_now(self, now: float) -> None:
+        """Measure as soon as possible: the interval may be a shorter one now."""
+        self._due = min(self._due, now)
+
     def due(self) -> float:
         """When the next measurement begins, unless one is going on, whose end comes first."""
         return math.inf if self._chore is not None else self._due

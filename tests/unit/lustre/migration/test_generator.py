@@ -764,6 +764,25 @@ def test_a_reload_takes_the_ini_file_and_new_lists(site: Site, desk: Any) -> Non
     assert routes(desk)[2] == ("/lustre/4/0", 4, 19)
 
 
+def test_shorter_intervals_count_at_once(site: Site, desk: Any, caplog: pytest.LogCaptureFixture) -> None:
+    site.keys |= {
+        ("control.threshold", "update_fill_level"): "3600", ("control.threshold", "print_caches"): "3600",
+    }  # fmt: skip
+    site.put("a.input", *lines(3, 30))
+    desk.task_s = 20
+    made = site.generator()
+    operator = Operator(desk, made)
+    shorter = {("control.threshold", "update_fill_level"): 60, ("control.threshold", "print_caches"): 60}
+    operator.when(
+        lambda: len(desk.submitted) == 5, lambda: site.ini(shorter) and operator.tell("reload") and None
+    )
+
+    made.run()
+
+    assert desk.now < 2000
+    assert caplog.text.count("migration running left=") > 5
+
+
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
