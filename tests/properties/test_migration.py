@@ -240,7 +240,7 @@ def check_limits(mind: Mind, started: list[Run]) -> None:
         for ost, role in ((run.entry.source, Role.SOURCE), (run.target, Role.TARGET)):
             assert mind.tasks(ost, role) <= plan.limit(ost, role)
             both = plan.limit_of_both(ost)
-            assert not both or sum(mind.tasks(ost, each) for each in Role) <= both
+            assert both is None or sum(mind.tasks(ost, each) for each in Role) <= both
             # What was started may have closed the door behind itself.
             obstacle = mind.obstacle(ost, role)
             assert obstacle is None or obstacle.reason in CLOSED_BY_WHAT_IS_ON_ITS_WAY

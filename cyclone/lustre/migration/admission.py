@@ -64,7 +64,7 @@ class Admission:
             return Obstacle("not among the sources", True)
         if role is Role.TARGET and ost not in plan.targets:
             return Obstacle("not among the targets", True)
-        if plan.limit(ost, role) <= 0:
+        if plan.limit(ost, role) == 0 or plan.limit_of_both(ost) == 0:
             return Obstacle("its limit is 0", True)
         trouble = self._troubles.get(ost)
         if trouble is not None and role in trouble.locked_until:

@@ -36,7 +36,6 @@ from cyclone.lustre.migration.ost import Role
 from cyclone.lustre.migration.settings import (
     MigrationSettings,
     changed,
-    fixed_but_changed,
     read_oss_map,
 )
 from cyclone.lustre.migration.statistics import Statistics
@@ -403,7 +402,8 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         self._tell_at = now + self.settings.print_caches_s
         for line in status.progress_lines(self._mind, self._inputs, self._statistics, now):
             self.log.info("%s", line)
-        if self.settings.pushgateway:
+        # One at a time: while no worker is free they would pile up, and only the newest counts.
+        if self.settings.pushgateway and not self._telling:
             moment = datetime.now(UTC)
             rows = status.ost_rows(self._mind, self._inputs.left(), moment)
             task = OstStateTask([Row("pushgateway", MigrationOst, row) for row in rows])
@@ -501,7 +501,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
     def _apply(self, ini: Ini) -> None:
         """Go on with these settings. Raises ConfigError; then nothing has changed."""
         settings = MigrationSettings.of(ini)
-        fixed = fixed_but_changed(self._ini, ini)
+        fixed = self.settings.fixed_but_changed(settings)
         if fixed:
             raise ConfigError(
                 f"cannot be changed while the migration runs: {', '.join(fixed)}", file=ini.file

@@ -351,7 +351,7 @@ class Mind:
         """As `Plan.limit`, and less if the other role has its share of what both may have."""
         limit = self.plan.limit(ost, role)
         both = self.plan.limit_of_both(ost)
-        if both:
+        if both is not None:
             other = Role.TARGET if role is Role.SOURCE else Role.SOURCE
             limit = min(limit, both - self.tasks(ost, other))
         return limit
@@ -511,9 +511,8 @@ class Mind:
 
     def _account(self, run: Run, report: Report, now: float) -> None:
         """What has been moved, and what that says of the two OSTs."""
-        if report.state in (FileState.IGNORED, FileState.SKIPPED):
-            self._bytes.spend(-run.size)
         if report.state not in (FileState.SUCCESS, FileState.DISPLACED):
+            self._bytes.spend(-run.size)
             return
         self._bytes.spend(report.size - run.size)
         self._moved_files += 1

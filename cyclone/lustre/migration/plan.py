@@ -58,10 +58,10 @@ class Plan:
             return self.source_max_tasks if bounds.source is None else bounds.source
         return self.target_max_tasks if bounds.target is None else bounds.target
 
-    def limit_of_both(self, ost: int) -> int:
-        """How many tasks this OST may have in flight in both roles together; 0 is without bound."""
+    def limit_of_both(self, ost: int) -> int | None:
+        """How many tasks this OST may have in flight in both roles together; None is without bound."""
         bounds = self.bounds.get(ost, _NO_BOUNDS)
-        return self.ost_max_tasks if bounds.ost is None else bounds.ost
+        return self.ost_max_tasks or None if bounds.ost is None else bounds.ost
 
 
 _NO_BOUNDS = Bounds()

@@ -397,6 +397,13 @@ class MigrationSettings(Settings):
             is_dry=self.dry_run,
         )
 
+    def fixed_but_changed(self, after: MigrationSettings) -> list[str]:
+        """Keys with other values afterwards which they must not have, as `[section] key`."""
+        return sorted(
+            f"[{setting.section}] {setting.key}" for name, setting in self._by_field().items()
+            if (setting.section, setting.key) in _FIXED and getattr(self, name) != getattr(after, name)
+        )  # fmt: skip
+
     def doubts(self, listed: Collection[int]) -> list[str]:
         """What is allowed and probably not meant, in words for the log. listed: OSTs that stand in lists."""
         found = []
@@ -415,7 +422,7 @@ class MigrationSettings(Settings):
 
 
 #: What cannot be changed while the migration runs: the rest of it has been built on these.
-FIXED = frozenset({
+_FIXED = frozenset({
     ("control", "local_mode"), ("control.local_mode", "num_osts"), ("control.local_mode", "seed"),
     ("migration", "input_dir"), ("migration", "dry_run"), ("migration", "done_on_load"),
     ("migration", "look_at_files"), ("migration", "oss_map"), ("lustre", "fs_path"), ("lustre", "fs_name"),
@@ -435,19 +442,6 @@ def changed(ini: Ini, values: Mapping[str, str]) -> Ini:
                 migration.pop(alias, None)
         migration[name] = value
     return Ini(sections, ini.file)
-
-
-def fixed_but_changed(before: Ini, after: Ini) -> list[str]:
-    """Keys that differ and must not, as `[section] key`."""
-    old, new = (MigrationSettings.complete(ini) for ini in (before, after))
-    return sorted(
-        f"[{section}] {key}" for section, key in FIXED
-        if _value(old, section, key) != _value(new, section, key)
-    )  # fmt: skip
-
-
-def _value(ini: Ini, section: str, key: str) -> str:
-    return ini.sections().get(section, {}).get(key, "").strip()
 
 
 def _with_names_of_today(ini: Ini) -> Ini:
@@ -482,7 +476,8 @@ def read_oss_map(ini: Ini, file: Path) -> dict[int, str]:
             osts = indexes(words[1], "OSTs") if len(words) == 2 else ()
             if not osts:
                 raise ValueError("expected the name of a server, a blank, and the indexes of its OSTs")
-            if twice := next((ost for ost in osts if ost in found), None):
+            twice = next((ost for ost in osts if ost in found), None)
+            if twice is not None:
                 raise ValueError(f"OST {twice} is on {found[twice]} already")
         except ValueError as error:
             raise ini.wrong("migration", "oss_map", f"{file}, line {number}: {error}") from None

@@ -1221,3 +1221,15 @@ def test_nothing_of_the_osts_is_recorded_otherwise(site: Site, desk: Any) -> Non
     site.run()
 
     assert not any(isinstance(task, OstStateTask) for task in desk.submitted)
+
+
+def test_how_the_osts_stand_is_not_recorded_twice_at_a_time(site: Site, desk: Any) -> None:
+    site.keys["control.threshold", "print_caches"] = "1"
+    site.put("a.input", *lines(3, 40))
+    desk.task_s = 1.0
+    desk.answer = lambda task: desk.WAIT if isinstance(task, OstStateTask) else moved(task)
+    desk.together = 2
+
+    site.run(pushgateway="yes", ost_targets="10-11")
+
+    assert sum(isinstance(task, OstStateTask) for task in desk.submitted) == 1

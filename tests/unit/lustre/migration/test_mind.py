@@ -145,6 +145,15 @@ def test_bounds_of_an_ost_go_before_the_general_ones() -> None:
     assert a_mind(plan).obstacle(10, Role.TARGET) is not None
 
 
+def test_an_ost_with_a_bound_of_0_for_both_roles_takes_no_part() -> None:
+    plan = a_plan(bounds={0: Bounds(ost=0), 10: Bounds(ost=0)}, targets=frozenset({10, 11}))
+
+    mind = a_mind(plan, entries={0: 1, 1: 1})
+
+    assert pairs(mind.decide(0)) == [(1, 11)]
+    assert str(mind.obstacle(0, Role.SOURCE)) == "its limit is 0"
+
+
 def test_the_limit_of_both_roles_together_is_kept() -> None:
     plan = a_plan(targets=frozenset({0, 10}), ost_max_tasks=1)
     mind = a_mind(plan, entries={0: 1, 1: 1}, ost0=40)
@@ -734,12 +743,13 @@ def test_bytes_that_were_guessed_wrong_are_paid_afterwards() -> None:
     assert len(mind.decide(9.1).started) == 1
 
 
-def test_what_was_not_moved_does_not_count_for_the_rate() -> None:
+@pytest.mark.parametrize("report", [Report(FileState.IGNORED, "on-target"), BUSY, FULL, HOPELESS])
+def test_what_was_not_moved_does_not_count_for_the_rate(report: Report) -> None:
     mind = a_mind(a_plan(rate_mb_per_s=10))
     mind.offer(0, some_entries(0, 2, size=10**9))
     (run,) = mind.decide(0).started
 
-    end(mind, run, Report(FileState.IGNORED, "gone"), now=0)
+    end(mind, run, report, now=0)
 
     assert len(mind.decide(0).started) == 1
 

@@ -12,7 +12,6 @@ from cyclone.lustre.migration.plan import Bounds
 from cyclone.lustre.migration.settings import (
     MigrationSettings,
     changed,
-    fixed_but_changed,
     read_oss_map,
 )
 
@@ -163,7 +162,7 @@ def test_single_osts_have_bounds_of_their_own() -> None:
     assert plan.bounds[1] == Bounds(source=4, target=2)
     assert [plan.limit(ost, Role.SOURCE) for ost in (0, 3, 7)] == [4, 1, 1]
     assert [plan.limit(ost, Role.TARGET) for ost in (0, 3, 7)] == [2, 1, 0]
-    assert [plan.limit_of_both(ost) for ost in (0, 8)] == [0, 1]
+    assert [plan.limit_of_both(ost) for ost in (0, 8)] == [None, 1]
 
 
 @pytest.mark.parametrize(
@@ -213,11 +212,13 @@ def test_a_key_can_be_changed_by_either_of_its_names() -> None:
     assert MigrationSettings.of(an_ini()).source_threshold == 30
 
 
-def test_what_must_not_change_is_noticed_whether_it_was_written_or_not() -> None:
-    after = an_ini(lustre__fs_path="/other", migration__dry_run="on", migration__max_tasks="3")
+def test_what_must_not_change_is_noticed_however_it_was_written() -> None:
+    before = settings()
+    after = settings(lustre__fs_path="/other", migration__dry_run="on", migration__max_tasks="3")
 
-    assert fixed_but_changed(an_ini(), after) == ["[lustre] fs_path", "[migration] dry_run"]
-    assert fixed_but_changed(an_ini(), an_ini(migration__dry_run="off")) == []
+    assert before.fixed_but_changed(after) == ["[lustre] fs_path", "[migration] dry_run"]
+    assert before.fixed_but_changed(settings(migration__dry_run="off")) == []
+    assert before.fixed_but_changed(settings(migration__dry_run="no", lustre__fs_path="/lustre/")) == []
 
 
 # Servers.
@@ -231,7 +232,7 @@ def test_a_map_of_servers_is_read(tmp_path: Path) -> None:
     assert found == {0: "oss1", 1: "oss1", 2: "oss1", 9: "oss1", 3: "oss2"}
 
 
-@pytest.mark.parametrize("line", ["oss1", "oss1 x", "oss1 1-3\noss2 3", "\udcff"])
+@pytest.mark.parametrize("line", ["oss1", "oss1 x", "oss1 1-3\noss2 3", "oss1 0-3\noss2 0", "\udcff"])
 def test_a_map_that_makes_no_sense_is_refused(tmp_path: Path, line: str) -> None:
     (tmp_path / "oss.map").write_bytes(line.encode("utf-8", "surrogateescape"))
 
