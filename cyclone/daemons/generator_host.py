@@ -45,11 +45,11 @@ def main(link: socket.socket) -> int:
         start_log(Path(errand.log_file) if errand.log_file else None, debug=errand.debug)
         generator = _load(errand)
     except CycloneError as error:
-        return _refuse(link, Verdict(str(error), error.exit_code))
+        return _refuse(link, Verdict.refusing(str(error), error.exit_code))
     except (Exception, SystemExit) as error:  # the border to the code of a user
         log.exception("the task generator cannot be made ready")
         what = f"{errand.module}.{errand.class_name}: {type(error).__name__}: {error}"
-        return _refuse(link, Verdict(what, EXIT_CONFIG))
+        return _refuse(link, Verdict.refusing(what, EXIT_CONFIG))
     link.send(msgspec.json.encode(Verdict()))
     told = link.recv(_LETTER_BYTES_MAX)
     if not told:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from typing import Self
 
 import msgspec
 
@@ -17,6 +18,9 @@ from cyclone.settings import MasterSettings
 log = logging.getLogger(__name__)
 
 _LETTER_BYTES_MAX = 1 << 16
+
+#: Of a problem: each character may become twelve bytes of a letter.
+_PROBLEM_LONGEST = 4000
 
 #: A process that is killed before its generator was checked is started again, but not for ever.
 STARTS_MOST = 5
@@ -43,6 +47,12 @@ class Verdict(msgspec.Struct, frozen=True):
 
     problem: str = ""
     exit_code: int = EXIT_CONFIG
+
+    @classmethod
+    def refusing(cls, problem: str, exit_code: int) -> Self:
+        """A problem of whatever length and characters, so that it fits into a letter."""
+        told = problem if len(problem) <= _PROBLEM_LONGEST else f"{problem[:_PROBLEM_LONGEST]} ..."
+        return cls(told.encode("utf-8", "backslashreplace").decode(), exit_code)
 
 
 class Go(msgspec.Struct, frozen=True):
@@ -88,14 +98,21 @@ class GeneratorProcess:
             raise GeneratorUnusable(verdict)
 
     def spawn(self) -> None:
-        """Start the process; when `link` is readable, there is a `verdict`."""
+        """Start the process; when `link` is readable, there is a `verdict`.
+
+        One for which the system has no room counts as killed.
+        """
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             # -P: a file of the user's in the working directory must not replace a module of the library.
             command = [sys.executable, "-P", "-m", "cyclone.daemons.generator_host", str(theirs.fileno())]
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
-            )
+            try:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
+                )
+            except OSError as error:
+                log.warning("the process of the task generator cannot be started: %s", error)
+                return
         self._pidfd = os.pidfd_open(self._process.pid)
         self._tell(self._errand())
 
@@ -111,6 +128,9 @@ class GeneratorProcess:
         except ConnectionResetError:
             answer = b""
         if not answer:
+            if self._process is None:
+                self.link.close()
+                return None
             status = self.collect()
             if status < 0:
                 return None

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import errno
+import subprocess
+
+import msgspec
+import pytest
+
+from cyclone.daemons.generator_process import _LETTER_BYTES_MAX, GeneratorProcess, Verdict
+from cyclone.ini import Ini
+from cyclone.settings import MasterSettings
+
+
+def settings() -> MasterSettings:
+    return MasterSettings.of(Ini({"task_generator": {"module": "somewhere", "class": "Some"}}))
+
+
+@pytest.mark.parametrize("character", ["x", "\0", "\udc80", "\U0001f600"])
+def test_a_problem_of_any_length_fits_into_a_letter(character: str) -> None:
+    letter = msgspec.json.encode(Verdict.refusing(character * 10**6, 3))
+
+    assert len(letter) < _LETTER_BYTES_MAX
+    assert msgspec.json.decode(letter, type=Verdict).exit_code == 3
+
+
+def test_a_process_for_which_the_system_has_no_room_counts_as_killed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    process = GeneratorProcess(settings())
+
+    process.spawn()
+
+    assert process.verdict() is None
+    assert "cannot be started" in caplog.text
