@@ -29,6 +29,7 @@ from cyclone.cli.page import visible
 from cyclone.errors import EXIT_OK, EXIT_TASK_FAILED, ConfigError
 from cyclone.generators.files import replacing
 from cyclone.lustre.migration.list_sources import Found, Trouble, from_find, from_lists, from_robinhood
+from cyclone.lustre.migration.names import form_of
 from cyclone.lustre.migration.shuffle import shuffled
 from cyclone.model.resources import UNIT, amount
 
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     trouble = Trouble()
     # Names from a walk may hold newlines; a report cannot tell of such.
     names_of_all_kinds = options.from_find is not None or any(
-        ".input0" in file.name for file in options.from_lists or ()
+        form_of(file).separator == b"\0" for file in options.from_lists or ()
     )
     separator, ending = (b"\0", ".input0") if names_of_all_kinds else (b"\n", ".input")
     files = _files(options, ending)
@@ -76,7 +77,10 @@ def run(options: argparse.Namespace) -> int:
     records = _records(found, separator, trouble)
     if options.shuffle:
         records = shuffled(records, separator, random.Random(options.seed), options.output)
-    count = _write(records, separator, files)
+    try:
+        count = _write(records, separator, files)
+    except OSError as error:
+        raise ConfigError(f"{options.output}: the lists cannot be made: {error.strerror}") from None
     where = f" in {', '.join(visible(str(file)) for file in files)}" if count else ", so there is no list"
     print(f"{count} entries{where}")
     if trouble.incomplete:

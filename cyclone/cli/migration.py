@@ -15,7 +15,7 @@ from cyclone.cli.command import argument, ask
 from cyclone.cli.connection import add_config_file
 from cyclone.cli.page import Table, visible
 from cyclone.core.explain import duration_text
-from cyclone.errors import EXIT_OK
+from cyclone.errors import EXIT_OK, Refusal
 
 #: `{action: (help, what it is told)}`
 _ACTIONS = {
@@ -56,6 +56,11 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(answer))
     elif options.action == "status":
+        # What else has a `status` tells other things.
+        if "left_alone" not in answer:
+            raise Refusal(
+                "the generator of this job is none of a migration; ask it by `cyclone command status`"
+            )
         _show(answer)
     elif isinstance(answer, str):
         print(visible(answer))

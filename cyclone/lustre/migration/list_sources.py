@@ -9,6 +9,7 @@ import gzip
 import os
 import re
 import subprocess
+import zlib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import IO, NamedTuple
 
 from cyclone.errors import ConfigError
 from cyclone.lustre.migration.lines import Rejected, Rules, read_records, trimmed
-from cyclone.lustre.migration.names import ListFiles
+from cyclone.lustre.migration.names import form_of
 
 _ANYWHERE = Rules(b"/")
 
@@ -144,11 +145,11 @@ def from_lists(files: Iterable[Path], osts: Collection[int], trouble: Trouble) -
     """Lists as a migration takes them. osts: only those; all if none is named. Raises ConfigError."""
     only = frozenset(osts)
     for file in files:
-        names = ListFiles(file)
+        separator, is_packed = form_of(file)
         try:
-            with gzip.open(file, "rb") if names.is_packed else open(file, "rb") as stream:
-                for _, raw in read_records(stream, names.separator):  # type: ignore[arg-type]
-                    record = trimmed(raw, names.separator)
+            with gzip.open(file, "rb") if is_packed else open(file, "rb") as stream:
+                for _, raw in read_records(stream, separator):  # type: ignore[arg-type]
+                    record = trimmed(raw, separator)
                     try:
                         ost, path = _ANYWHERE.parse(record)
                     except Rejected as problem:
@@ -156,5 +157,5 @@ def from_lists(files: Iterable[Path], osts: Collection[int], trouble: Trouble) -
                         continue
                     if not only or ost in only:
                         yield Found(ost, path)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise ConfigError(f"{file} cannot be read: {error}") from None

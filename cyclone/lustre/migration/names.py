@@ -21,6 +21,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cyclone.lustre.migration.verdict import FileState
 
@@ -30,6 +31,9 @@ _LIST = re.compile(r"[^.].*\.input0?(\.gz)?\Z", re.DOTALL)
 _RETRYABLE = re.compile(r"(?P<name>.+\.input0?(?:\.gz)?)\.(?P<kind>busy|failed)(?:\.[0-9]+)?\Z", re.DOTALL)
 _FED_BACK = re.compile(r"\.(?:busy|failed)-[0-9]+\Z")
 _ENDING = re.compile(r"\.input0?(?:\.gz)?\Z")
+
+#: Whatever a list is called now: those that were packed are so until they are done, but what is made of them is not.
+_FORM = re.compile(r".*\.input(?P<nul>0?)(?P<packed>\.gz(?:\.active|\.done(?:\.[0-9]+)?)?\Z)?", re.DOTALL)
 
 _COUNTERS_MOST = 1_000_000
 
@@ -67,11 +71,11 @@ class ListFiles:
 
     @property
     def separator(self) -> bytes:
-        return b"\0" if self.base.name.removesuffix(".gz").endswith("0") else b"\n"
+        return form_of(self.base).separator
 
     @property
     def is_packed(self) -> bool:
-        return self.base.name.endswith(".gz")
+        return form_of(self.base).is_packed
 
     @property
     def active(self) -> Path:
@@ -116,6 +120,21 @@ class ListFiles:
 
     def _beside(self, ending: str) -> Path:
         return self.base.with_name(f"{self.base.name}.{ending}")
+
+
+class Form(NamedTuple):
+    """How the records of a list are written. separator: ends each."""
+
+    separator: bytes
+    is_packed: bool
+
+
+def form_of(file: Path) -> Form:
+    """By its name, which may be that of a list in any state; else it is a file of lines, with `.gz` or without."""
+    match = _FORM.match(file.name)
+    if match is None:
+        return Form(b"\n", file.name.endswith(".gz"))
+    return Form(b"\0" if match["nul"] else b"\n", match["packed"] is not None)
 
 
 def waiting_lists(directory: Path) -> list[Path]:

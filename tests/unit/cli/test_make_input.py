@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import gzip
 import io
 import os
@@ -168,6 +169,57 @@ def test_a_name_with_a_newline_stays_in_lists_that_can_hold_it(tmp_path: Path, o
     run(output, "--from-lists", tmp_path / "a.input0")
 
     assert lines_of(output, "made.input0") == [b"3 /lustre/new\nline"]
+
+
+@pytest.mark.parametrize("name", ["a.input0.busy", "a.input0.gz.failed.2", "a.input0.active"])
+def test_lists_of_records_that_end_with_a_nul_are_known_by_whatever_name(
+    tmp_path: Path, output: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"3 /lustre/a\x003 /lustre/b\0")
+
+    run(output, "--from-lists", tmp_path / name)
+
+    assert lines_of(output, "made.input0") == [b"3 /lustre/a", b"3 /lustre/b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_packed"),
+    [
+        ("a.input.done.10", False), ("a.input.gz.done", True), ("a.input.gz.done.2", True), ("a.input.gz.busy", False),
+        ("a.input.gz.active", True), ("somewhere.gz", True), ("list0", False),
+    ],
+)  # fmt: skip
+def test_lists_of_lines_are_known_by_whatever_name(
+    tmp_path: Path, output: Path, name: str, is_packed: bool
+) -> None:
+    content = b"3 /lustre/a\n3 /lustre/b\n"
+    (tmp_path / name).write_bytes(gzip.compress(content) if is_packed else content)
+
+    assert run(output, "--from-lists", tmp_path / name) == EXIT_OK
+
+    assert lines_of(output) == [b"3 /lustre/a", b"3 /lustre/b"]
+
+
+def test_a_packed_list_that_is_damaged_is_told(tmp_path: Path, output: Path) -> None:
+    packed = bytearray(gzip.compress(os.urandom(5000).hex().encode()))
+    packed[60:120] = b"\xff" * 60
+    (tmp_path / "a.input.gz").write_bytes(packed)
+
+    with pytest.raises(ConfigError, match="cannot be read"):
+        run(output, "--from-lists", tmp_path / "a.input.gz")
+
+
+def test_lists_for_which_there_is_no_room_are_told(
+    tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "a.input").write_bytes(b"3 /lustre/a\n")
+    monkeypatch.setattr(make_input, "_write", full)
+
+    with pytest.raises(ConfigError, match="No space left"):
+        run(output, "--from-lists", tmp_path / "a.input")
 
 
 def test_a_list_that_cannot_be_read_is_told_and_none_is_made(tmp_path: Path, output: Path) -> None:
