@@ -57,7 +57,7 @@ _LOOK_FOR_CHORES_S = 0.01
 #: Measurements in a row by which nothing can be moved any more, before that is believed.
 _MEASUREMENTS_SHUT = 3
 
-_PAUSE, _DRAIN, _STOP, _HOURS = "pause", "drain", "stop", "hours"
+_PAUSE, _DRAIN, _STOP, _HOURS, _DISK = "pause", "drain", "stop", "hours", "disk"
 
 
 class LustreOstMigrationTaskGenerator(TaskGenerator):
@@ -91,6 +91,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         self._tell_at = 0.0
         self._obstacles: dict[tuple[int, Role], Obstacle | None] = {}
         self._telling: set[str] = set()  # tids of tasks that record how the OSTs stand
+        self._started: list[Run] = []  # what is to be handed in as soon as that is noted
         self._shut_since: int | None = None
         self._doubts: set[str] = set()
 
@@ -180,7 +181,6 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         """Go on with the lists of a former life, first of all with its tasks that may be in flight still."""
         if self.settings.dry_run:
             return
-        adopted: list[Run] = []
         for base in self._inputs.leftovers():
             self.log.info("reading a list again that was begun list=%s", base.name)
             call = partial(load_again, base, self._inputs.rules, lambda: not self.stopping)
@@ -193,10 +193,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             taken = None if loaded is None else self._intake.take(loaded)
             if taken is not None:
                 self._on_taken(taken)
-                adopted += self._adopt(taken.flights())
-        self._inputs.settle()
-        for run in adopted:
-            self.submit(self._workshop.make(run))
+                self._started += self._adopt(taken.flights())
 
     def _adopt(self, flights: list[tuple[Entry, int]]) -> list[Run]:
         entries = [entry for entry, _ in flights]
@@ -242,13 +239,18 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         return self._gauge.count - self._shut_since >= _MEASUREMENTS_SHUT
 
     def _end(self) -> None:
-        now = self.monotonic()
-        told = status.report(self._mind, self._inputs, self._statistics, now)
-        self._inputs.close()
+        told = status.report(self._mind, self._inputs, self._statistics, self.monotonic())
         for line in self._final_lines(told):
             self.log.info("%s", line)
         if self.settings.report_file is not None:
-            write_json(self.settings.report_file, told)
+            try:
+                write_json(self.settings.report_file, told)
+            except OSError as error:
+                self.log.error("the report cannot be written: %s", error)
+        try:
+            self._inputs.close()
+        except OSError as error:
+            self.log.error("not everything could be noted, the next start looks at it again: %s", error)
 
     def _final_lines(self, told: Mapping[str, Any]) -> Iterator[str]:
         speed = told["speed"]
@@ -336,25 +338,43 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             self._take_note(ended, now)
         for run in turn.started:
             self._inputs.on_started(run.entry, run.target)
+        self._started += turn.started
         # Before they are handed in: a task that nobody remembers could get another one beside it.
-        for done in self._inputs.settle():
+        if not self._settle(now):
+            return
+        started, self._started = self._started, []
+        for run in started:
+            self.submit(self._workshop.make(run))
+
+    def _settle(self, now: float) -> bool:
+        """See that what was noted outlives this process; False while there is no room for it."""
+        try:
+            ended = self._inputs.settle()
+        except OSError as error:
+            if _DISK not in self._mind.holds:
+                self.log.error("nothing can be noted, and nothing is started until it can: %s", error)
+            self._mind.hold(_DISK, f"nothing can be noted: {error}")
+            return False
+        if _DISK in self._mind.holds:
+            self.log.info("everything is noted again")
+            self._mind.release(_DISK)
+        for each in ended:
             # Before it all ends: there may be more by now.
             self._intake.look_again(now)
-            if done.was_changed:
+            if each.was_changed:
                 self.log.error(
-                    "a list was changed after it was taken, it is read again list=%s", done.files.name
+                    "a list was changed after it was taken, it is read again list=%s", each.files.name
                 )
                 continue
-            counts = " ".join(f"{state.lower()}={done.results[state]}" for state in FileState)
+            counts = " ".join(f"{state.lower()}={each.results[state]}" for state in FileState)
             self.log.info(
                 "list done list=%s entries=%d rejected=%d %s",
-                done.files.name,
-                done.entries,
-                done.rejected,
+                each.files.name,
+                each.entries,
+                each.rejected,
                 counts,
             )
-        for run in turn.started:
-            self.submit(self._workshop.make(run))
+        return True
 
     def _on_end(self, result: Result) -> None:
         if result.tid in self._telling:

@@ -211,23 +211,23 @@ class InputList:
         But a list that was changed after it was taken is given back, to be read again as it is now; where there is another
         one of its name by now, that is up to the next life.
         """
-        if self._journal is not None:
+        if self._journal is None:
+            discard(self.files.index, self.files.plain, self.files.draft)
+        else:
             self.flush()
             for file in filter(Path.exists, map(self.files.retryable, RETRYABLE)):
                 with opened(file) as descriptor:
                     os.fsync(descriptor)
             self._journal.sync()
+            if self.files.active.exists():
+                self.was_changed = is_another(self.files, self.stamp)
+                if not self.was_changed:
+                    self.files.active.rename(self.files.done)
+                elif not self.files.base.exists():
+                    self.files.active.rename(self.files.base)
+            clear_up(self.files, keep_journal=keep_journal)
+        # Last: whoever had to wait for room on the way calls this again.
         self.close()
-        if self._journal is None:
-            discard(self.files.index, self.files.plain, self.files.draft)
-            return
-        if self.files.active.exists():
-            self.was_changed = is_another(self.files, self.stamp)
-            if not self.was_changed:
-                self.files.active.rename(self.files.done)
-            elif not self.files.base.exists():
-                self.files.active.rename(self.files.base)
-        clear_up(self.files, keep_journal=keep_journal)
 
     def close(self) -> None:
         """Give back what is open; the list goes on in another life."""

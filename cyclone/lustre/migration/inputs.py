@@ -123,32 +123,36 @@ class Inputs:
         self._passed.clear()
 
     def close(self) -> None:
-        """Note what is to be noted, and go. Raises OSError."""
-        for each in self.lists.values():
-            each.flush()
-            each.close()
-        self.lists.clear()
+        """Note what is to be noted, and go. Raises OSError when some of it could not be."""
+        with ExitStack() as all_of_it:
+            for each in self.lists.values():
+                all_of_it.callback(each.close)
+                all_of_it.callback(each.flush)
+            self.lists.clear()
 
     def settle(self) -> list[InputList]:
         """See that what was noted outlives this process, and put away lists of which every entry has its result.
 
-        Returns those, also such as have to begin again. Raises OSError.
+        Returns those, also such as have to begin again. Raises OSError; the next call goes on where this one ended.
         """
         touched = [self.lists[each] for each in self._touched]
-        self._touched.clear()
         for each in touched:
             each.flush()
-        done = [each for each in touched if each.left == 0]
-        for each in done:
-            self._forget(each)
-            each.finish(keep_journal=self.keep_journal)
-            if self.is_dry and stamp_of(each.files.base) == each.stamp:
-                self.pass_over(each.files.base)
-            if each.files.active.exists():
-                self.cannot_take(
-                    each.files.base, "was changed after it was taken; the next start reads it again"
-                )
-        return done
+        ended = []
+        for each in touched:
+            if each.left == 0:
+                self._finish(each)
+                ended.append(each)
+            self._touched.discard(each.id)
+        return ended
+
+    def _finish(self, each: InputList) -> None:
+        each.finish(keep_journal=self.keep_journal)
+        self._forget(each)
+        if self.is_dry and stamp_of(each.files.base) == each.stamp:
+            self.pass_over(each.files.base)
+        if each.files.active.exists():
+            self.cannot_take(each.files.base, "was changed after it was taken; the next start reads it again")
 
     def feed_back(self, state: FileState) -> list[Path]:
         """Make new lists of all entries with this result, also of lists that are done. Raises OSError."""

@@ -28,8 +28,6 @@ from cyclone.lustre.migration.names import RETRYABLE
 from cyclone.lustre.migration.verdict import FileState
 
 _BLOCK_BYTES = 1 << 20
-#: A journal that grows by more than this in one go is written at once.
-_BUFFER_BYTES = 1 << 16
 
 _REASON_LONGEST = 500
 
@@ -206,8 +204,6 @@ class Journal:
 
     def _note(self, line: bytes) -> None:
         self._unwritten += line
-        if len(self._unwritten) > _BUFFER_BYTES:
-            self.flush()
 
 
 def write_out(descriptor: int, unwritten: bytearray) -> None:

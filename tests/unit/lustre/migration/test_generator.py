@@ -19,6 +19,7 @@ from cyclone.errors import AlreadyRunning, ConfigError, CycloneError
 from cyclone.ini import Ini
 from cyclone.lustre.migrate_task import LustreOstMigrateTask, MigrationResult
 from cyclone.lustre.migration import generator as module
+from cyclone.lustre.migration import journal
 from cyclone.lustre.migration.background import AtOnce, Threads
 from cyclone.lustre.migration.fill import Level
 from cyclone.lustre.migration.generator import LustreOstMigrationTaskGenerator
@@ -1022,21 +1023,50 @@ def test_what_was_in_flight_is_adopted_though_its_files_cannot_be_looked_at(
     assert site.names() == {"a.input.done"}
 
 
-def test_when_results_cannot_be_written_down_it_ends_with_an_error(
-    site: Site, desk: Any, monkeypatch: pytest.MonkeyPatch
+def test_while_nothing_can_be_noted_nothing_is_started(
+    site: Site, desk: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site.put("a.input", *lines(3, 3))
+    site.put("a.input", *lines(3, 20))
+    really_write = os.write
+    full_from, writes = desk.now + 1, []
 
+    def write(descriptor: int, content: bytes) -> int:
+        if not full_from < desk.now < full_from + 600:
+            return really_write(descriptor, content)
+        writes.append(len(desk.submitted))
+        if len(writes) == 1:
+            return really_write(descriptor, bytes(content)[:7])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(journal.os, "write", write)
+    site.run(keep_journal="yes")
+
+    assert len(writes) > 100
+    assert len(set(writes)) == 1
+    assert desk.now > full_from + 600
+    assert caplog.text.count("nothing can be noted, and nothing is started until it can") == 1
+    assert len(desk.submitted) == len(desk.recorded) == 20
+    assert site.names() == {"a.input.done", "a.input.audit"}
+    audit = (site.inputs / "a.input.audit").read_text().splitlines()
+    assert sum(line.startswith("= ") for line in audit) == sum(line.startswith("> ") for line in audit) == 20
+    assert len(audit) == 41
+
+
+def test_whatever_cannot_be_written_in_the_end_the_rest_is_told(
+    site: Site, desk: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def full(self: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    made = site.generator()
-    desk.script = lambda: monkeypatch.setattr(module.Inputs, "settle", full)
+    site.put("a.input", *lines(3, 3))
+    (site.directory / "report").mkdir()
+    monkeypatch.setattr(module.Inputs, "close", full)
 
-    with pytest.raises(CycloneError, match=r"the lists cannot be worked on: .*No space left"):
-        made.run()
+    site.run(report_file=site.directory / "report")
 
-    assert len(desk.submitted) == 1
+    assert "migration ended files=3" in caplog.text
+    assert "the report cannot be written" in caplog.text
+    assert "not everything could be noted" in caplog.text
 
 
 def test_a_begun_list_that_cannot_be_read_keeps_no_other_from_being_done(
