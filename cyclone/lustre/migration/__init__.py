@@ -10,5 +10,5 @@ Three rooms in one house, and who knows what:
 memory.
 
 *The generator* introduces the two to each other, to Lustre and to the master (`generator.py`, with `settings.py`,
-`tasks.py`, `intake.py`, `supply.py`, `levels.py`, `background.py`, `status.py`).
+`tasks.py`, `intake.py`, `supply.py`, `levels.py`, `background.py`, `orders.py`, `status.py`).
 """

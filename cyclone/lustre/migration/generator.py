@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
+
 from cyclone.errors import ConfigError, CycloneError
 from cyclone.generators.files import write_json
 from cyclone.ini import Ini
@@ -32,6 +34,7 @@ from cyclone.lustre.migration.intake import Intake
 from cyclone.lustre.migration.levels import INTERVALS_FRESH, Gauge, measure_lustre, simulate
 from cyclone.lustre.migration.lines import Rules
 from cyclone.lustre.migration.mind import Ended, Mind, Run
+from cyclone.lustre.migration.orders import Orders
 from cyclone.lustre.migration.ost import Role
 from cyclone.lustre.migration.settings import (
     MigrationSettings,
@@ -58,6 +61,8 @@ _LOOK_FOR_CHORES_S = 0.01
 _MEASUREMENTS_SHUT = 3
 
 _PAUSE, _DRAIN, _STOP, _HOURS, _DISK = "pause", "drain", "stop", "hours", "disk"
+_FORMER = "former life"
+_ORDERS_FILE = ".cyclone-migration.orders"
 
 
 class LustreOstMigrationTaskGenerator(TaskGenerator):
@@ -69,7 +74,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
     commands: ClassVar[Mapping[str, str]] = {
         "status": "everything: results, speed, what is left, each OST and why it is locked",
         "pause": "start no more tasks",
-        "resume": "start tasks again after pause or drain",
+        "resume": "start tasks again after pause or drain, or after a former life was stopped",
         "drain": "start no more tasks, and tell in the log when those in flight have ended",
         "reload": "read the ini file again and look for more lists",
         "limits": "change keys of [migration] until the next reload: NAME=VALUE ...; without any, tell them",
@@ -129,6 +134,10 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
 
     def _begin(self, settings: MigrationSettings) -> None:
         now = self.monotonic()
+        # A dry run is ordered nothing that the real one should obey, nor the other way round.
+        self._orders_file = None if settings.dry_run else settings.input_dir / _ORDERS_FILE
+        self._orders = Orders() if self._orders_file is None else Orders.read(self._orders_file)
+        settings = settings.excluding(self._orders.excluded)
         self.settings, self._ini = settings, self.config
         self._workshop = Workshop(settings, self.config)
         self._lfs = Lfs(settings.lfs_bin, sudo=settings.use_sudo, timeout_s=settings.lfs_timeout_s)
@@ -149,6 +158,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         self._intake = Intake(self._inputs, self.background, lambda: not self.stopping, now)
         self._tell_at = now + settings.print_caches_s
         _raise_descriptor_limit()
+        self._obey()
         self._warn()
         self._resume()
         self._is_ready = True
@@ -161,6 +171,31 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             return read_oss_map(self.config, Path(settings.oss_map))
         chore = self.background.start(lambda: self._lfs.oss_of(settings.fs_name))
         return self._wait_for(chore) or {}
+
+    def _obey(self) -> None:
+        """What was ordered in a former life holds until somebody orders something else."""
+        orders = self._orders
+        for who, why in orders.holds.items():
+            self._mind.hold(who, why)
+            self.log.info("%s in a former life: it goes on when it is told to resume", why)
+        if orders.stopped:
+            self._mind.hold(_FORMER, f"a former life was stopped: {orders.stopped}")
+            self.log.error(
+                "nothing is started until it is told to resume, for a former life was stopped: %s",
+                orders.stopped,
+            )
+        if orders.excluded:
+            self.log.info("excluded in a former life osts=%s", _osts(orders.excluded))
+
+    def _order(self, **different: Any) -> None:
+        """From now on these, in the next life as well."""
+        self._orders = msgspec.structs.replace(self._orders, **different)
+        if self._orders_file is None:
+            return
+        try:
+            self._orders.write(self._orders_file)
+        except OSError as error:
+            self.log.error("what is ordered cannot be kept, the next life does not know it: %s", error)
 
     def _warn(self) -> None:
         settings = self.settings
@@ -336,6 +371,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         turn = self._mind.decide(now)
         for ended in turn.ended:
             self._take_note(ended, now)
+        self._note_trip()
         for run in turn.started:
             self._inputs.on_started(run.entry, run.target)
         self._started += turn.started
@@ -388,14 +424,18 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             self.log.warning("the end of a task that is not in flight is ignored tid=%s", result.tid)
             return
         now = self.monotonic()
-        was_tripped = self._mind.tripped
         ended = self._mind.on_end(named[0], report_of(result, self._workshop.kind), now)
         assert ended is not None
         self._take_note(ended, now)
-        if self._mind.tripped and not was_tripped:
-            in_flight = len(self._mind.running)
+        self._note_trip()
+
+    def _note_trip(self) -> None:
+        """Once: in the log, and for the next life."""
+        tripped = self._mind.tripped
+        if tripped and tripped != self._orders.stopped:
+            self._order(stopped=tripped)
             self.log.error(
-                "no more tasks are started in_flight=%d because: %s", in_flight, self._mind.tripped
+                "no more tasks are started in_flight=%d because: %s", len(self._mind.running), tripped
             )
 
     def _take_note(self, ended: Ended, now: float) -> None:
@@ -474,18 +514,23 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         return status.status(self._mind, self._inputs, self._statistics, self.monotonic())
 
     def _on_pause(self, _: Mapping[str, str]) -> object:
-        self._mind.hold(_PAUSE, "paused")
+        self._hold(_PAUSE, "paused")
         return self._told()
 
     def _on_resume(self, _: Mapping[str, str]) -> object:
         self._is_stop_wanted = False
-        for who in (_PAUSE, _DRAIN, _STOP):
+        for who in (_PAUSE, _DRAIN, _STOP, _FORMER):
             self._mind.release(who)
+        self._order(stopped=self._mind.tripped, holds={})  # what has tripped in this life ends it
         return self._told()
+
+    def _hold(self, who: str, why: str) -> None:
+        self._mind.hold(who, why)
+        self._order(holds=self._orders.holds | {who: why})
 
     def _on_drain(self, _: Mapping[str, str]) -> object:
         self._is_drain_told = False
-        self._mind.hold(_DRAIN, "drained")
+        self._hold(_DRAIN, "drained")
         return self._told()
 
     def _on_stop(self, _: Mapping[str, str]) -> object:
@@ -520,7 +565,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
 
     def _apply(self, ini: Ini) -> None:
         """Go on with these settings. Raises ConfigError; then nothing has changed."""
-        settings = MigrationSettings.of(ini)
+        settings = MigrationSettings.of(ini).excluding(self._orders.excluded)
         fixed = self.settings.fixed_but_changed(settings)
         if fixed:
             raise ConfigError(
@@ -538,14 +583,16 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         self._doubt()
 
     def _on_exclude(self, arguments: Mapping[str, str]) -> object:
-        return self._exclude(self.settings.excluded | _osts_of(arguments))
+        self._order(excluded=self._orders.excluded | _osts_of(arguments))
+        self._apply(self._ini)
+        return {"excluded": sorted(self.settings.excluded)}
 
     def _on_include(self, arguments: Mapping[str, str]) -> object:
-        return self._exclude(self.settings.excluded - _osts_of(arguments))
-
-    def _exclude(self, osts: frozenset[int]) -> object:
-        self._on_limits({"ost_exclude": _osts(osts)})
-        return {"excluded": sorted(osts)}
+        included = _osts_of(arguments)
+        self._order(excluded=self._orders.excluded - included)
+        # What the ini file excludes is included until that is read again.
+        self._on_limits({"ost_exclude": _osts(MigrationSettings.of(self._ini).excluded - included)})
+        return {"excluded": sorted(self.settings.excluded)}
 
     def _feed_back(self, state: FileState) -> object:
         if self.settings.dry_run:

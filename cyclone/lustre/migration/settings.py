@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -370,6 +370,10 @@ class MigrationSettings(Settings):
     def is_outsized(self, size: int) -> bool:
         """Is a file of so many bytes to be skipped?"""
         return size < (self.min_size or 0) or (self.max_size is not None and size > self.max_size)
+
+    def excluding(self, osts: frozenset[int]) -> Self:
+        """The same without these OSTs."""
+        return replace(self, excluded=self.excluded | osts)
 
     def plan(self, oss_of: Mapping[int, str]) -> Plan:
         """What of this the mind has to know. oss_of: `{OST: its server}`."""

@@ -872,6 +872,109 @@ def test_unknown_commands_and_arguments_are_refused(site: Site, desk: Any) -> No
     }  # fmt: skip
 
 
+# Orders that outlive a process.
+
+
+def next_life(site: Site, desk: Any) -> tuple[LustreOstMigrationTaskGenerator, Operator]:
+    desk.stopping = False
+    made = site.generator()
+    return made, Operator(desk, made)
+
+
+def stopping(desk: Any) -> Callable[[], None]:
+    return lambda: setattr(desk, "stopping", True)
+
+
+@pytest.mark.parametrize("order", ["pause", "drain"])
+def test_paused_in_one_life_it_is_paused_in_the_next_until_it_is_resumed(
+    site: Site, desk: Any, order: str
+) -> None:
+    site.put("a.input", *lines(3, 6))
+    made, operator = next_life(site, desk)
+    operator.when(lambda: len(desk.recorded) == 3, lambda: operator.tell(order))
+    operator.when(lambda: not desk.open, stopping(desk))
+    made.run()
+    done = len(desk.recorded)
+
+    made, operator = next_life(site, desk)
+    counts: list[int] = []
+    later = desk.now + 500
+    operator.when(lambda: desk.now > later, lambda: counts.append(len(desk.recorded)))
+    operator.when(lambda: True, lambda: operator.tell("resume"))
+    made.run()
+    made, operator = next_life(site, desk)
+    site.put("b.input", *lines(4, 1))
+    made.run()
+
+    assert counts == [done]
+    assert done < 6
+    assert not (site.inputs / ".cyclone-migration.orders").exists()
+    assert len(desk.recorded) == 7
+
+
+def test_after_a_life_that_was_stopped_nothing_moves_before_somebody_resumes(
+    site: Site, desk: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.put("a.input", *lines(3, 5))
+    desk.answer = lambda task: moved(task, "FAILED", "verify", "permanent")
+    with pytest.raises(CycloneError, match="verify"):
+        site.run()
+    desk.answer = moved
+
+    made, operator = next_life(site, desk)
+    later = desk.now + 500
+    told: list[Any] = []
+    operator.when(lambda: desk.now > later, lambda: told.append(operator.tell("status")))
+    operator.when(lambda: True, lambda: operator.tell("resume"))
+    made.run()
+
+    assert told[0]["files"] == 0
+    assert "a former life was stopped: verify: /lustre/3/0" in told[0]["reason"]
+    assert len(desk.recorded) == 5
+
+
+def test_an_ost_stays_excluded_after_a_reload_and_a_restart(site: Site, desk: Any) -> None:
+    site.put("a.input", *lines(3, 3), *lines(4, 3))
+    made, operator = next_life(site, desk)
+    operator.when(lambda: True, lambda: operator.tell("exclude", osts="3"))
+    operator.when(lambda: True, lambda: operator.tell("reload"))
+    operator.when(lambda: len(desk.recorded) >= 2, stopping(desk))
+    made.run()
+
+    made, operator = next_life(site, desk)
+    seen: list[set[int]] = []
+    operator.when(
+        lambda: not desk.open and len(desk.recorded) > 3,
+        lambda: seen.append({task.source_ost for task in desk.submitted[1:]}),
+    )
+    operator.when(lambda: True, lambda: operator.tell("include", osts="3"))
+    made.run()
+
+    assert seen == [{4}]
+    assert len(desk.recorded) == 6
+
+
+def test_orders_that_cannot_be_read_are_not_taken_for_none(site: Site) -> None:
+    (site.inputs / ".cyclone-migration.orders").write_text("{")
+
+    with pytest.raises(ConfigError, match="orders"):
+        site.run()
+
+
+def test_a_dry_run_neither_gives_nor_takes_orders(site: Site, desk: Any) -> None:
+    site.put("a.input", *lines(3, 2))
+    (site.inputs / ".cyclone-migration.orders").write_text('{"stopped": "verify"}')
+    made = site.generator(dry_run="yes")
+    operator = Operator(desk, made)
+    operator.when(lambda: True, lambda: operator.tell("pause"))
+    operator.when(lambda: True, lambda: operator.tell("resume"))
+
+    made.run()
+
+    assert len(desk.submitted) == 2
+    assert (site.inputs / ".cyclone-migration.orders").read_text() == '{"stopped": "verify"}'
+
+
 # Time.
 
 

@@ -1,0 +1,43 @@
+"""What holds a migration beyond the life of its process: who has paused it or excluded OSTs, and why it was stopped.
+
+It is in a file of the directory of lists, for one life may be killed before it has told anybody.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+import msgspec
+
+from cyclone.errors import ConfigError
+from cyclone.generators.files import write_json
+from cyclone.lustre.migration.lines import OST_INDEX_MAX
+
+_Ost = Annotated[int, msgspec.Meta(ge=0, le=OST_INDEX_MAX)]
+
+
+class Orders(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """stopped: why nothing more was to be started, "" if it was. holds: `{who: why}`. excluded: OSTs of the command `exclude`."""
+
+    stopped: str = ""
+    holds: dict[str, str] = {}
+    excluded: frozenset[_Ost] = frozenset()
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Those of the last life; none if there is no file. Raises ConfigError: nobody knows then what was ordered."""
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=cls)
+        except FileNotFoundError:
+            return cls()
+        except (OSError, ValueError) as error:
+            problem = f"{error}; expected what a migration was ordered: look at it, and remove it to go on"
+            raise ConfigError(problem, file=file) from None
+
+    def write(self, file: Path) -> None:
+        """Replace those in the file; there is none where nothing is ordered. Raises OSError."""
+        if self == type(self)():
+            file.unlink(missing_ok=True)
+        else:
+            write_json(file, msgspec.to_builtins(self))
