@@ -46,9 +46,11 @@ class Admission:
     """Owns fill levels and troubles. Moments are monotonic seconds.
 
     stale_s: fill levels measured longer ago are unknown.
+    changes: grows with every trouble and everything that has passed by itself; measurements are not counted.
     """
 
     def __init__(self, plan: Plan, stale_s: float) -> None:
+        self.changes = 0
         self.plan = plan
         self.fills = Fills(stale_s)
         self._is_fresh = False
@@ -112,6 +114,7 @@ class Admission:
         trouble = self._trouble(ost)
         if role in trouble.locked_until:
             return  # by another task that was in flight at the same time
+        self.changes += 1
         trouble.times[role] += 1
         least = max(1.0, self.plan.retry_delay_s)
         pause_s = min(least * 2.0 ** min(trouble.times[role] - 1, 20), max(LOCK_MOST_S, least))
@@ -161,6 +164,7 @@ class Admission:
             woken.append(ost)
         has_aged = self._is_fresh and not self.fills.is_fresh(now)
         self._is_fresh = self._is_fresh and not has_aged
+        self.changes += len(woken) + has_aged
         return woken, has_aged
 
     def moments(self) -> Iterator[float]:

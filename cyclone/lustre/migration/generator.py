@@ -95,6 +95,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         self._is_stop_wanted = self._is_drain_told = self._is_reload_wanted = self._is_ready = False
         self._tell_at = 0.0
         self._obstacles: dict[tuple[int, Role], Obstacle | None] = {}
+        self._changes_told = 0
         self._telling: set[str] = set()  # tids of tasks that record how the OSTs stand
         self._started: list[Run] = []  # what is to be handed in as soon as that is noted
         self._shut_since: int | None = None
@@ -237,7 +238,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             chore = self.background.start(partial(look_at, paths, self._workshop.block))
             # Their OST may be down; then they are known by their paths, which is almost as good.
             looks = self._wait_for(chore, self.settings.lfs_timeout_s)
-            note(entries, looks or [None] * len(entries))
+            note(entries, looks or [None] * len(entries), self._workshop.block)
         now = self.monotonic()
         return [self._mind.adopt(entry, target, now) for entry, target in flights]
 
@@ -308,13 +309,14 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         if self._is_reload_wanted:
             self._reload_by_signal()
         self._keep_hours()
-        if self._gauge.advance(self._mind, self.settings.update_fill_level_s, now):
-            self._tell_obstacles()
+        is_measured = self._gauge.advance(self._mind, self.settings.update_fill_level_s, now)
         for taken in self._intake.advance(self.settings.reload_files_s, now):
             self._on_taken(taken)
         for ended in self._supply.advance(self._mind, now):
             self._take_note(ended, now)
         self._start_tasks(now)
+        if is_measured or self._mind.admission.changes != self._changes_told:
+            self._tell_obstacles()
         self._tell(now)
 
     def _hear(self) -> None:
@@ -481,7 +483,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
                 self.log.info("locked ost=%d role=%s reason=%s", ost, role, obstacle)
             elif obstacle is None and before is not None:
                 self.log.info("may take part again ost=%d role=%s", ost, role)
-        self._obstacles = found
+        self._obstacles, self._changes_told = found, self._mind.admission.changes
 
     # Commands.
 

@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from cyclone.errors import CycloneError
@@ -15,6 +16,8 @@ from cyclone.lustre.migration.input_list import InputList, ListChanged, Loaded, 
 from cyclone.lustre.migration.inputs import Inputs
 
 log = logging.getLogger(__name__)
+
+_SHOWN_MOST = 10
 
 
 class Intake:
@@ -91,7 +94,16 @@ class Intake:
             )
         if taken.rejected:
             log.warning("records were rejected list=%s records=%d", taken.files.name, taken.rejected)
+            if self._inputs.is_dry:
+                self._show_rejected(taken.files.draft)
         return taken
+
+    @staticmethod
+    def _show_rejected(draft: Path) -> None:
+        """A dry run leaves no file with the reasons."""
+        with open(draft, "rb") as complaints:
+            for line in islice(complaints, _SHOWN_MOST):
+                log.warning("rejected record: %s", line.decode("utf-8", "backslashreplace").rstrip("\n"))
 
     def _put_off(self, base: Path, error: OSError) -> None:
         """A disk that is full now may have room at the next look."""

@@ -230,9 +230,9 @@ class MigrationSettings(Settings):
     )  # fmt: skip
     look_at_files: bool = switch(
         "migration", "look_at_files", "on",
-        "Look at each file before its task is handed in: its size, so that no target is filled beyond its threshold by "
-        "what is on its way, and its hard links, of which never two are moved at the same time while others are made "
-        "to wait (LU-16571). Sizes and orders other than fifo and random need it.",
+        "Look at each file before its task is handed in: its size, which counts for the fill level of its target from "
+        "then on, and its hard links, of which never two are moved at the same time while others are made to wait "
+        "(LU-16571). Sizes, orders other than fifo and random, and tasks that block need it.",
     )  # fmt: skip
     retry_max: int = whole(
         "migration", "retry_max", "3",
@@ -247,8 +247,8 @@ class MigrationSettings(Settings):
     )  # fmt: skip
     max_failures: int = whole(
         "migration", "max_failures", "0",
-        "So many failed files end the migration with an error. 0: any number. A file whose content, size or owner is not "
-        "what it was always does.",
+        "So many failed files end the migration with an error. 0: any number. A file that is not what it was, by its "
+        "content, size, owner, mode, time or inode, always does.",
         maximum=2**31 - 1, unit="files",
     )  # fmt: skip
     rate_files_per_s: float = special(

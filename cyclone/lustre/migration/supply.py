@@ -56,11 +56,13 @@ def _look_at(path: bytes, one_link_at_a_time: bool) -> Look | None:
     return Look(status.st_size, LINKED if is_linked else (status.st_dev, status.st_ino))
 
 
-def note(entries: Sequence[Entry], looks: Sequence[Look | None]) -> None:
+def note(entries: Sequence[Entry], looks: Sequence[Look | None], one_link_at_a_time: bool) -> None:
     """Write down at the entries what was seen."""
     for entry, look in zip(entries, looks, strict=True):
         if look is not None:
             entry.size, entry.key = look
+        elif one_link_at_a_time:
+            entry.key = LINKED  # as far as anybody knows
 
 
 class _Errand(NamedTuple):
@@ -108,7 +110,7 @@ class Supply:
             self._fetch(mind, source, now, ended)
         for source in [source for source, errand in self._looks.items() if errand.chore.is_done()]:
             errand = self._looks.pop(source)
-            note(errand.entries, errand.chore.result())
+            note(errand.entries, errand.chore.result(), self._block)
             self._offer(mind, source, errand.entries, ended)
         return ended
 

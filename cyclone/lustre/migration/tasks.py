@@ -63,6 +63,9 @@ class Workshop:
             self.block = bool(getattr(self._made(os.fsdecode(settings.fs_path), 0, 1), "block", False))
         except (TaskFileError, TypeError, ValueError) as error:
             raise ini.wrong("task", "task_name", f"cannot be made: {error}") from None
+        if self.block and not settings.look_at_files and not settings.local_mode:
+            problem = "is off, but the task blocks, so that two hard links of a file must not move at once; expected on"
+            raise ini.wrong("migration", "look_at_files", problem)
 
     @property
     def kind(self) -> type[BaseTask]:

@@ -36,6 +36,8 @@ TASKS = """<tasks>
   <task name="EmptyTask"><class module="task.empty_task" name="EmptyTask"/></task>
   <task name="Migrate"><class module="cyclone.lustre.migrate_task" name="LustreOstMigrateTask"/>
     <property><filename/><source_ost/><target_ost/><block>no</block></property></task>
+  <task name="Blocking"><class module="cyclone.lustre.migrate_task" name="LustreOstMigrateTask"/>
+    <property><filename/><source_ost/><target_ost/><block>true</block></property></task>
 </tasks>"""
 
 Keys = Mapping[tuple[str, str], object]
@@ -507,6 +509,30 @@ def test_a_dry_run_asks_the_task_for_one_and_changes_no_name(
     assert task.dry_run
     assert site.names() == {"a.input"}
     assert made._statistics.bytes == {"SKIPPED": 5}
+
+
+def test_a_dry_run_tells_why_records_are_rejected(
+    site: Site, desk: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.put("a.input", *lines(3, 1), "rubbish")
+
+    site.run(dry_run="yes")
+
+    assert "rejected record: 2\tdoes not begin with the index of an OST\trubbish" in caplog.text
+
+
+def test_an_ost_that_is_left_alone_is_told_at_once(
+    site: Site, desk: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.keys["control.threshold", "update_fill_level"] = "3600"
+    site.put("a.input", *lines(3, 2))
+    answers = [("FAILED", "EIO", "ost")]
+    desk.answer = lambda task: moved(task, *(answers.pop() if answers else ()))
+
+    site.run()
+
+    assert caplog.text.count("locked ost=3 role=source reason=left alone after trouble") == 1
+    assert caplog.text.count("may take part again ost=3 role=source") == 1
 
 
 # Other lives.
@@ -1292,6 +1318,15 @@ def test_it_is_found_under_its_old_and_new_names(place: str, name: str) -> None:
             "lfs_bin",
         ),
         ({("task", "task_name"): "EmptyTask", ("migration", "verify"): "stat"}, "verify"),
+        (
+            {
+                ("control", "local_mode"): "no",
+                ("lustre", "fs_path"): "/tmp",
+                ("task", "task_name"): "Blocking",
+                ("migration", "look_at_files"): "off",
+            },
+            "look_at_files",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_starts(site: Site, keys: Keys, key: str) -> None:

@@ -162,6 +162,18 @@ def test_a_file_that_cannot_be_looked_at_is_handed_in_all_the_same(tmp_path: Pat
     assert run.entry.size is None
 
 
+def test_a_file_that_cannot_be_looked_at_may_have_links(tmp_path: Path, files: Path) -> None:
+    (files / "a").touch()
+    os.link(files / "a", files / "a2")
+    inputs = inputs_with(tmp_path, files, [f"0 {files}/a", f"1 {files}/missing"])
+    mind = hungry_mind(0, 1)
+
+    Supply(inputs, AtOnce(), settings(tmp_path), block=True).advance(mind, 0)
+    inputs.close()
+
+    assert len(mind.decide(0).started) == 1
+
+
 def test_files_of_other_sizes_have_their_result_at_once(tmp_path: Path, files: Path) -> None:
     for name, size in (("small", 1), ("right", 10), ("large", 100)):
         (files / name).write_bytes(b"x" * size)
