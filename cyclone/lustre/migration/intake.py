@@ -108,7 +108,7 @@ class Intake:
     def _put_off(self, base: Path, error: OSError) -> None:
         """A disk that is full now may have room at the next look."""
         if self._inputs.cannot_take(base, str(error)):
-            log.error("a list cannot be taken, it is tried again list=%s reason=%s", base.name, error)
+            log.error("a list cannot be taken for now list=%s reason=%s", base.name, error)
 
     @property
     def is_idle(self) -> bool:

@@ -5,6 +5,7 @@ NAME is what somebody has put there: `X.input`, lines; `X.input0`, records that 
     NAME                waits to be taken
     NAME.active         is being worked on
     NAME.journal        what has been done of it
+    NAME.journal.aside  a journal that does not belong to the list, or cannot be read
     NAME.index          where the entries of each OST are
     NAME.plain          its records, where the list itself is compressed or may be taken away
     NAME.done           every entry has its result

@@ -277,7 +277,7 @@ def test_a_list_for_which_there_is_no_room_is_taken_when_there_is(
     desk.script = script
     site.run(stop_when_done="no")
 
-    assert caplog.text.count("a list cannot be taken, it is tried again") == 1
+    assert caplog.text.count("a list cannot be taken for now") == 1
     assert len(desk.submitted) == 2
 
 
