@@ -2,7 +2,8 @@
 
 One SQLite file with a write-ahead log and `synchronous=FULL`: what `append` returned from survives a power cut.
 Sequence numbers grow for ever and are never used twice, so that a reader who remembers how far it came misses
-nothing, and nobody deletes what he has not read. The same file may be open more than once, in several threads or processes: writers wait for one another.
+nothing, and nobody deletes what he has not read. The same file may be open more than once, in several threads or
+processes: writers wait for one another.
 """
 
 from __future__ import annotations

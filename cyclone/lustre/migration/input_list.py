@@ -71,7 +71,8 @@ class Loaded(NamedTuple):
 class InputList:
     """A list that is being worked on. Owns its journal, its index and its lists of retryable entries.
 
-    id: names it in this life. stamp: see `Head`. was_changed: after it was taken; known in the end. results: `{state: how many}`; sizes: `{state: bytes}`. journal: None in a dry run.
+    id: names it in this life. stamp: see `Head`. was_changed: after it was taken; known in the end.
+    results: `{state: how many}`; sizes: `{state: bytes}`. journal: None in a dry run.
     """
 
     def __init__(

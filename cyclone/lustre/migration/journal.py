@@ -99,7 +99,11 @@ class Bits:
 
 
 class Past:
-    """What a journal tells. flights: `{number: task}`; retries: `{number: how often it was tried}`; results: `{state: how many}`; ended: `{source: how many}`."""
+    """What a journal tells.
+
+    flights: `{number: task}`; retries: `{number: how often it was tried}`; results: `{state: how many}`;
+    ended: `{source: how many}`.
+    """
 
     def __init__(self, records: int) -> None:
         self.records = records

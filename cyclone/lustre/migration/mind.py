@@ -100,7 +100,10 @@ class _Ost:
 
 
 class _Stock:
-    """The entries of one source in memory, oldest first. parked: those whose key is in flight. resting: how many wait for a moment."""
+    """The entries of one source in memory, oldest first.
+
+    parked: those whose key is in flight. resting: how many wait for a moment.
+    """
 
     __slots__ = ("parked", "queue", "resting")
 

@@ -18,7 +18,11 @@ _Ost = Annotated[int, msgspec.Meta(ge=0, le=OST_INDEX_MAX)]
 
 
 class Orders(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """stopped: why nothing more was to be started, "" if it was. holds: `{who: why}`. excluded: OSTs of the command `exclude`."""
+    """What was ordered and holds.
+
+    stopped: why nothing more was to be started, "" if it was. holds: `{who: why}`. excluded: OSTs of the command
+    `exclude`.
+    """
 
     stopped: str = ""
     holds: dict[str, str] = {}

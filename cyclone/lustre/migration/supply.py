@@ -72,7 +72,10 @@ class _Errand(NamedTuple):
 
 
 class Supply:
-    """Owns the looks that are being taken, and when entries are due that were put away. block: do tasks make others wait who use a file?"""
+    """Owns the looks that are being taken, and when entries are due that were put away.
+
+    block: do tasks make others wait who use a file?
+    """
 
     def __init__(
         self, inputs: Inputs, background: Background, settings: MigrationSettings, *, block: bool
