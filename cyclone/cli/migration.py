@@ -73,6 +73,9 @@ def _show(status: dict[str, Any]) -> None:
     reason = f" ({visible(status['reason'])})" if status["reason"] else ""
     eta = "unknown" if status["eta_s"] is None else duration_text(status["eta_s"])
     print(f"{status['state']}{reason}: {status['left']} left, done in {eta}")
+    running = status["in_flight"]
+    oldest = f", the oldest for {duration_text(max(run['age_s'] for run in running))}" if running else ""
+    print(f"  in flight {len(running)}{oldest}; waiting for another try {status['resting']}")
     for span, speed in status["speed"].items():
         print(f"  {span:<8} {speed['files_per_s']:>10.1f} files/s {speed['mb_per_s']:>10.1f} MB/s")
     if status["results"]:

@@ -295,6 +295,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             f" left={told['left']} files_per_s={speed['files_per_s']} mb_per_s={speed['mb_per_s']}"
         )
         for state, reasons in told["results"].items():
+            yield f"migration ended state={state} files={sum(reasons.values())} bytes={told['bytes'].get(state, 0)}"
             for reason, count in reasons.items():
                 yield f"migration ended state={state} reason={reason or '-'} files={count}"
         for source, left in told["sources"].items():
@@ -451,7 +452,10 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             self._statistics.on_final(entry.source, report.state, report.reason, report.size, now)
             if report.state is FileState.FAILED:
                 path = entry.path.decode("utf-8", "backslashreplace")
-                self.log.warning("file failed path=%s source=%d reason=%s", path, entry.source, report.reason)
+                self.log.warning(
+                    "file failed path=%s source=%d reason=%s message=%s",
+                    path, entry.source, report.reason, report.message,
+                )  # fmt: skip
 
     # Telling.
 

@@ -30,6 +30,8 @@ class Hours:
         begin, end = hour * 60 + minute, last_hour * 60 + last_minute
         if minute > 59 or last_minute > 59 or begin >= _MINUTES or end > _MINUTES:
             raise ValueError(f"found {text!r}, expected times from 00:00 to 24:00")
+        if begin == end:
+            raise ValueError(f"found {text!r}, expected two different times; nothing for all the day")
         return cls(begin, end % _MINUTES)
 
     def hold(self, minute: int) -> bool:

@@ -29,6 +29,7 @@ from cyclone.lustre.migration.journal import Head, Journal, JournalDamaged, Past
 from cyclone.lustre.migration.lines import Rules
 from cyclone.lustre.migration.names import (
     ListFiles,
+    false_lists,
     fed_back,
     retryable_lists,
     taken_lists,
@@ -62,6 +63,7 @@ class Inputs:
         self._seen: dict[Path, tuple[tuple[int, ...], float]] = {}  # identity, and since when it is that one
         self._passed: dict[Path, tuple[int, ...]] = {}  # not to be loaded as long as they are these
         self._complete: set[Path] = set()  # made by ourselves
+        self._warned_of: set[Path] = set()
         self._touched: set[str] = set()  # lists with something to flush
         self._by_source: dict[
             int, list[InputList]
@@ -83,6 +85,7 @@ class Inputs:
         """Lists that are complete and may be loaded, by name. now: monotonic."""
         try:
             found = waiting_lists(self.directory)
+            self._warn_of(false_lists(self.directory))
         except OSError as error:
             log.error("the directory of lists cannot be read directory=%s reason=%s", self.directory, error)
             return []
@@ -92,6 +95,11 @@ class Inputs:
             del self._seen[base]
             self.untaken.pop(base, None)
         return complete
+
+    def _warn_of(self, false: list[Path]) -> None:
+        for file in [file for file in false if file not in self._warned_of]:
+            self._warned_of.add(file)
+            log.warning("not a list, for it is no file: %s", file)
 
     def admit(self, loaded: Loaded) -> InputList:
         """Take a list that was loaded, so that its entries may be. Raises ListChanged, OSError."""

@@ -548,7 +548,8 @@ class Mind:
                 return Ended(entry, run.target, report, is_final=False)
             report = report._replace(reason=f"tried {entry.tries} times: {report.reason}")
         if verdict is Verdict.STOP:
-            self.tripped = f"{report.reason or report.failure}: {_shown(entry.path)}"
+            what = (report.reason or report.failure, _shown(entry.path), report.message)
+            self.tripped = ": ".join(filter(None, what))
         return self._final(entry, run.target, report)
 
     def _rest_or_end(self, entry: Entry, target: int | None, report: Report, now: float) -> Ended:

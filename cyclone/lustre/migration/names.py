@@ -140,7 +140,16 @@ def form_of(file: Path) -> Form:
 
 def waiting_lists(directory: Path) -> list[Path]:
     """What may be taken, by name. Raises OSError."""
-    return sorted(file for file in directory.iterdir() if _LIST.match(file.name) and file.is_file())
+    return [file for file in _named_as_lists(directory) if file.is_file()]
+
+
+def false_lists(directory: Path) -> list[Path]:
+    """What is called like a list and is no file: a directory, a link to nowhere. Raises OSError."""
+    return [file for file in _named_as_lists(directory) if not file.is_file()]
+
+
+def _named_as_lists(directory: Path) -> list[Path]:
+    return sorted(file for file in directory.iterdir() if _LIST.match(file.name))
 
 
 def taken_lists(directory: Path) -> list[Path]:

@@ -58,11 +58,11 @@ def _reader(convert: Callable[[str], _Value]) -> Callable[[Ini, str, str], _Valu
 
 
 def _percent(low: int) -> Callable[[Ini, str, str], float]:
-    return lambda ini, section, key: ini.seconds(section, key, minimum=low, maximum=100)
+    return lambda ini, section, key: ini.number(section, key, minimum=low, maximum=100)
 
 
 def _rate(ini: Ini, section: str, key: str) -> float:
-    return ini.seconds(section, key, minimum=0)
+    return ini.number(section, key, minimum=0)
 
 
 def _osts(what: str) -> Callable[[Ini, str, str], frozenset[int]]:
@@ -100,17 +100,16 @@ def _bounds(ini: Ini, section: str, key: str) -> dict[int, Bounds]:
 
 
 def _bounds_of(value: str) -> Bounds:
-    named: dict[str, int] = {}
-    for word in value.split():
-        match = _BOUND.match(word)
-        if match is None or match[1] in named:
-            raise ValueError(f"found {value!r}, expected such as source:4 target:2 ost:5")
-        named[match[1]] = int(match[2])
+    matches = [_BOUND.match(word) for word in value.split()]
+    named = {match[1]: int(match[2]) for match in matches if match is not None}
+    if not named or len(named) < len(matches):
+        raise ValueError(f"found {value!r}, expected such as source:4 target:2 ost:5")
     return Bounds(**named)
 
 
 _INDEXES = "indexes such as 0-9,12"
 _SECONDS_MOST = 3600
+_DAYS_MOST = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +243,7 @@ class MigrationSettings(Settings):
         "migration", "retry_delay", "300",
         "How long to wait before a file is tried again, and before an OST is used again that was in trouble; for an "
         "OST twice as long each time, up to an hour.",
+        maximum=_DAYS_MOST * 86_400,
     )  # fmt: skip
     max_failures: int = whole(
         "migration", "max_failures", "0",

@@ -25,6 +25,10 @@ _TID = re.compile(r"mig-([0-9a-f]{8,32})-([0-9]{1,18})-([0-9]{1,4})\Z", re.ASCII
 #: What a task that did not succeed says of its file: nothing, mostly. It is tried again, except for these outcomes.
 _HOPELESS = {"raised", "cancelled"}
 
+#: A task of ours raises nothing. If it did, something is wrong with the node, where a package may be missing, or with
+#: Cyclone, and would be with the next file as well.
+_BROKEN = "our_bug"
+
 
 def tid(entry_id: EntryId, tries: int) -> str:
     """Names a try for ever: one that is handed in again after a restart is the same one."""
@@ -61,8 +65,10 @@ class Workshop:
             self._more["verify"] = settings.verify
         try:
             self.block = bool(getattr(self._made(os.fsdecode(settings.fs_path), 0, 1), "block", False))
-        except (TaskFileError, TypeError, ValueError) as error:
-            raise ini.wrong("task", "task_name", f"cannot be made: {error}") from None
+        except TaskFileError as error:
+            raise TaskFileError(error.problem, file=settings.task_file) from None
+        except (TypeError, ValueError) as error:
+            raise TaskFileError(f"task {self._preset.name!r}: {error}", file=settings.task_file) from None
         if self.block and not settings.look_at_files and not settings.local_mode:
             problem = "is off, but the task blocks, so that two hard links of a file must not move at once; expected on"
             raise ini.wrong("migration", "look_at_files", problem)
@@ -100,10 +106,14 @@ def report_of(result: Result, kind: type[BaseTask]) -> Report:
     if not result.ok:
         headline = result.error.strip().rpartition("\n")[2] or result.outcome
         failure = "permanent" if result.outcome in _HOPELESS else "unknown"
+        if result.outcome == "raised" and kind is LustreOstMigrateTask:
+            failure = _BROKEN
         return Report(FileState.FAILED, f"{result.outcome}: {headline}", failure)
     value = result.value
     if isinstance(value, MigrationResult):
-        return Report(FileState(value.state), value.reason, str(value.failure), value.actual, value.bytes)
+        return Report(
+            FileState(value.state), value.reason, str(value.failure), value.actual, value.bytes, value.message
+        )
     if result.error or issubclass(kind, LustreOstMigrateTask):
         # Another try finds out what became of the file.
         return Report(

@@ -23,6 +23,7 @@ class Report(NamedTuple):
     state: FAILED as well if the task itself did not succeed. reason: a few words, "" if there is nothing to say.
     failure: the class of the failure in one word, "" for none: `cyclone.lustre.lfs.FailureClass`.
     actual: the OST where the file is now, if anybody looked. size: of what was moved (or would be), in bytes.
+    message: what Lustre told of it, for people.
     """
 
     state: FileState
@@ -30,6 +31,7 @@ class Report(NamedTuple):
     failure: str = ""
     actual: int | None = None
     size: int = 0
+    message: str = ""
 
 
 class Verdict(StrEnum):

@@ -10,6 +10,7 @@ from cyclone.errors import EXIT_OK, Refusal
 
 STATUS: dict[str, Any] = {
     "state": "running", "reason": "", "left": 3, "eta_s": 60.0, "results": {"SUCCESS": {"": 2}}, "left_alone": [],
+    "in_flight": [{"age_s": 3.0}, {"age_s": 600.0}], "resting": 7,
     "speed": {"1min": {"files_per_s": 1.0, "mb_per_s": 2.0}},
     "sources": {"3": {"left": 3, "eta_s": None}}, "untaken": {"b.input.gz": "it is damaged"},
     "locked": [{"ost": 4, "role": "source", "reason": "excluded"}],
@@ -32,6 +33,7 @@ def test_the_status_is_told_in_words(
     told = capsys.readouterr().out
     assert code == EXIT_OK
     assert told.startswith("running: 3 left")
+    assert "in flight 2, the oldest for 10 min 0 s; waiting for another try 7" in told
     assert "b.input.gz  it is damaged" in told
 
 

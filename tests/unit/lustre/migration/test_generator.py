@@ -428,7 +428,6 @@ def test_between_two_tries_of_a_file_lies_the_delay_also_if_it_waits_on_disk(sit
 @pytest.mark.parametrize(
     ("state", "outcome", "tries"),
     [
-        ("failed", "raised", 1),
         ("failed", "timed_out", 3),
         ("quarantined", "lost", 3),
         ("cancelled", "cancelled", 1),
@@ -444,6 +443,32 @@ def test_a_task_that_does_not_succeed_is_billed_to_its_file(
 
     assert len(desk.submitted) == tries
     assert site.names() == {"a.input.done", "a.input.failed"}
+
+
+def test_a_task_that_raises_ends_the_run_for_the_next_file_would_fare_no_better(
+    site: Site, desk: Any
+) -> None:
+    site.put("a.input", *lines(3, 5))
+    problem = "Traceback\nModuleNotFoundError: No module named 'lfsutils'"
+    desk.answer = lambda task: Result(task.tid, "failed", "raised", 0, None, problem, 1, 0.1)
+
+    with pytest.raises(CycloneError, match="raised: ModuleNotFoundError: No module named 'lfsutils'"):
+        site.run()
+
+    assert len(desk.submitted) == 1
+
+
+def test_what_is_called_like_a_list_and_is_none_is_told_once(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.put("a.input", *lines(3, 1))
+    (site.inputs / "b.input").symlink_to("nowhere")
+    (site.inputs / "c.input").mkdir()
+
+    site.run()
+
+    told = [record.getMessage() for record in caplog.records if "not a list" in record.getMessage()]
+    assert [line.rpartition("/")[2] for line in told] == ["b.input", "c.input"]
 
 
 def test_a_file_that_is_not_what_it_was_ends_the_run_with_an_error(

@@ -169,7 +169,7 @@ def test_single_osts_have_bounds_of_their_own() -> None:
     "limits",
     [
         {"x": "source:1"}, {"1": "source"}, {"1": "source:-1"}, {"1": "pair:1"}, {"1": "source:1 source:2"},
-        {"1-3": "source:1", "3": "target:1"}, {"1": "source:999999"},
+        {"1-3": "source:1", "3": "target:1"}, {"1": "source:999999"}, {"1": ""},
     ],
 )  # fmt: skip
 def test_wrong_bounds_are_refused(limits: dict[str, str]) -> None:

@@ -41,6 +41,12 @@ def test_a_result_tells_what_became_of_the_file() -> None:
     assert report == Report(FileState.DISPLACED, "elsewhere", "", 7, 100)
 
 
+def test_a_task_of_ours_that_raises_is_broken() -> None:
+    report = report_of(a_result("failed", "raised", "ModuleNotFoundError: x"), LustreOstMigrateTask)
+
+    assert report == Report(FileState.FAILED, "raised: ModuleNotFoundError: x", "our_bug")
+
+
 def test_a_task_of_another_kind_that_succeeds_has_moved_its_file() -> None:
     assert report_of(a_result("succeeded", "succeeded"), EmptyTask) == Report(FileState.SUCCESS)
 
