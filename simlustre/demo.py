@@ -11,6 +11,7 @@ import argparse
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -96,13 +97,15 @@ class Demo:
             (self.directory / name).write_text(text, encoding="utf-8")
 
     def _configuration(self) -> dict[str, str]:
+        # The same number in both, so that the daemons can be started again by hand, also after a reboot.
+        port = _free_port()
         return {
-            "master.conf": """[control]
+            "master.conf": f"""[control]
 pid_file = master.pid
 
 [comm]
 target = 127.0.0.1
-port = 0
+port = {port}
 port_file = port
 
 [log]
@@ -119,6 +122,23 @@ module = cyclone.lustre.migration.generator
 class = LustreOstMigrationTaskGenerator
 config_file = migration.conf
 job = migration
+""",
+            "controller.conf": f"""[control]
+pid_file = controller.pid
+request_retry_wait_duration = 1
+
+[comm]
+target = 127.0.0.1
+port = {port}
+
+[log]
+filename = controller.log
+
+[processing]
+worker_count = 8
+
+[security]
+key_dir = keys
 """,
             "migration.conf": f"""[control]
 local_mode = off
@@ -174,8 +194,7 @@ lfs_bin = {self.bin / "lfs"}
         began = time.monotonic()
         try:
             master = self._start("master")
-            port = self._port(master)
-            self._write_controller(port)
+            self._await_port(master)
             controller = self._start("controller")
             self._show_progress(master)
             if (code := controller.wait(END_S)) != 0:
@@ -193,33 +212,13 @@ lfs_bin = {self.bin / "lfs"}
         self.daemons.append(daemon)
         return daemon
 
-    def _port(self, master: subprocess.Popen[bytes]) -> int:
+    def _await_port(self, master: subprocess.Popen[bytes]) -> None:
+        """Return when the master is there: its first start makes the keys that a controller needs."""
         deadline = time.monotonic() + START_S
         while not (self.directory / "port").exists():
             if master.poll() is not None or time.monotonic() > deadline:
                 raise DemoFailed(f"the master did not start:\n{self._log('master')}")
             time.sleep(0.05)
-        return int((self.directory / "port").read_text(encoding="ascii"))
-
-    def _write_controller(self, port: int) -> None:
-        text = f"""[control]
-pid_file = controller.pid
-request_retry_wait_duration = 1
-
-[comm]
-target = 127.0.0.1
-port = {port}
-
-[log]
-filename = controller.log
-
-[processing]
-worker_count = 8
-
-[security]
-key_dir = keys
-"""
-        (self.directory / "controller.conf").write_text(text, encoding="utf-8")
 
     def _show_progress(self, master: subprocess.Popen[bytes]) -> None:
         told = ""
@@ -306,6 +305,12 @@ key_dir = keys
     def _log(self, name: str) -> str:
         texts = [self.directory / f"{name}.{ending}" for ending in ("log", "out")]
         return "".join(text.read_text(errors="replace") for text in texts if text.exists())
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
 
 
 def _range(osts: range) -> str:
