@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from simlustre import compact
 from simlustre.allocation import choose
@@ -82,9 +83,12 @@ def contact(state: State, fs: Filesystem, path: str) -> Layout:
     """The layout of a regular file, brought up to date first: made when there is none, objects taken for the
     components that the file has grown into, and the OSTs charged for its length.
 
-    Raises OSError when the file cannot be reached, Refusal(ENODATA) when it is meant to have no layout.
+    Raises OSError when the file cannot be reached, Refusal(ENODATA) when it is meant to have no layout,
+    Refusal(ENOTTY) for what is no regular file: the attribute of a directory is the default of its files.
     """
     status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise Refusal(errno.ENOTTY)
     layout = stored(state, path)
     if layout is None:
         with state.writing():

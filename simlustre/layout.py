@@ -146,8 +146,10 @@ class Layout:
 
     @classmethod
     def from_text(cls, text: str) -> Layout:
-        """Raises ValueError or KeyError when the text is not a layout."""
+        """Raises ValueError when the text is that of a directory, KeyError when it is none at all."""
         fields = compact.loads(text)
+        if "default" in fields:
+            raise ValueError("the default of a directory is no layout")
         return cls(
             fields["fid"], [_load(component) for component in fields["components"]], fields["composite"],
             fields["gen"], 0, fields["mdt"], fields["flags"], fields["hsm"], fields["archive"],

@@ -51,8 +51,8 @@ def seen(state: State, path: str) -> Layout | None:
     """The layout of a file that somebody may delete at this moment; None when it has none or is gone."""
     try:
         return stored(state, path)
-    except FileNotFoundError:
-        return None
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None  # by now a directory may have its name, or a file that of a directory above it
 
 
 def sweep(state: State, fs: Filesystem, newest: int = 256) -> int:

@@ -105,6 +105,11 @@ def test_a_component_that_the_file_does_not_reach_has_no_objects() -> None:
     assert layout.last_initialised().number == 1
 
 
+def test_the_default_of_a_directory_is_no_layout() -> None:
+    with pytest.raises(ValueError, match="default"):
+        Layout.from_text('{"v":1,"default":[],"composite":false}')
+
+
 def test_a_layout_comes_back_from_its_text() -> None:
     layout = _layout(300, Wish(end=100, pattern="mdt"), Wish(pool="hdd"))
     layout.hsm = RELEASED

@@ -176,6 +176,45 @@ def test_df_notices_deleted_files(sim: SimulatedLustre) -> None:
     assert sim.verify()["deleted"] == 0
 
 
+def test_a_directory_in_the_place_of_a_deleted_file_is_not_taken_for_it(sim: SimulatedLustre) -> None:
+    path = sim.file("f", 1000, "-i", "1")
+    sim.said("getstripe", path)
+    path.unlink()
+    path.mkdir()
+    sim.said("setstripe", "-i", "2", path)
+
+    sim.said("df")
+
+    assert sim.bytes_on(1) == 0
+
+
+@pytest.mark.parametrize("default", [True, False])
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        (("hsm_state",), "can't get hsm state for {}: Inappropriate ioctl for device\n"),
+        (
+            ("data_version", "-n"),
+            "lfs data_version: cannot get version for '{}': Inappropriate ioctl for device\n",
+        ),
+    ],
+    ids=["hsm_state", "data_version"],
+)
+def test_what_only_files_have_is_refused_for_a_directory(
+    command: tuple[str, ...], complaint: str, default: bool, sim: SimulatedLustre
+) -> None:
+    directory = sim.mount / "d"
+    directory.mkdir()
+    if default:
+        sim.said("setstripe", "-c", "2", directory)
+    before = sim.said("getstripe", "-d", directory)
+
+    result = sim.lfs(*command, directory)
+
+    assert (result.returncode, result.stdout, result.stderr) == (25, "", complaint.format(directory))
+    assert sim.said("getstripe", "-d", directory) == before
+
+
 # Files that nobody made with lfs.
 
 
