@@ -57,12 +57,17 @@ class Call:
             raise Refusal(errno.EOPNOTSUPP if os.path.exists(path) else errno.ENOENT)
         return fs
 
-    def wait_while_hanging(self, fs: Filesystem, osts: list[int]) -> None:
-        """Return when none of the OSTs hangs."""
+    def wait_while_hanging(self, fs: Filesystem, osts: list[int], patience_s: float = float("inf")) -> bool:
+        """Whether none of the OSTs hangs any more. Waits so long at most; real seconds."""
+        until = time.monotonic() + patience_s
         while any(ost.state == "hang" for ost in self.state.some_osts(fs, osts)):
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                return False
             self.flush()
-            time.sleep(HANG_POLL_S)
+            time.sleep(min(HANG_POLL_S, left_s))
             self.state.apply_changes()
+        return True
 
 
 def reason(code: int) -> str:

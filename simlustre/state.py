@@ -176,6 +176,10 @@ class State:
         query = "SELECT value FROM setting WHERE name='time_scale'"
         return float(self.db.execute(query).fetchone()[0])
 
+    def down_block_s(self) -> float:
+        """How long a program waits for an OST that does not answer; real seconds."""
+        return float(self.setting("down_block_s"))
+
     def version(self) -> tuple[int, ...]:
         """The Lustre version whose dialect is spoken: (2, 15, 5)."""
         return tuple(int(part) for part in self.setting("lustre_version").split("."))

@@ -10,7 +10,7 @@ from simlustre.call import reason
 from simlustre.errors import Refusal, Usage
 from simlustre.options import parse
 from simlustre.recovery import sweep
-from simlustre.state import DEACTIVATED, DOWN, ERROR
+from simlustre.state import DEACTIVATED, DOWN, ERROR, HANG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,10 +44,23 @@ def check(call: Call) -> int:
                 call.say(f"{fs.name}-MDT{index:04x}-mdc-{fs.instance} active.")
         if kind in ("osts", "servers", "all"):
             for ost in call.state.osts(fs):
-                _check_ost(call, fs, ost)
+                _check_ost(call, fs, _asked(call, fs, ost))
         if kind in ("mgts", "all"):
             call.say(f"MGC{call.state.mdts(fs)[0][3]} active.")
     return code
+
+
+def _asked(call: Call, fs: Filesystem, ost: Ost) -> Ost:
+    """An OST as it is after it was asked something.
+
+    One that hangs blocks whoever asks until the client gives its connection up; from then on it is down.
+    """
+    if ost.state != HANG:
+        return ost
+    if not call.wait_while_hanging(fs, [ost.index], call.state.down_block_s()):
+        ost.state = DOWN
+        return ost
+    return call.state.some_osts(fs, [ost.index])[0]
 
 
 def _check_ost(call: Call, fs: Filesystem, ost: Ost) -> None:
@@ -176,7 +189,8 @@ class _Table:
 
     def _osts(self) -> tuple[int, int]:
         rows: list[tuple[int, int]] = []
-        for ost in self._members():
+        for member in self._members():
+            ost = _asked(self.call, self.fs, member)
             if self._shown(ost):
                 rows.append((ost.inodes, ost.objects) if self.inodes else (ost.kib, ost.used_kib))
                 mount = f"{self.fs.display}[OST:{ost.index}]{self._letters(ost)}"
@@ -212,7 +226,7 @@ class _Table:
             code = ost.code or (errno.EIO if ost.state == ERROR else errno.ENOTCONN)
             if ost.state == DOWN:
                 self.call.flush()
-                time.sleep(float(self.call.state.setting("down_block_s")))
+                time.sleep(self.call.state.down_block_s())
             self.call.say(f"{ost.name:<20}: {reason(code)}")
             self.code = self.code or code
             return False

@@ -60,7 +60,8 @@ def start(
     cluster.write(
         "monitoring.conf",
         f"[control]\n{lines}\n[task]\ntask_file = tasks.xml\ntask_name = {task}\n[mail]\nspool = spool\n"
-        f"[lustre]\ntarget = lustre\nlfs_bin = {sim.bin}/lfs\nlctl_bin = {sim.bin}/lctl\n",
+        f"[lustre]\ntarget = lustre\nlfs_bin = {sim.bin}/lfs\nlctl_bin = {sim.bin}/lctl\n"
+        "lfs_timeout = 2\n",
     )
     generator = {
         "module": "task.generator.lustre_ost_monitoring_task_generator",
@@ -120,9 +121,11 @@ def test_each_round_leaves_a_row_for_each_ost_also_for_one_that_is_down(
 def test_an_ost_that_hangs_is_told_of_while_it_hangs_and_the_others_go_on(
     cluster: Cluster, sim: SimulatedLustre, smtp: SmtpServer
 ) -> None:
-    sim.ost(2, state="hang")
-
+    sim.setting("down_block_s", 1000)  # Lustre does not give it up, or it would be DOWN and not HUNG
     start(cluster, sim, "alert", smtp.port, hung_after=6)
+    wait_for("a row for each", lambda: {ost for ost, *_ in rows(cluster)} == {0, 1, 2, 3})
+
+    sim.ost(2, state="hang")
 
     begun = {
         "[LUSTRE Monitoring] OST Create Performance Degradation Detected: lustre-OST0002 (2)",

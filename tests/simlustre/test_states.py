@@ -72,6 +72,33 @@ def test_a_hanging_ost_holds_a_create_which_sigterm_ends(sim: SimulatedLustre) -
     assert not (sim.mount / "f").exists()
 
 
+@pytest.mark.parametrize("command", [("check", "osts"), ("df", "--lazy")], ids=["check", "df"])
+def test_who_asks_a_hanging_ost_waits_for_it(command: tuple[str, ...], sim: SimulatedLustre) -> None:
+    sim.setting("down_block_s", 1000)
+    sim.ost(3, state="hang")
+    asking = sim.start("lfs", *command)
+    with pytest.raises(subprocess.TimeoutExpired):
+        asking.wait(timeout=0.3)
+
+    sim.ost(3, state="active")
+    out, error = asking.communicate(timeout=30)
+
+    assert (asking.returncode, error) == (0, b"")
+    assert b"OST0003" in out
+
+
+def test_a_hanging_ost_is_given_up_and_is_then_one_that_is_down(sim: SimulatedLustre) -> None:
+    sim.ost(3, state="hang", code=110)
+
+    checked, lazy, patient = sim.lfs("check", "osts"), sim.lfs("df", "--lazy"), sim.lfs("df")
+
+    assert "OST0003" not in checked.stdout + lazy.stdout
+    assert checked.stderr.endswith(": Connection timed out (110)\n")
+    assert (checked.returncode, lazy.returncode, patient.returncode) == (0, 0, 110)
+    assert "OST0003             : Connection timed out\n" in patient.stdout
+    assert all(call["seconds"] >= 0.2 for call in sim.calls())
+
+
 def test_df_waits_for_an_ost_that_is_down_unless_it_is_lazy(sim: SimulatedLustre) -> None:
     sim.ost(3, state="down", code=110)
     sim.setting("down_block_s", 0.5)

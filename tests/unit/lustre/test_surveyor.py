@@ -68,6 +68,25 @@ def test_programs_that_hang_keep_it_no_longer_than_it_was_given(sim: SimulatedLu
     assert found(sim, timeout_s=0.3) == Survey(None)
 
 
+def test_a_server_that_hangs_keeps_it_no_longer_than_it_was_given(sim: SimulatedLustre) -> None:
+    sim.setting("down_block_s", 1000)
+    sim.ost(1, state="hang")
+
+    assert found(sim, timeout_s=1.0) == Survey(None)
+
+
+def test_a_server_that_hangs_is_told_of_when_lustre_gives_it_up(sim: SimulatedLustre) -> None:
+    sim.setting("down_block_s", 0.1)
+    sim.ost(1, state="hang")
+
+    survey = found(sim, fs_path=str(sim.mount))
+
+    assert survey.reasons is not None
+    assert "107" in survey.reasons[1]
+    assert survey.in_usage == {0, 2}
+    assert len(survey.servers) == 3
+
+
 def test_nobody_waits_for_one_that_was_abandoned(sim: SimulatedLustre) -> None:
     sim.fault(cmd="check", hang=True)
     surveyor = Surveyor(

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from migration_builders import a_mind, levels
+from simulated_lustre import simulated_lustre
 
 from cyclone.errors import CycloneError
-from cyclone.lustre.lfs import Lfs
+from cyclone.lustre.lfs import Lfs, LfsTimedOut
 from cyclone.lustre.migration.background import AtOnce, Chore
 from cyclone.lustre.migration.fill import Level
 from cyclone.lustre.migration.levels import Gauge, measure_lustre
@@ -54,6 +55,15 @@ def test_the_letters_of_an_ost_tell_whether_anything_can_come_to_it(
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
     assert measure_lustre(Lfs(str(program)), "/lustre")()[0].closed == closed
+
+
+def test_a_server_that_hangs_keeps_a_measurement_no_longer_than_it_was_given(tmp_path: Path) -> None:
+    sim = simulated_lustre(tmp_path, settings={"down_block_s": 1000})
+    sim.ost(1, state="hang")
+    measure = measure_lustre(Lfs(str(sim.bin / "lfs"), timeout_s=1.0), str(sim.mount))
+
+    with pytest.raises(LfsTimedOut):
+        measure()
 
 
 class Never:
