@@ -131,6 +131,10 @@ def _verify_filesystem(state: State, fs: Filesystem, result: dict[str, Any], pro
     result["inodes"] += len(inodes)
     result["deleted"] += len(rows.keys() - inodes.keys())
     for ost in state.osts(fs):
+        if ost.excess_kib:
+            problems.append(
+                f"{fs.name} OST {ost.index}: overfull: {ost.excess_kib} KiB more than its {ost.kib} KiB"
+            )
         total = (sum(row[1].get(ost.index, 0) for row in rows.values()),
                  sum(row[2].get(ost.index, 0) for row in rows.values()))  # fmt: skip
         if total != (ost.bytes, ost.objects):

@@ -297,6 +297,7 @@ def forget(state: State, intent: int) -> None:
     """Only inside `writing`."""
     state.db.execute("DELETE FROM io WHERE id=?", (intent,))
     state.db.execute("DELETE FROM io_use WHERE io=?", (intent,))
+    state.db.execute("DELETE FROM volatile WHERE io=?", (intent,))
 
 
 def born(pid: int) -> int:

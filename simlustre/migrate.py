@@ -2,9 +2,9 @@
 
 The inode is never replaced, as in Lustre: number, FID, owner, times and hard links stay. Nothing is really
 copied, because the "OSTs" are only said to hold the data; the data is read, and the copy takes the time that
-the speed model gives it. A non-blocking migration holds a read lease of the kernel meanwhile: a writer's open
-breaks it and waits until it is let go of, which is how Lustre behaves; a blocking one holds an exclusive lock
-in place of a group lock.
+the speed model gives it, and room on the targets as it goes on. A non-blocking migration holds a read lease of
+the kernel meanwhile: a writer's open breaks it and waits until it is let go of, which is how Lustre behaves; a
+blocking one holds an exclusive lock in place of a group lock.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ class _Migration:
         self.corrupts = bool(fault is not None and fault.get("corrupt"))
         self.touches = bool(fault is not None and fault.get("touch"))
         self.dies = bool(fault is not None and fault.get("kill"))
+        self.written: dict[int, int] = {}  # {OST: bytes of the volatile file}
 
     def run(self) -> None:
         """Raises Refusal with the step that failed."""
@@ -125,7 +126,7 @@ class _Migration:
             self._hold(descriptor)
             new, intent = self._take_objects(fs, layout, wishes, composite, before.st_size)
             try:
-                self._copy(fs, descriptor, layout, new)
+                self._copy(fs, descriptor, layout, new, intent)
                 self._check_unchanged(descriptor, before)
                 self._swap(fs, descriptor, layout, new, intent)
                 intent = 0
@@ -224,7 +225,7 @@ class _Migration:
             _note_use(self.state, fs, intent, layout.osts(), new.osts())
         return new, intent
 
-    def _copy(self, fs: Filesystem, descriptor: int, layout: Layout, new: Layout) -> None:
+    def _copy(self, fs: Filesystem, descriptor: int, layout: Layout, new: Layout, intent: int) -> None:
         """Read the data, and take as long as the OSTs need for it."""
         sources = layout.osts()
         try:
@@ -250,6 +251,7 @@ class _Migration:
             self.state.apply_changes()
             done += step_s * rate
             elapsed_s += step_s
+            self._write(fs, new, intent, min(done / total, 1.0))
             if self.dies and done * 2 >= total:
                 os.kill(os.getpid(), 9)
             if stats is not None:
@@ -262,11 +264,25 @@ class _Migration:
             self._touch(descriptor)
         self._check_lease(descriptor)
 
+    def _write(self, fs: Filesystem, new: Layout, intent: int, share: float) -> None:
+        """Let the volatile file grow to a share of its size. Raises Refusal when a target has no room for that."""
+        wanted = {ost: int(length * share) for ost, length in new.shares().items()}
+        with self.state.writing():
+            for ost in self.state.some_osts(fs, wanted):
+                more = wanted[ost.index] - self.written.get(ost.index, 0)
+                if more * fs.size_scale / 1024 > ost.available_kib:
+                    raise Refusal(errno.ENOSPC, "data copy failed")
+            self.state.db.executemany(
+                "INSERT OR REPLACE INTO volatile VALUES (?,?,?,?)",
+                [(intent, fs.name, ost, length) for ost, length in wanted.items()],
+            )
+        self.written = wanted
+
     def _check_servers(self, fs: Filesystem, descriptor: int, sources: list[int], new: Layout) -> list[Ost]:
         """The OSTs involved, when none of them hangs any more. Raises Refusal when one is in trouble."""
         while True:
             osts = self.state.some_osts(fs, dict.fromkeys([*sources, *new.osts()]))
-            _check_servers(osts, new, fs)
+            _check_servers(osts)
             if not any(ost.state == HANG for ost in osts):
                 return osts
             self.call.wait_while_hanging(fs, [ost.index for ost in osts])
@@ -319,15 +335,12 @@ class _Stats:
         self.call.flush()
 
 
-def _check_servers(osts: list[Ost], new: Layout, fs: Filesystem) -> None:
-    """Raises Refusal when a server is in trouble or a target has no room left."""
-    shares = new.shares()
+def _check_servers(osts: list[Ost]) -> None:
+    """Raises Refusal when a server is in trouble."""
     for ost in osts:
         if ost.state in (DOWN, DEACTIVATED, ERROR):
             usual = {DOWN: errno.ENOTCONN, DEACTIVATED: errno.ESHUTDOWN, ERROR: errno.EIO}[ost.state]
             raise Refusal(ost.code or usual, "data copy failed")
-        if shares.get(ost.index, 0) * fs.size_scale / 1024 > ost.available_kib:
-            raise Refusal(errno.ENOSPC, "data copy failed")
 
 
 def _corrupt(path: str, before: os.stat_result) -> None:

@@ -307,8 +307,8 @@ def _fill(state: State, options: argparse.Namespace) -> int:
             # What has grown so far becomes part of the overlay, and growth counts from now.
             state.db.execute(
                 "UPDATE ost SET growth_since = ?, growth_kib_s = coalesce(?, growth_kib_s),"
-                " overlay_kib = ? - base_used_kib - bytes * ? / 1024.0 WHERE fs = ? AND idx = ?",
-                (time.time(), options.growth, wanted_kib, fs.size_scale, fs.name, index),
+                " overlay_kib = ? - base_used_kib WHERE fs = ? AND idx = ?",
+                (time.time(), options.growth, wanted_kib - ost.held_kib, fs.name, index),
             )
     return 0
 

@@ -55,6 +55,9 @@ CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROW
 CREATE TABLE io (id INTEGER PRIMARY KEY, pid INTEGER, born INTEGER, fs TEXT, path BLOB, fid INTEGER);
 CREATE TABLE io_use (
     io INTEGER, fs TEXT, scope TEXT, name TEXT, PRIMARY KEY (fs, scope, name, io)) WITHOUT ROWID;
+-- What copies under way have written to their targets so far. It is gone when they end, however they end.
+CREATE TABLE volatile (
+    io INTEGER, fs TEXT, ost INTEGER, bytes INTEGER, PRIMARY KEY (fs, ost, io)) WITHOUT ROWID;
 CREATE TABLE high_water (
     fs TEXT, scope TEXT, name TEXT, peak INTEGER, PRIMARY KEY (fs, scope, name)) WITHOUT ROWID;
 -- What goes wrong.
@@ -69,7 +72,8 @@ CREATE TABLE attribute (
 
 _OST_COLUMNS = (
     "idx, kib, base_used_kib, inodes, oss, nid, mbps, flash, state, code, slow, bytes, objects, overlay_kib,"
-    " growth_kib_s, growth_since"
+    " growth_kib_s, growth_since, (SELECT coalesce(sum(volatile.bytes), 0) FROM volatile"
+    " WHERE volatile.fs = ost.fs AND volatile.ost = ost.idx)"
 )
 
 
@@ -94,16 +98,25 @@ class Filesystem:
 
 
 class Ost:
-    """One OST at this moment. Sizes in KiB of the simulated file system: real ones times `size_scale`."""
+    """One OST at this moment. Sizes in KiB of the simulated file system: real ones times `size_scale`.
+
+    held_kib: by files of the simulation, and by copies of them under way. excess_kib: what does not fit, but was
+    written all the same, since nobody can keep the users of the mount from it.
+    """
 
     def __init__(self, row: tuple[Any, ...], size_scale: float, now: float) -> None:
         self.index: int
         self.kib: int
         self.code: int
         (self.index, self.kib, base_kib, self.inodes, self.oss, self.nid, self.mbps, self.flash, self.state,
-         self.code, self.slow, self.bytes, self.objects, overlay_kib, growth_kib_s, since) = row  # fmt: skip
-        used = base_kib + self.bytes * size_scale / 1024 + overlay_kib + growth_kib_s * max(0.0, now - since)
+         self.code, self.slow, self.bytes, self.objects, overlay_kib, growth_kib_s, since,
+         volatile_bytes) = row  # fmt: skip
+        self.held_kib: float = (self.bytes + volatile_bytes) * size_scale / 1024
+        grown_kib = growth_kib_s * max(0.0, now - since)
+        used = base_kib + self.held_kib + overlay_kib + grown_kib
         self.used_kib = min(max(int(used), 0), self.kib)
+        # Growth ends where the OST does: who cannot write any more does not.
+        self.excess_kib = max(int(used - max(grown_kib, 0)) - self.kib, 0)
         self.available_kib = self.kib - self.used_kib
 
     @property

@@ -9,7 +9,7 @@ import time
 from simlustre.call import reason
 from simlustre.errors import Refusal, Usage
 from simlustre.options import parse
-from simlustre.recovery import sweep
+from simlustre.recovery import recover, sweep
 from simlustre.state import DEACTIVATED, DOWN, ERROR, HANG
 
 TYPE_CHECKING = False
@@ -168,6 +168,7 @@ class _Table:
     def print(self) -> int:
         """Print all of it; the exit status."""
         call, fs = self.call, self.fs
+        recover(call.state)
         sweep(call.state, fs)
         if "noheader" not in self.options:
             self._say_header()

@@ -40,6 +40,7 @@ def _osts(**changed: str | tuple[str, int]) -> list[Ost]:
             0.0,
             0.0,
             0.0,
+            0,
         )
         osts.append(Ost(row, 1.0, 0.0))
     return osts

@@ -218,6 +218,76 @@ def test_of_two_migrations_of_one_file_the_second_wins(slow: SimulatedLustre) ->
     assert slow.verify()["clean"]
 
 
+# Room for the copy.
+
+
+def _used(sim: SimulatedLustre, ost: int) -> int:
+    """KiB, as `lfs df` tells it."""
+    (row,) = [line for line in sim.said("df").splitlines() if f"[OST:{ost}]" in line]
+    return int(row.split()[2])
+
+
+def _half_copied(sim: SimulatedLustre) -> tuple[Path, subprocess.Popen[bytes], int]:
+    """A file of 8 MiB on OST 1, its migration to OST 4 of which a part is done, and what OST 4 held before."""
+    path = sim.file("f", 8 * MIB, "-i", "1")
+    empty = _used(sim, 4)
+    sim.setting("time_scale", 1.0)
+    migration = sim.start("lfs", "migrate", "-n", "-o", "4", path)
+    deadline = time.monotonic() + 30
+    while _used(sim, 4) - empty < 1024:
+        assert time.monotonic() < deadline, "nothing was copied"
+    sim.setting("time_scale", 0.001)
+    return path, migration, empty
+
+
+def test_a_copy_takes_room_while_it_goes_on(slow: SimulatedLustre) -> None:
+    _, migration, empty = _half_copied(slow)
+
+    part, objects = _used(slow, 4) - empty, slow.objects_on(4)
+    slow.setting("time_scale", 0)
+    migration.communicate(timeout=30)
+
+    assert 1024 <= part < 8192
+    assert (_used(slow, 4) - empty, objects) == (8192, 0)
+    assert slow.verify()["clean"]
+
+
+def test_a_copy_that_fails_gives_its_room_back(slow: SimulatedLustre) -> None:
+    path, migration, empty = _half_copied(slow)
+
+    with path.open("ab"):  # breaks the lease
+        pass
+    migration.communicate(timeout=30)
+
+    assert migration.returncode == 16
+    assert _used(slow, 4) == empty
+
+
+def test_a_copy_that_is_killed_gives_its_room_back(slow: SimulatedLustre) -> None:
+    _, migration, empty = _half_copied(slow)
+
+    migration.kill()
+    migration.communicate(timeout=30)
+
+    assert _used(slow, 4) == empty
+
+
+def test_two_copies_that_do_not_fit_together_do_not_both_get_there(slow: SimulatedLustre) -> None:
+    _, first, _ = _half_copied(slow)
+    path = slow.file("second", 8 * MIB, "-i", "2")
+    slow.ost(4, kib=12 * 1024, base_used_kib=0)
+    second = slow.start("lfs", "migrate", "-n", "-o", "4", path)
+    _until_under_way(slow, 2)
+
+    slow.setting("time_scale", 0)
+    for process in (first, second):
+        process.communicate(timeout=30)
+
+    assert sorted([first.returncode, second.returncode]) == [0, 28]
+    assert slow.bytes_on(4) == 8 * MIB
+    assert slow.verify()["clean"]
+
+
 # Files that cannot be moved.
 
 

@@ -156,6 +156,21 @@ def test_fill_sets_and_growth_raises_the_level(sim: SimulatedLustre) -> None:
     assert _fill(sim, 3) > 94
 
 
+def test_verify_finds_an_ost_that_holds_more_than_fits(sim: SimulatedLustre) -> None:
+    sim.ost(1, kib=1000, base_used_kib=0)
+    sim.said("getstripe", sim.file("f", 1800 * 1024, "-i", "1"))
+
+    assert sim.verify()["problems"] == ["lustre OST 1: overfull: 800 KiB more than its 1000 KiB"]
+
+
+def test_an_ost_that_others_fill_up_is_full_and_no_more(sim: SimulatedLustre) -> None:
+    sim.said("getstripe", sim.file("f", 100, "-i", "1"))
+
+    sim.simctl("fill", "1", "100%", "--growth", "1e12")
+
+    assert (_fill(sim, 1), sim.verify()["clean"]) == (100, True)
+
+
 def test_files_count_with_their_scaled_size(tmp_path: Path) -> None:
     sim = simulated_lustre(tmp_path, size_scale=1e6, fill=(50.0, 50.0))
     before = sim._counter(1).used_kib
