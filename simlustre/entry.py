@@ -70,7 +70,10 @@ def _sudo(arguments: list[str]) -> None:
     if not arguments:
         os.write(2, b"usage: sudo [options] command [arguments]\n")
         os._exit(1)
+    from simlustre.call import SUDO_VARIABLE
+
     here = os.path.dirname(os.path.realpath(sys.argv[0]))
+    os.environ[SUDO_VARIABLE] = "yes"
     os.environ["PATH"] = here + ":" + os.environ.get("PATH", os.defpath)
     try:
         os.execvp(arguments[0], arguments)  # noqa: S606  # to become another program is what sudo is for

@@ -20,6 +20,12 @@ from simlustre.state import SCHEMA, State
 PROGRAMS = ("lfs", "lctl", "sudo", "simctl")
 LONGEST_SHEBANG = 120  # kernels before 5.1 cut the line at 127 characters
 
+# What `sim.json` may say besides its file systems, and what holds where it says nothing.
+SETTINGS: dict[str, Any] = {
+    "lustre_version": "2.15.5", "seed": 1, "time_scale": 1.0, "down_block_s": 30.0, "whole_seconds": False,
+    "needs_root": False,
+}  # fmt: skip
+
 
 def description(
     *, name: str = "lustre", osts: int = 12, mdts: int = 3, oss: int = 4, first_index: int = 0,
@@ -69,12 +75,11 @@ def description(
 
 
 def world(filesystems: list[dict[str, Any]], **settings: Any) -> dict[str, Any]:
-    """The content of `sim.json`. settings: lustre_version, seed, time_scale, down_block_s."""
-    known = {"lustre_version": "2.15.5", "seed": 1, "time_scale": 1.0, "down_block_s": 30.0}
-    unknown = settings.keys() - known.keys()
+    """The content of `sim.json`. settings: some of SETTINGS. Raises ValueError."""
+    unknown = settings.keys() - SETTINGS.keys()
     if unknown:
         raise ValueError(f"unknown setting: {', '.join(sorted(unknown))}")
-    return {**known, **settings, "filesystems": filesystems}
+    return {**SETTINGS, **settings, "filesystems": filesystems}
 
 
 def install(root: Path, sim: dict[str, Any], attributes: str = "auto") -> None:
@@ -113,9 +118,10 @@ def load(root: Path) -> None:
         attributes = sim.get("attributes", "auto")
         if attributes == "auto":
             attributes = "xattr" if _takes_attributes(root / sim["filesystems"][0]["mount"]) else "table"
-        settings = {key: sim[key] for key in ("lustre_version", "seed", "time_scale", "down_block_s")}
+        settings = {key: sim.get(key, default) for key, default in SETTINGS.items()}
         for key, value in {**settings, "attributes": attributes}.items():
-            db.execute("INSERT INTO setting VALUES (?,?)", (key, str(value)))
+            text = value if isinstance(value, str) else json.dumps(value)
+            db.execute("INSERT INTO setting VALUES (?,?)", (key, text))
         db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     unfinished.rename(root / "state.db")

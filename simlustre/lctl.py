@@ -30,6 +30,9 @@ def get_param(call: Call) -> int:
                 found = True
                 if "N" in options:
                     call.say(name)
+                elif not call.may_administer:
+                    _refuse(call, name)
+                    code = code or errno.EACCES
                 elif "n" in options:
                     call.say(value)
                 else:
@@ -77,9 +80,18 @@ def set_param(call: Call) -> int:
             text = reason(errno.ENOENT)
             call.complain(f"error: set_param: param_path '{name.replace('.', '/')}': {text}")
             code = code or errno.ENOENT
+        elif not call.may_administer:
+            _refuse(call, name)
+            code = code or errno.EACCES
         elif "n" not in options:
             call.say(f"{name}={value}")
     return code
+
+
+def _refuse(call: Call, name: str) -> None:
+    """Say that a parameter is for root only."""
+    text = reason(errno.EACCES)
+    call.complain(f"error: {call.command}: opening '/sys/fs/lustre/{name.replace('.', '/')}': {text}")
 
 
 def device_list(call: Call) -> int:

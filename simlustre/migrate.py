@@ -130,6 +130,8 @@ class _Migration:
                 self._check_unchanged(descriptor, before)
                 self._swap(fs, descriptor, layout, new, intent)
                 intent = 0
+                if self.state.is_on("whole_seconds"):
+                    os.utime(descriptor, (int(before.st_atime), int(before.st_mtime)))
             finally:
                 if intent:
                     with self.state.writing():

@@ -155,6 +155,9 @@ def _make_directory(call: Call, path: str, index: str | None, mode: str | None) 
     except ValueError:
         raise Usage(f"bad MDT index '{index}'") from None
     mdt = wanted if wanted >= 0 else next((mdt_of(call.state, fs, place) for place in upwards(fs, parent)), 0)
+    # Unless `enable_remote_dir_gid` lets a group do it.
+    if wanted >= 0 and not call.may_administer:
+        raise Refusal(errno.EPERM)
     if mdt not in [row[0] for row in call.state.mdts(fs)]:
         raise Refusal(errno.ENODEV)
     os.mkdir(path, int(mode, 8) if mode else 0o777)

@@ -143,8 +143,8 @@ def _parser() -> argparse.ArgumentParser:
     add = _add(commands, "marks", _marks, "the high-water marks alone")
     add.add_argument("--clear", action="store_true", help="begin anew")
     _json(add)
-    add = _add(commands, "set", _set, "change a setting: time_scale, down_block_s, lustre_version, seed")
-    add.add_argument("name", choices=("time_scale", "down_block_s", "lustre_version", "seed"))
+    add = _add(commands, "set", _set, f"change a setting: {', '.join(install.SETTINGS)}")
+    add.add_argument("name", choices=tuple(install.SETTINGS))
     add.add_argument("value")
     commands.add_parser("reset", help="build the database anew from sim.json; all files and faults are gone")
     return parser
@@ -341,6 +341,9 @@ def _fault(state: State, options: argparse.Namespace) -> int:
 def _set(state: State, options: argparse.Namespace) -> int:
     if options.name == "lustre_version":
         [int(part) for part in options.value.split(".")]
+    elif isinstance(install.SETTINGS[options.name], bool):
+        if options.value not in ("true", "false"):
+            raise ValueError(f"{options.name} {options.value!r}: expected true or false")
     else:
         float(options.value)
     with state.writing():

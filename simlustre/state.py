@@ -193,6 +193,10 @@ class State:
         """How long a program waits for an OST that does not answer; real seconds."""
         return float(self.setting("down_block_s"))
 
+    def is_on(self, name: str) -> bool:
+        """Whether a setting that is `true` or `false` is `true`."""
+        return self.setting(name) == "true"
+
     def version(self) -> tuple[int, ...]:
         """The Lustre version whose dialect is spoken: (2, 15, 5)."""
         return tuple(int(part) for part in self.setting("lustre_version").split("."))

@@ -54,6 +54,18 @@ def test_inode_content_owner_and_times_stay(how: str, sim: SimulatedLustre) -> N
     assert (path.read_bytes(), sim.layout(path).fid, sim.osts_of(path)) == (content, fid, [4])
 
 
+def test_the_times_may_come_back_in_whole_seconds(sim: SimulatedLustre) -> None:
+    sim.simctl("set", "whole_seconds", "true")
+    sim.simctl("populate", "--files", "1", "--osts", "1")
+    (path,) = sim.mount.rglob("plain-*")
+    before = path.stat().st_mtime_ns
+
+    sim.said("migrate", "-n", "-o", "4", path)
+
+    assert path.stat().st_mtime_ns == before // 10**9 * 10**9
+    assert (sim.verify()["clean"], sim.verify()["changed"]) == (True, 0)
+
+
 def test_room_and_objects_move_with_the_file(sim: SimulatedLustre) -> None:
     path = sim.file("f", 5000, "-i", "1")
     sim.said("getstripe", path)

@@ -25,6 +25,23 @@ def _script(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 # init
 
 
+def test_a_sim_json_that_says_little_is_enough(tmp_path: Path) -> None:
+    first = simulated_lustre(tmp_path / "first")
+    said = json.loads((first.root / "sim.json").read_text())
+    (tmp_path / "sim.json").write_text(json.dumps({"filesystems": said["filesystems"]}))
+
+    made = _script("init", tmp_path / "second", "--from", tmp_path / "sim.json")
+
+    assert made.returncode == 0, made
+
+
+@pytest.mark.parametrize(("name", "value"), [("needs_root", "1"), ("seed", "x"), ("lustre_version", "two")])
+def test_a_setting_is_not_set_to_nonsense(name: str, value: str, sim: SimulatedLustre) -> None:
+    refused = sim.run("simctl", "set", name, value)
+
+    assert refused.returncode == 3
+
+
 def test_init_makes_programs_that_find_their_simulation_from_anywhere(tmp_path: Path) -> None:
     made = _script("init", tmp_path / "sim", "--osts", "7", "--fs", "one,two", "--first-index", "3")
     (tmp_path / "lfs").symlink_to(tmp_path / "sim" / "bin" / "lfs")

@@ -143,6 +143,39 @@ def test_a_change_can_be_planned_by_calls(sim: SimulatedLustre) -> None:
     assert ["[OST:2] D" in text for text in told] == [False, False, True]
 
 
+# What only root may do.
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "complaint"),
+    [
+        (("lfs", "check", "mdts"), 0, "lfs check: error: check 'lustre-MDT0000-mdc-"),
+        (("lfs", "check", "osts"), 0, "lfs check: error: check 'lustre-OST0005-osc-"),
+        (("lfs", "mkdir", "-i", "1", "d"), 1, "dirstripe error on 'd': Operation not permitted\n"),
+        (
+            ("lctl", "get_param", "osc.*.import"), 13,
+            "error: get_param: opening '/sys/fs/lustre/osc/lustre-OST0005-osc-",
+        ),
+        (
+            ("lctl", "set_param", "ldlm.namespaces.lustre-OST0003-osc-1.lru_size=clear"), 13,
+            "error: set_param: opening '/sys/fs/lustre/ldlm/namespaces/lustre-OST0003-osc-1/lru_size': Permission denied\n",
+        ),
+    ],
+    ids=["mdts", "osts", "mkdir", "get_param", "set_param"],
+)  # fmt: skip
+def test_root_may_be_needed(
+    command: tuple[str, ...], code: int, complaint: str, sim: SimulatedLustre
+) -> None:
+    sim.simctl("set", "needs_root", "true")
+
+    refused = sim.run(*command)
+    allowed = sim.run("sudo", "-n", *command)
+
+    assert (refused.returncode, refused.stdout) == (code, "")
+    assert complaint in refused.stderr
+    assert (allowed.returncode, allowed.stderr) == (0, "")
+
+
 # Room.
 
 

@@ -117,6 +117,17 @@ def migrate(lake: Lake, path: Path | str, **options) -> MigrationResult:
 # A file that moves.
 
 
+def test_a_file_that_lost_the_fraction_of_its_time_is_the_same_file(lake):
+    lake.control("set", "whole_seconds", "true")
+    path = lake.file()
+    os.utime(path, ns=(0, 1_700_000_000_123_456_789))
+
+    result = migrate(lake, path, verify="stat")
+
+    assert (result.state, result.reason) == (SUCCESS, "")
+    assert path.stat().st_mtime_ns == 1_700_000_000_000_000_000
+
+
 @pytest.mark.parametrize("verify", ["none", "layout", "stat", "checksum"])
 def test_a_file_moves_and_stays_what_it_was(lake, verify):
     path = lake.file()

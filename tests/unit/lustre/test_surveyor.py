@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,30 @@ def test_without_lctl_only_the_servers_are_missing(sim: SimulatedLustre) -> None
     survey = found(sim)
 
     assert (survey.reasons, survey.servers) == ({0: "", 1: "", 2: ""}, {})
+
+
+@pytest.fixture
+def strict(sim: SimulatedLustre, monkeypatch: pytest.MonkeyPatch) -> SimulatedLustre:
+    """Where only root may ask, and `sudo` makes one root."""
+    sim.setting("needs_root", "true")
+    monkeypatch.setenv("PATH", f"{sim.bin}:{os.environ['PATH']}")
+    return sim
+
+
+def test_with_sudo_it_learns_what_only_root_may_know(strict: SimulatedLustre) -> None:
+    survey = found(strict, sudo=True)
+
+    assert survey.reasons == {0: "", 1: "", 2: ""}
+    assert len(survey.servers) == 3
+
+
+def test_without_sudo_it_tells_that_it_was_refused(
+    strict: SimulatedLustre, caplog: pytest.LogCaptureFixture
+) -> None:
+    survey = found(strict, sudo=False)
+
+    assert "Permission denied" in f"{survey.reasons} {caplog.text}"
+    assert survey.servers == {}
 
 
 def test_programs_that_hang_keep_it_no_longer_than_it_was_given(sim: SimulatedLustre) -> None:
