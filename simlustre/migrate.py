@@ -60,7 +60,7 @@ def migrate(call: Call) -> int:
         try:
             _Migration(call, options, path).run()
         except Refusal as error:
-            call.complain(f"error: lfs migrate: {path}: {error.where}: {error.text or reason(error.code)}")
+            call.complain(f"error: lfs migrate: {path}: {error.where}: {reason(error.code)}")
             code = code or error.code
         else:
             if "v" in options:
@@ -222,7 +222,7 @@ class _Migration:
             try:
                 initialise(self.state, fs, new)
             except Refusal as error:
-                raise Refusal(error.code, "cannot create volatile file", error.text) from None
+                raise Refusal(error.code, "cannot create volatile file") from None
             intent = intend(self.state, fs, self.path, new.fid)
             _note_use(self.state, fs, intent, layout.osts(), new.osts())
         return new, intent
