@@ -147,13 +147,18 @@ def _holds(call: Call, fs: Filesystem, test: _Test, path: str, status: os.stat_r
         return _size_fits(test.value, status.st_size)
     if test.name == "--mtime":
         return _age_fits(test.value, time.time() - status.st_mtime)
+    layout = _layout(call, fs, path, status)
+    return layout is not None and _layout_fits(test, layout)
+
+
+def _layout(call: Call, fs: Filesystem, path: str, status: os.stat_result) -> Layout | None:
+    """None for what has no layout, as links and some files, and for what is deleted at this moment."""
     if not stat.S_ISREG(status.st_mode):
-        return False
+        return None
     try:
-        layout = contact(call.state, fs, path)
-    except (Refusal, FileNotFoundError):  # without layout, or deleted at this moment
-        return False
-    return _layout_fits(test, layout)
+        return contact(call.state, fs, path)
+    except (Refusal, FileNotFoundError):
+        return None
 
 
 def _osts(text: str) -> list[int]:
@@ -205,7 +210,7 @@ def _age_fits(text: str, age_s: float) -> bool:
 
 def _formatted(call: Call, fs: Filesystem, form: str, path: str, status: os.stat_result) -> str:
     """`--printf`: %p path, %s size, %i inode, %LF FID, %Lo OSTs, %Lc stripe count; \\n, \\t and \\0."""
-    layout = contact(call.state, fs, path) if stat.S_ISREG(status.st_mode) else None
+    layout = _layout(call, fs, path, status)
     from simlustre.layout import fid_text
 
     text = form.replace("%p", path).replace("%s", str(status.st_size)).replace("%i", str(status.st_ino))

@@ -290,6 +290,14 @@ def test_what_only_files_have_is_refused_for_a_directory(
     assert sim.said("getstripe", "-d", directory) == before
 
 
+def test_find_names_files_without_layout_too(tmp_path: Path) -> None:
+    sim = simulated_lustre(tmp_path, settings={"lustre_version": "2.15.5"})
+    sim.simctl("populate", "--files", "1", "--kinds", "empty")
+    (path,) = sim.mount.rglob("empty-*")
+
+    assert sim.said("find", sim.mount, "--type", "f", "--printf", "%p %Lc\\n") == f"{path} 0\n"
+
+
 # Files that nobody made with lfs.
 
 
