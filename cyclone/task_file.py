@@ -158,7 +158,8 @@ def _parse(file: Path) -> _Element:
     parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = on_text, on_doctype
     try:
         parser.Parse(content, True)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:
+        # Of an encoding that is not known, or has several bytes for a character, Python tells by errors of its own.
         raise TaskFileError(f"is not XML: {error}", file=file) from None
     return top.children[0]
 
@@ -293,15 +294,29 @@ def _wanted(kind: type[BaseTask], parameter: str) -> tuple[Any, bool]:
 
     Of several types, the first that text can be made into counts.
     """
-    try:
-        hint = typing.get_type_hints(kind.__init__).get(parameter, str)
-    except NameError:
-        # An annotation that only type checkers can see. What it names can be no type of ours.
-        return str, False
+    hint = _hint(kind, parameter)
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     options = typing.get_args(hint) if union else (hint,)
     convertible = [option for option in options if option in _CONVERSIONS]
     return (convertible or [str])[0], types.NoneType in options
+
+
+def _hint(kind: type[BaseTask], parameter: str) -> Any:
+    """What the annotation of a parameter means; text where there is none."""
+    found = _parameters(kind).get(parameter)
+    if found is None or found.annotation is found.empty:
+        return str
+
+    def alone() -> None: ...
+
+    # By itself, so that one that makes no sense here says nothing of the others.
+    alone.__annotations__ = {parameter: found.annotation}
+    constructor = inspect.unwrap(kind.__init__)
+    try:
+        return typing.get_type_hints(alone, getattr(constructor, "__globals__", {}))[parameter]
+    except (NameError, AttributeError, TypeError, SyntaxError):
+        # An annotation that only type checkers can see. What it names can be no type of ours.
+        return str
 
 
 def _integer(content: str) -> int:

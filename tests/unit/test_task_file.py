@@ -34,8 +34,8 @@ class Open(BaseTask):
     def execute(self): ...
 
 class Puzzling(BaseTask):
-    def __init__(self, thing: Unseen):
-        self.thing = thing
+    def __init__(self, thing: Unseen, really: bool = True, other: Path.nothing = "", odd: 1 | 2 = 1):
+        self.thing, self.really, self.other = thing, really, other
     def execute(self): ...
 """
 
@@ -152,6 +152,14 @@ def test_an_annotation_that_only_type_checkers_see_counts_as_text() -> None:
     assert vars(made)["thing"] == "1"
 
 
+def test_an_annotation_that_makes_no_sense_says_nothing_of_the_others() -> None:
+    properties = "<thing>1</thing><really>no</really><other>2</other><odd>3</odd>"
+
+    made = read(f"<tasks>{task(kind='Puzzling', properties=properties)}</tasks>").make("t")
+
+    assert (vars(made)["really"], vars(made)["other"]) == (False, "2")
+
+
 def test_each_task_is_a_new_one() -> None:
     file = read(f"<tasks>{task()}</tasks>")
 
@@ -264,6 +272,11 @@ def test_a_document_type_is_refused() -> None:
 
 def test_what_is_not_xml_is_refused_with_its_line() -> None:
     assert "line 2" in problem("<tasks>\n<task></tasks>")
+
+
+@pytest.mark.parametrize("encoding", ["foo", "shift_jis"])
+def test_an_encoding_that_cannot_be_read_is_refused(encoding: str) -> None:
+    assert "is not XML" in problem(f'<?xml version="1.0" encoding="{encoding}"?><tasks>{task()}</tasks>')
 
 
 def test_an_empty_file_is_refused() -> None:
