@@ -136,7 +136,7 @@ class Lfs:
 
         A server that hangs lets this wait until the time is over.
         """
-        ended = self._run("check", self._lfs("check", "osts"), self.timeout_s, sudo=True)
+        ended = self._whole("check", self._lfs("check", "osts"))
         try:
             return parsing.osts(os.fsdecode(ended.stdout), os.fsdecode(ended.stderr), fs)
         except ValueError as error:
@@ -149,7 +149,7 @@ class Lfs:
         OST, while all other rows are valid.
         """
         # Without --lazy it waits for each OST that is not connected.
-        ended = self._run("df", self._lfs("df", "--lazy", "--", path), self.timeout_s, sudo=True)
+        ended = self._whole("df", self._lfs("df", "--lazy", "--", path))
         try:
             return parsing.usage(os.fsdecode(ended.stdout))
         except ValueError as error:
@@ -266,6 +266,14 @@ class Lfs:
         except ValueError as error:
             raise LfsError(name, 0, str(error)) from None
 
+    def _whole(self, name: str, command: Sequence[str]) -> Ended:
+        """How a program ended that answers for many OSTs, and whose exit code may be about one of them."""
+        ended = self._run(name, command, self.timeout_s, sudo=True)
+        if ended.exit_code < 0:
+            # Cut off by a signal: the OSTs that it did not come to would be taken for missing.
+            raise _failure(name, ended, "")
+        return ended
+
     def _do(self, name: str, command: Sequence[str], timeout_s: float | None, *, sudo: bool = False) -> None:
         _expect_success(name, self._run(name, command, timeout_s, sudo=sudo))
 
@@ -346,7 +354,12 @@ def _hex(ost: int) -> str:
 
 def _absolute(path: str) -> str:
     """The path for a command that would take one with a leading `-` for an option. Not tidied: `..` may follow a link."""
-    return os.path.join(os.getcwd(), path)
+    if os.path.isabs(path):
+        return path
+    try:
+        return os.path.join(os.getcwd(), path)
+    except OSError as error:
+        raise LfsError("path", error.errno or 0, f"the working directory: {error.strerror}") from None
 
 
 def _expect_success(name: str, ended: Ended) -> None:

@@ -65,6 +65,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._begun = self._missed = 0
         self._is_wanted_now = self._has_changed = False
         self._surveyor: Surveyor | None = None
+        self._unanswered: Mapping[str, str] = {}
         self._results: list[OstResult] = []
         self._own: set[str] = set()
         self._number = self._told = 0
@@ -222,6 +223,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._begun_at = unix
         self._results = []
         self._inventory.hear(survey, unix)
+        self._tell_unanswered(survey.unanswered)
         targets = self._inventory.targets(self._selection)
         if self.settings.probe_down:
             targets = [
@@ -269,6 +271,14 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._mail(self._incidents.end_round(self._unix()))
         started_at = datetime.fromtimestamp(self._begun_at, UTC)
         self._record(self._task.round_rows(summary, self._results, started_at), f"mon-{self._number}-round")
+
+    def _tell_unanswered(self, unanswered: Mapping[str, str]) -> None:
+        """Of programs of Lustre that do not answer: once, not in each round."""
+        for program in sorted(unanswered.keys() - self._unanswered.keys()):
+            self.log.warning("survey is not complete program=%s reason=%s", program, unanswered[program])
+        for program in sorted(self._unanswered.keys() - unanswered.keys()):
+            self.log.info("survey is complete again program=%s", program)
+        self._unanswered = unanswered
 
     def _tell_hung(self, found: Sequence[Hung]) -> None:
         """Of tasks that have become hung, or still are in a new round."""

@@ -102,12 +102,12 @@ class MonitoringSettings(Settings):
         "a name or a path",
     )  # fmt: skip
     use_sudo: bool = switch(
-        "lustre", "use_sudo", "off", "Call lfs check and lctl by sudo. Old versions let nobody else."
+        "lustre", "use_sudo", "off", "Call lfs check, lfs df and lctl by sudo. Old versions let nobody else."
     )
     lfs_timeout_s: float = seconds(
         "lustre", "lfs_timeout", "20",
-        "How long a round waits for both at its beginning. If lfs has told nothing by then, every OST that is "
-        "known is tried.",
+        "How long a round waits for lctl, lfs df and lfs check together at its beginning. If lfs check has told "
+        "nothing by then, every OST that is known is tried.",
         minimum=0.1,
     )  # fmt: skip
     target: str = text(

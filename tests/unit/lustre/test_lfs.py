@@ -271,6 +271,15 @@ def test_a_signal_is_told(programs, lfs):
     assert (found.exit_code, found.text) == (-signal.SIGSEGV, "killed by SIGSEGV")
 
 
+@pytest.mark.parametrize("ask", [lambda lfs: lfs.osts("lustre"), lambda lfs: lfs.usage("/lustre")])
+def test_an_answer_for_many_osts_that_was_cut_off_is_none(programs, lfs, ask):
+    rows = "lustre-OST0000-osc-ffff8ea7b7a28000 active.\\nlustre-OST0000_UUID 10 5 5 50% /lustre[OST:0]\\n"
+    programs.write("lfs", f"printf '{rows.replace('%', '%%')}'; kill -9 $$")
+
+    with pytest.raises(LfsError, match="killed by SIGKILL"):
+        ask(lfs)
+
+
 def test_a_signal_without_a_name_is_told_by_its_number(programs, lfs):
     programs.write("lfs", "kill -40 $$")
 
@@ -391,6 +400,18 @@ def test_a_relative_path_is_no_option_of_a_program_that_does_not_know_the_end_of
     lfs.hsm_state("-x")
 
     assert programs.calls == [["lfs", "hsm_state", os.path.join(os.getcwd(), "-x")]]
+
+
+def test_without_a_working_directory_only_relative_paths_are_refused(programs, lfs, monkeypatch, tmp_path):
+    programs.answer("/l/f: (0x00000009) exists archived, archive_id:1\n")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    assert lfs.hsm_state("/l/f").flags == {"exists", "archived"}
+    with pytest.raises(LfsError, match="working directory"):
+        lfs.hsm_state("x")
 
 
 def test_a_fid(programs, lfs):

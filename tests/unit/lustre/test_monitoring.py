@@ -434,6 +434,17 @@ def test_when_nothing_is_known_at_all_it_goes_on_trying(
 
 
 @pytest.mark.usefixtures("lfs")
+def test_a_survey_that_is_not_complete_is_told_once(
+    stage: Stage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    survey = Survey({0: ""}, unanswered={"lfs df": "no such path"})
+
+    generator(stage, config(tmp_path, {"control": {"cycles": "3"}}), survey).run()
+
+    assert caplog.text.count("survey is not complete program=lfs df reason=no such path") == 1
+
+
+@pytest.mark.usefixtures("lfs")
 def test_files_of_dead_tasks_are_removed_now_and_then(stage: Stage, tmp_path: Path) -> None:
     stage.until = 7200.0
 

@@ -46,13 +46,13 @@ def test_an_ost_that_one_list_loses_is_in_the_other(sim: SimulatedLustre) -> Non
     assert survey.in_usage == {0, 1, 2}
 
 
-def test_when_lfs_tells_nothing_nothing_is_known(
-    sim: SimulatedLustre, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_when_lfs_check_tells_nothing_the_others_are_asked_all_the_same(sim: SimulatedLustre) -> None:
     sim.fault(cmd="check", garbage_stdout=True)
 
-    assert found(sim) == Survey(None)
-    assert "survey is not complete" in caplog.text
+    survey = found(sim, fs_path=str(sim.mount))
+
+    assert (survey.reasons, survey.in_usage, set(survey.servers)) == (None, {0, 1, 2}, {0, 1, 2})
+    assert set(survey.unanswered) == {"lfs check"}
 
 
 def test_without_lctl_only_the_servers_are_missing(sim: SimulatedLustre) -> None:
@@ -61,6 +61,22 @@ def test_without_lctl_only_the_servers_are_missing(sim: SimulatedLustre) -> None
     survey = found(sim)
 
     assert (survey.reasons, survey.servers) == ({0: "", 1: "", 2: ""}, {})
+    assert set(survey.unanswered) == {"lctl"}
+
+
+def test_a_path_that_is_wrong_is_told(sim: SimulatedLustre) -> None:
+    survey = found(sim, fs_path="/no/such/path")
+
+    assert survey.reasons == {0: "", 1: "", 2: ""}
+    assert "No such file" in survey.unanswered["lfs df"]
+
+
+def test_a_program_that_hangs_takes_no_time_of_those_after_it(sim: SimulatedLustre) -> None:
+    sim.fault(program="lctl", hang=True)
+
+    survey = found(sim, fs_path=str(sim.mount), timeout_s=6.0)
+
+    assert (survey.reasons, survey.in_usage) == ({0: "", 1: "", 2: ""}, {0, 1, 2})
 
 
 @pytest.fixture
@@ -90,7 +106,7 @@ def test_without_sudo_it_tells_that_it_was_refused(
 def test_programs_that_hang_keep_it_no_longer_than_it_was_given(sim: SimulatedLustre) -> None:
     sim.fault(cmd="check", hang=True)
 
-    assert found(sim, timeout_s=0.3) == Survey(None)
+    assert found(sim, timeout_s=0.3).reasons is None
 
 
 def test_a_server_that_hangs_keeps_it_no_longer_than_it_was_given(sim: SimulatedLustre) -> None:
