@@ -40,6 +40,10 @@ _OST_STATES = {
 }
 
 
+#: A check that ended in an error, or could not be made; an OST that somebody has switched off is none.
+_ERRORS = frozenset({PairState.ERROR, PairState.TIMEOUT, OstState.HUNG, OstState.DOWN, OstState.UNKNOWN})
+
+
 class LustreFileCreationCheckTask(OstTask):
     """For each MDT, makes a file on the OST in `<target_base_dir>/<target_mdt_sub_dir><mdt>`, and removes it.
 
@@ -122,13 +126,18 @@ class LustreFileCreationCheckTask(OstTask):
             rows += [Row(sink, FileCreation, fields) for sink in self.sinks()]
         return rows
 
-    def round_rows(self, results: Sequence[OstResult], started_at: datetime) -> list[Row]:
-        states = [pair["state"] for result in results for pair in result.figures.get("pairs", ())]
+    def round_rows(
+        self, results: Sequence[OstResult], known: Sequence[Row], started_at: datetime
+    ) -> list[Row]:
+        told = [row.fields for row in known if row.kind is FileCreation]
+        # What a task has found in the end counts more than that it was late.
+        told += [pair for result in results for pair in result.figures.get("pairs", ())]
+        states = {(each["mdt_index"], each["ost_index"]): each["state"] for each in told}
         fields = {
             "target": self.lfs_target,
             "started_at": started_at,
             "pairs": len(states),
-            "errors": sum(state in (PairState.ERROR, PairState.TIMEOUT) for state in states),
+            "errors": sum(state in _ERRORS for state in states.values()),
         }
         return [Row(sink, FileCreationRound, fields) for sink in self.sinks()]
 

@@ -88,7 +88,22 @@ class Inventory:
 
     def targets(self, selection: Sequence[int]) -> list[Target]:
         """What the next round has to look at. selection: empty is all that are expected."""
-        return [self._target(index) for index in (selection or self.available())]
+        wanted = selection or self.available()
+        return [self._target(index) for index in wanted if self.is_expected(index, selection)]
+
+    def is_expected(self, index: int, selection: Sequence[int]) -> bool:
+        """Does anybody want to know of it? One that is selected and not known is expected, too."""
+        known = self._known.get(index)
+        return (not selection or index in selection) and (known is None or not known.retired)
+
+    def not_active(self) -> list[int]:
+        """Those that were seen once and of which the newest survey does not say that they are active."""
+        return [index for index in sorted(self._known) if self._target(index).state is not None]
+
+    def server_of(self, index: int) -> str:
+        """The address of its server, "" if nobody could tell."""
+        known = self._known.get(index)
+        return known.server if known is not None else ""
 
     def _target(self, index: int) -> Target:
         known = self._known.get(index)

@@ -23,17 +23,17 @@ class RemoveLeftoversTask(BaseTask):
     """Removes the files of dead tasks from these directories and returns how many there were.
 
     older_than_s: by their time of modification; so old that no task can still be at work on them.
-    osts_down: whose files are left alone: only to ask for their age would wait until the OST is back.
+    osts_avoided: whose files are left alone: only to ask for their age would wait until the OST is back.
     """
 
     timeout = 600.0
 
     def __init__(
-        self, directories: Sequence[str], older_than_s: float = OLD_S, osts_down: Iterable[int] = ()
+        self, directories: Sequence[str], older_than_s: float = OLD_S, osts_avoided: Iterable[int] = ()
     ) -> None:
         super().__init__()
         self.directories, self.older_than_s = tuple(directories), older_than_s
-        self.osts_down = frozenset(osts_down)
+        self.osts_avoided = frozenset(osts_avoided)
 
     def execute(self) -> int:
         before = time.time() - self.older_than_s
@@ -48,7 +48,7 @@ class RemoveLeftoversTask(BaseTask):
             return 0
         for name in names:
             match = _NAME.match(name)
-            if match is None or int(match["ost"]) in self.osts_down:
+            if match is None or int(match["ost"]) in self.osts_avoided:
                 continue
             path = os.path.join(directory, name)
             try:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -66,8 +66,11 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._is_wanted_now = self._has_changed = False
         self._surveyor: Surveyor | None = None
         self._unanswered: Mapping[str, str] = {}
+        # Of the newest round: what its tasks have found, and rows about what none could tell.
         self._results: list[OstResult] = []
+        self._known_rows: list[Row] = []
         self._own: set[str] = set()
+        self._leftovers = ""
         self._number = self._told = 0
         self._begun_at = self._own_until = self._leftovers_at = 0.0
 
@@ -93,7 +96,8 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._selection = settings.selection
         self._fs = "" if settings.local_mode else settings.target
         memory = recall(settings.state_file, self._fs)
-        self._inventory = Inventory(memory.known)
+        # What is only pretended vanishes as soon as nobody pretends it.
+        self._inventory = Inventory(() if settings.local_mode else memory.known)
         self._rounds = Rounds(
             hung_after_s=settings.hung_after_s,
             parts=self._task.parts,
@@ -108,7 +112,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._postman = Postman(Outbox(settings.mail_spool, self._mails.mail_server)) if self._mails else None
         self._number = self._told = memory.round
         self._schedule = FixedRate(self._first_due(memory), settings.measure_interval_s)
-        self._reopen(memory.open)
+        self._reopen(memory)
 
     def _first_due(self, memory: Memory) -> float:
         """When to begin the first round, on the monotonic clock."""
@@ -131,12 +135,20 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         # Through the time zone, since a day may have 23 hours.
         return self._monotonic() + (begin.astimezone() - local).total_seconds()
 
-    def _reopen(self, tasks: Iterable[OpenTask]) -> None:
+    def _reopen(self, memory: Memory) -> None:
         """Hand in again what a former life had handed in: the master knows whether it runs, or how it ended."""
-        for task in tasks:
+        now, unix = self._monotonic(), self._unix()
+        # Of another task, or of parts that it no longer has, nobody could make it again.
+        ours = [each for each in memory.open if each.part in self._task.parts]
+        if memory.task != self.settings.task_name:
+            ours = []
+        if len(ours) < len(memory.open):
+            self.log.warning(
+                "tasks of another kind are left to themselves count=%d", len(memory.open) - len(ours)
+            )
+        for task in ours:
             due = Due(task.tid, task.ost, task.part)
-            age_s = max(0.0, self._unix() - task.since)
-            self._rounds.reopen(due, age_s, self._monotonic())
+            self._rounds.reopen(due, self._inventory.server_of(task.ost), max(0.0, unix - task.since), now)
             self.submit(self._made(due))
 
     def _is_finished(self) -> bool:
@@ -173,9 +185,11 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             else:
                 self._surveyor = self._survey()
         self._tell_hung(self._rounds.look_for_hung(now))
+        self._hand_in()
+        if self._has_had_all and self._rounds.is_stuck:
+            self._rounds.skip_waiting(now)
         if self._rounds.is_over:
             self._end_round()
-        self._hand_in()
         if self._has_changed:
             self._save()
 
@@ -221,7 +235,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._number = max(self._number + 1, int(unix))
         self._begun += 1
         self._begun_at = unix
-        self._results = []
+        self._results, self._known_rows = [], []
         self._inventory.hear(survey, unix)
         self._tell_unanswered(survey.unanswered)
         targets = self._inventory.targets(self._selection)
@@ -242,10 +256,12 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             self.log.warning(
                 "not looked at ost=%d state=%s reason=%s", target.ost, target.state, target.reason
             )
-            rows += self._known_state(target.ost, Fault(REACH, target.state, target.reason))
+            for part in self._task.parts:
+                rows += self._known_state(target.ost, part, Fault(REACH, target.state, target.reason))
         self._record(rows, f"mon-{self._number}-states")
+        # After those, since of a part that hangs more is known than that its OST is down.
         self._tell_hung(begun.hung)
-        self._remove_leftovers(target.ost for target in begun.down)
+        self._remove_leftovers({*self._inventory.not_active(), *begun.late})
         self._has_changed = True
 
     def _hand_in(self) -> None:
@@ -270,7 +286,8 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         )  # fmt: skip
         self._mail(self._incidents.end_round(self._unix()))
         started_at = datetime.fromtimestamp(self._begun_at, UTC)
-        self._record(self._task.round_rows(summary, self._results, started_at), f"mon-{self._number}-round")
+        rows = self._task.round_rows(summary, self._results, self._known_rows, started_at)
+        self._record(rows, f"mon-{self._number}-round")
 
     def _tell_unanswered(self, unanswered: Mapping[str, str]) -> None:
         """Of programs of Lustre that do not answer: once, not in each round."""
@@ -282,18 +299,23 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
 
     def _tell_hung(self, found: Sequence[Hung]) -> None:
         """Of tasks that have become hung, or still are in a new round."""
+        told = [hung for hung in found if self._inventory.is_expected(hung.ost, self._selection)]
         rows: list[Row] = []
-        for hung in found:
+        for hung in told:
             reason = f"its task {hung.tid} was handed in {hung.age_s:.0f} s ago, and has not ended"
             self.log.warning("hung ost=%d reason=%s", hung.ost, reason)
-            rows += self._known_state(hung.ost, Fault(REACH, OstState.HUNG, reason))
-        self._record(rows, f"mon-{self._number}-hung-{self._unix():.3f}")
+            rows += self._known_state(hung.ost, hung.part, Fault(REACH, OstState.HUNG, reason))
+        if told:
+            # With the first of them, since there may be two such tasks at one moment.
+            self._record(rows, f"mon-{self._number}-hung-{self._unix():.3f}-{told[0].tid}")
 
-    def _known_state(self, ost: int, fault: Fault) -> list[Row]:
+    def _known_state(self, ost: int, part: str, fault: Fault) -> list[Row]:
         """Tell the incidents of a fault of which no task has told, and return the rows for it."""
         self._hear(ost, [fault], ())
         moment = datetime.fromtimestamp(self._unix(), UTC)
-        return self._task.state_rows(ost, fault.state, fault.text, moment)
+        rows = self._task.state_rows(ost, part, fault.state, fault.text, moment)
+        self._known_rows += rows
+        return rows
 
     # Ends of tasks.
 
@@ -304,20 +326,25 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
                 self.log.error("not recorded tid=%s reason=%s", result.tid, _first_line(result))
             return
         faults, fine, outcome = self._judged(result)
-        ost = self._rounds.ended(result.tid, outcome, self._monotonic())
-        if ost is None:
+        end = self._rounds.ended(result.tid, outcome, self._monotonic())
+        if end is None or not self._inventory.is_expected(end.ost, self._selection):
             return
         for fault in faults:
             self.log.warning(
-                "fault found ost=%d phase=%s state=%s reason=%s", ost, fault.phase, fault.state, fault.text
+                "fault found ost=%d phase=%s state=%s reason=%s",
+                end.ost,
+                fault.phase,
+                fault.state,
+                fault.text,
             )
-        if isinstance(result.value, OstResult):
+        if isinstance(result.value, OstResult) and end.is_of_this_round:
             self._results.append(result.value)
         if result.ok or outcome is Outcome.SKIPPED:
-            self._hear(ost, faults, fine)
+            self._hear(end.ost, faults, fine)
         else:
             (fault,) = faults
-            self._record(self._known_state(ost, fault), f"{result.tid}-{fault.state.lower()}")
+            rows = self._known_state(end.ost, end.part, fault)
+            self._record(rows, f"{result.tid}-{fault.state.lower()}")
 
     def _judged(self, result: Result) -> tuple[Sequence[Fault], Sequence[str], Outcome]:
         """What an end says of the OST: its faults, the phases in order, and what counts in the round."""
@@ -375,13 +402,15 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             task.tid = f"{tid}-{start // _ROWS_MOST}" if start else tid
             self._hand_in_own(task)
 
-    def _remove_leftovers(self, down: Iterable[int]) -> None:
+    def _remove_leftovers(self, avoided: Collection[int]) -> None:
+        """avoided: OSTs of which a task could hang by only asking for the age of a file."""
         workplaces = self._task.workplaces()
-        if workplaces and self._monotonic() >= self._leftovers_at:
-            self._leftovers_at = self._monotonic() + _LEFTOVERS_EVERY_S
-            task = RemoveLeftoversTask(workplaces, osts_down=down)
-            task.tid = f"mon-{self._number}-leftovers"
-            self._hand_in_own(task)
+        if not workplaces or self._monotonic() < self._leftovers_at or self._leftovers in self._own:
+            return
+        self._leftovers_at = self._monotonic() + _LEFTOVERS_EVERY_S
+        task = RemoveLeftoversTask(workplaces, osts_avoided=avoided)
+        self._leftovers = task.tid = f"mon-{self._number}-leftovers"
+        self._hand_in_own(task)
 
     def _hand_in_own(self, task: BaseTask) -> None:
         assert task.tid is not None
@@ -397,8 +426,9 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         opened = [OpenTask(due.tid, due.ost, due.part, unix - age_s) for due, age_s in self._rounds.open(now)]
         incidents = self._incidents.open() if self._mails is not None else []
         memory = Memory(
-            fs=self._fs, round=self._number, known=self._inventory.known(), open=opened, incidents=incidents
-        )
+            fs=self._fs, task=self.settings.task_name, round=self._number, known=self._inventory.known(), open=opened,
+            incidents=incidents,
+        )  # fmt: skip
         try:
             remember(self.settings.state_file, memory)
         except OSError as error:
@@ -417,14 +447,13 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             wanted = indexes(arguments["osts"], "osts")
             chosen = select(self._inventory.available(), wanted)
             self._selection = wanted
+            self._forget_unexpected()
             return {"osts": chosen}
         if name == "retire":
             _expect(arguments, "osts")
             retired = indexes(arguments["osts"], "osts")
             self._inventory.retire(retired)
-            for ost in retired:
-                self._incidents.forget(ost)
-            self._has_changed = True
+            self._forget_unexpected()
             return {"retired": list(retired)}
         if name == "run-now":
             _expect(arguments)
@@ -433,6 +462,13 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             self._is_wanted_now = True
             return {"round": "begins"}
         raise ValueError(f"no such command: {name}")
+
+    def _forget_unexpected(self) -> None:
+        """Of OSTs that nobody looks at any more nobody could say that they are in order again."""
+        for ost in {incident.ost for incident in self._incidents.open()}:
+            if not self._inventory.is_expected(ost, self._selection):
+                self._incidents.forget(ost)
+        self._has_changed = True
 
     def _status(self) -> dict[str, Any]:
         now = self._monotonic()
@@ -451,16 +487,21 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
                 for target in self._inventory.targets(self._selection)
                 if target.state is not None
             },
-            "faults": {
-                result.ost: [{"phase": each.phase, "state": each.state, "reason": each.text} for each in result.faults]
-                for result in self._results
-                if result.faults
-            },
+            "faults": self._faults(),
             "incidents": [
                 {"ost": each.ost, "phase": each.phase, "state": each.state, "since": each.since, "reason": each.text}
                 for each in self._incidents.open()
             ],
         }  # fmt: skip
+
+    def _faults(self) -> dict[int, list[dict[str, str]]]:
+        """`{OST: what is wrong with it}`, of all tasks of the newest round."""
+        found: dict[int, list[dict[str, str]]] = {}
+        for result in self._results:
+            for each in result.faults:
+                fault = {"phase": each.phase, "state": each.state, "reason": each.text}
+                found.setdefault(result.ost, []).append(fault)
+        return found
 
 
 def _first_line(result: Result) -> str:

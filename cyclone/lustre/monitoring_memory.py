@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -28,11 +29,13 @@ class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is remembered.
 
     fs: name of the file system, "" in local mode: OSTs of one must not be expected of another.
+    task: name of the task in the task file, of which those are that have not ended.
     round: number of the newest one, which is the Unix time at which it began, unless the clock was set back.
     """
 
-    version: int = 1
+    version: Literal[1] = 1
     fs: str = ""
+    task: str = ""
     round: int = 0
     known: list[KnownOst] = []
     open: list[OpenTask] = []
@@ -50,7 +53,7 @@ def recall(file: Path, fs: str) -> Memory:
         return Memory(fs=fs)
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", file=file) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         damaged = file.with_name(f"{file.name}.damaged")
         file.replace(damaged)
         _log.error("what was remembered is damaged, it begins anew file=%s reason=%s", damaged, error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import shutil
 from collections.abc import Sequence
@@ -76,16 +75,15 @@ class MonitoringTask:
         """Directories in which tasks may have left something behind."""
         return self.sample.workplaces() if isinstance(self.sample, OstTask) else []
 
-    def state_rows(self, ost: int, state: OstState, reason: str, moment: datetime) -> list[Row]:
-        """What to record of an OST that is not looked at."""
-        if not isinstance(self.sample, OstTask):
-            return []
-        task = copy.copy(self.sample)
-        task.ost_idx = ost
-        return task.state_rows(state, reason, moment)
+    def state_rows(self, ost: int, part: str, state: OstState, reason: str, moment: datetime) -> list[Row]:
+        """What to record of an OST, or of a part of it, that is not looked at."""
+        task = self.make(ost, part)
+        return task.state_rows(state, reason, moment) if isinstance(task, OstTask) else []
 
-    def round_rows(self, summary: Summary, results: Sequence[OstResult], started_at: datetime) -> list[Row]:
-        """What to record of a round."""
+    def round_rows(
+        self, summary: Summary, results: Sequence[OstResult], known: Sequence[Row], started_at: datetime
+    ) -> list[Row]:
+        """What to record of a round. See `OstTask.round_rows`."""
         sample = self.sample
         if not isinstance(sample, OstTask):
             return []
@@ -97,7 +95,7 @@ class MonitoringTask:
             **{name: getattr(summary, name) for name in _COUNTS},
         }
         rows = [Row(sink, MonitoringRound, fields) for sink in sample.sinks()]
-        return rows + sample.round_rows(results, started_at)
+        return rows + sample.round_rows(results, known, started_at)
 
     def _found(self) -> Preset:
         settings = self._settings

@@ -105,8 +105,13 @@ class OstTask(BaseTask):
     def state_rows(self, state: OstState, text: str, moment: datetime) -> list[Row]:
         """What to record of this OST when it is not looked at, since its state is known."""
 
-    def round_rows(self, results: Sequence[OstResult], started_at: datetime) -> list[Row]:
-        """What to record of a round, besides what each task has recorded: nothing, unless a subclass knows more."""
+    def round_rows(
+        self, results: Sequence[OstResult], known: Sequence[Row], started_at: datetime
+    ) -> list[Row]:
+        """What to record of a round, besides what each task has recorded: nothing, unless a subclass knows more.
+
+        known: the `state_rows` of this round.
+        """
         return []
 
     @abstractmethod

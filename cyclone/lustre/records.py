@@ -153,7 +153,7 @@ class FileCreationRound(Record, frozen=True, kw_only=True):
     metrics = (
         Metric(
             "cyclone_lustre_file_creation_error",
-            "1 if any check of the newest round ended in an error, else 0.",
+            "1 if any check of the newest round ended in an error, or could not be made, else 0.",
             ("target",),
             lambda row: float(row.errors > 0),
         ),
@@ -161,8 +161,10 @@ class FileCreationRound(Record, frozen=True, kw_only=True):
 
     target: _FileSystem
     started_at: datetime
-    pairs: Annotated[int, Meta(ge=0, description="that were looked at")]
-    errors: Annotated[int, Meta(ge=0, description="pairs whose check ended in an error")]
+    pairs: Annotated[int, Meta(ge=0, description="of which something is known")]
+    errors: Annotated[
+        int, Meta(ge=0, description="pairs whose check ended in an error, or could not be made")
+    ]
 
 
 class MonitoringRound(Record, frozen=True, kw_only=True):

@@ -2,8 +2,8 @@
 
 A round has a number, and a task for each OST (or several, one for each *part*). Its rules:
 
-* An OST whose task has not ended is not given a second one. It is told to be hung when it was handed in longer than
-  `hung_after_s` ago, and once in each round after that.
+* A part of an OST whose task has not ended is not given a second one. It is told to be hung when it was handed in
+  longer than `hung_after_s` ago, and once in each round after that. The other parts go on.
 * An OST whose state is known beforehand gets no task.
 * Neighbours in the order are on different servers, and no server has more than `server_most` tasks at a time.
 * What a round did not come to when the next one begins is skipped, and counted.
@@ -47,15 +47,24 @@ class Due(NamedTuple):
 
 
 class Hung(NamedTuple):
-    """An OST whose task does not end. age_s: since it was handed in."""
+    """A part of an OST whose task does not end. age_s: since it was handed in."""
 
     ost: int
+    part: str
     tid: str
     age_s: float
 
 
+class End(NamedTuple):
+    """Whose task has ended. is_of_this_round: whether it was one of the newest."""
+
+    ost: int
+    part: str
+    is_of_this_round: bool
+
+
 class Begun(NamedTuple):
-    """What a new round knows at once. late: OSTs whose task of an earlier round has not ended, hung or not."""
+    """What a new round knows at once. late: OSTs with a task of an earlier round that has not ended, hung or not."""
 
     down: list[Target]
     hung: list[Hung]
@@ -90,34 +99,43 @@ class FixedRate:
 
 @dataclass
 class _Open:
-    """A task that was handed in and has not ended. hung: it was told to be."""
+    """A task that was handed in and has not ended.
+
+    since: when it was handed in for the first time. heard_from: when its end could have been heard first.
+    hung: it was told to be.
+    """
 
     ost: int
     part: str
     server: str
     number: int
     since: float
+    heard_from: float
     hung: bool = False
 
 
-@dataclass
-class _Course:
-    """How far a round is with one OST. left: parts without an outcome. decided: once there is none left."""
-
-    left: int
-    worst: Outcome = Outcome.OK
-    decided: Outcome | None = None
+#: An OST, and which part of it.
+_Key = tuple[int, str]
 
 
 @dataclass
 class _Round:
-    """The newest round. waiting: what is not handed in yet, in order."""
+    """The newest round.
+
+    outcomes: of each part, SKIPPED as long as there is none. undecided: those that may still get one.
+    waiting: what is not handed in yet, in order.
+    """
 
     number: int = 0
     begun: float = 0.0
     ended: float | None = None
-    courses: dict[int, _Course] = field(default_factory=dict)
+    outcomes: dict[_Key, Outcome] = field(default_factory=dict)
+    undecided: set[_Key] = field(default_factory=set)
     waiting: deque[tuple[Due, str]] = field(default_factory=deque)
+
+    def decide(self, key: _Key, outcome: Outcome) -> None:
+        self.outcomes[key] = outcome
+        self.undecided.discard(key)
 
 
 class Rounds:
@@ -137,24 +155,27 @@ class Rounds:
 
     def begin(self, number: int, targets: Iterable[Target], now: float) -> Begun:
         """Begin the next round. number: larger than every earlier one."""
-        self._round = _Round(number, now)
-        late: dict[int, list[_Open]] = {}
-        for each in self._open.values():
-            late.setdefault(each.ost, []).append(each)
+        this = self._round = _Round(number, now)
+        late = {(each.ost, each.part): each for each in self._open.values()}
         begun = Begun([], [], [])
-        to_look_at = []
+        to_look_at: list[tuple[Target, str]] = []
         for target in targets:
-            course = self._round.courses[target.ost] = _Course(len(self._parts))
-            if target.ost in late:
+            keys = [(target.ost, part) for part in self._parts]
+            held = [key for key in keys if key in late]
+            if held:
                 begun.late.append(target.ost)
-                is_hung = any(each.hung for each in late[target.ost])
-                course.decided = Outcome.HUNG if is_hung else Outcome.SKIPPED
-            elif target.state is not None:
-                course.decided = Outcome.DOWN
+            if target.state is not None and len(held) < len(keys):
                 begun.down.append(target)
-            else:
-                to_look_at.append(target)
-        self._round.waiting.extend(self._in_order(to_look_at))
+            for key in keys:
+                if key in late:
+                    this.decide(key, Outcome.HUNG if late[key].hung else Outcome.SKIPPED)
+                elif target.state is not None:
+                    this.decide(key, Outcome.DOWN)
+                else:
+                    this.outcomes[key] = Outcome.SKIPPED
+                    this.undecided.add(key)
+                    to_look_at.append((target, key[1]))
+        this.waiting.extend(self._in_order(to_look_at))
         begun.hung.extend(self._hung_again(now))
         self._look_for_end(now)
         return begun
@@ -172,45 +193,54 @@ class Rounds:
             if server and self._server_most and self._on_server[server] >= self._server_most:
                 still.append((due, server))
                 continue
-            self._open[due.tid] = _Open(due.ost, due.part, server, self._round.number, now)
-            self._on_server[server] += 1
+            self._add(due.tid, _Open(due.ost, due.part, server, self._round.number, now, now))
             found.append(due)
         still.extend(waiting)
         self._round.waiting = still
         return found
 
-    def ended(self, tid: str, outcome: Outcome, now: float) -> int | None:
-        """A task has ended. Returns its OST; None if it is not one that was open."""
+    def ended(self, tid: str, outcome: Outcome, now: float) -> End | None:
+        """A task has ended; None if it is not one that was open."""
         task = self._open.pop(tid, None)
         if task is None:
             return None
         self._on_server[task.server] -= 1
-        course = self._round.courses.get(task.ost)
-        if course is not None and task.number == self._round.number:
-            course.worst = max(course.worst, outcome, key=_GRAVITY.__getitem__)
-            course.left -= 1
-            if course.left == 0:
-                course.decided = course.worst
+        key = (task.ost, task.part)
+        is_of_this_round = task.number == self._round.number and key in self._round.outcomes
+        if is_of_this_round:
+            self._round.decide(key, outcome)
             self._look_for_end(now)
-        return task.ost
+        return End(task.ost, task.part, is_of_this_round)
 
     def look_for_hung(self, now: float) -> list[Hung]:
         """The tasks that have become hung since the last look."""
         found = []
         for tid, task in self._open.items():
-            if not task.hung and now - task.since >= self._hung_after_s:
+            if not task.hung and now - task.heard_from >= self._hung_after_s:
                 task.hung = True
-                course = self._round.courses.get(task.ost)
-                if course is not None:
-                    course.decided = Outcome.HUNG
-                found.append(Hung(task.ost, tid, now - task.since))
+                key = (task.ost, task.part)
+                if key in self._round.outcomes:
+                    self._round.decide(key, Outcome.HUNG)
+                found.append(Hung(task.ost, task.part, tid, now - task.since))
         if found:
             self._look_for_end(now)
         return found
 
+    @property
+    def is_stuck(self) -> bool:
+        """Does something wait, and everything hang that could make room for it? True only after `due` was asked."""
+        return bool(self._round.waiting and self._open) and all(task.hung for task in self._open.values())
+
+    def skip_waiting(self, now: float) -> None:
+        """Hand in no more in this round: what waits is skipped."""
+        for due, _ in self._round.waiting:
+            self._round.decide((due.ost, due.part), Outcome.SKIPPED)
+        self._round.waiting.clear()
+        self._look_for_end(now)
+
     def next_moment(self) -> float | None:
         """When to look for hung tasks again; None while there can be none."""
-        moments = [task.since + self._hung_after_s for task in self._open.values() if not task.hung]
+        moments = [task.heard_from + self._hung_after_s for task in self._open.values() if not task.hung]
         return min(moments, default=None)
 
     @property
@@ -220,16 +250,19 @@ class Rounds:
     @property
     def is_over(self) -> bool:
         """Is there nothing more to come of the newest round? It may still change its mind about what is hung."""
-        return all(course.decided is not None for course in self._round.courses.values())
+        return not self._round.undecided
 
     def summary(self, now: float) -> Summary:
         """The newest round; what has no outcome yet counts as skipped."""
         this = self._round
-        counts = Counter(course.decided or Outcome.SKIPPED for course in this.courses.values())
+        worst: dict[int, Outcome] = {}
+        for (ost, _), outcome in this.outcomes.items():
+            worst[ost] = max(worst.get(ost, outcome), outcome, key=_GRAVITY.__getitem__)
+        counts = Counter(worst.values())
         ended = now if this.ended is None else this.ended
         return Summary(
             number=this.number,
-            expected=len(this.courses),
+            expected=len(worst),
             ok=counts[Outcome.OK],
             failed=counts[Outcome.FAILED],
             down=counts[Outcome.DOWN],
@@ -244,31 +277,35 @@ class Rounds:
         """Every task that has not ended, and for how many seconds."""
         return [(Due(tid, task.ost, task.part), now - task.since) for tid, task in self._open.items()]
 
-    def reopen(self, due: Due, age_s: float, now: float) -> None:
-        """A task of a former life may still be running: it belongs to an earlier round, and counts as open."""
-        self._open[due.tid] = _Open(due.ost, due.part, "", 0, now - age_s)
+    def reopen(self, due: Due, server: str, age_s: float, now: float) -> None:
+        """A task of a former life may still be running: it belongs to an earlier round, and counts as open.
+
+        It is hung when nothing was heard of it for `hung_after_s` from now on: until now nobody has listened.
+        """
+        self._add(due.tid, _Open(due.ost, due.part, server, 0, now - age_s, now))
 
     # Within a round.
 
-    def _in_order(self, targets: Sequence[Target]) -> Iterable[tuple[Due, str]]:
+    def _add(self, tid: str, task: _Open) -> None:
+        self._open[tid] = task
+        self._on_server[task.server] += 1
+
+    def _in_order(self, parts: Iterable[tuple[Target, str]]) -> Iterable[tuple[Due, str]]:
         """Server after server takes its turn, so that neighbours are on different ones."""
         by_server: dict[str, list[tuple[Due, str]]] = {}
-        for target in targets:
-            for part in self._parts:
-                tid = "-".join(filter(None, ("mon", str(self._round.number), str(target.ost), part)))
-                by_server.setdefault(target.server, []).append((Due(tid, target.ost, part), target.server))
+        for target, part in parts:
+            tid = "-".join(filter(None, ("mon", str(self._round.number), str(target.ost), part)))
+            by_server.setdefault(target.server, []).append((Due(tid, target.ost, part), target.server))
         turns = zip_longest(*by_server.values())
         return (each for each in chain.from_iterable(turns) if each is not None)
 
     def _hung_again(self, now: float) -> list[Hung]:
-        """Of each OST that is hung and expected in this round, the oldest task."""
-        oldest: dict[int, Hung] = {}
-        for tid, task in self._open.items():
-            if task.hung and task.ost in self._round.courses:
-                hung = Hung(task.ost, tid, now - task.since)
-                if task.ost not in oldest or hung.age_s > oldest[task.ost].age_s:
-                    oldest[task.ost] = hung
-        return [oldest[ost] for ost in sorted(oldest)]
+        """Those that are hung and expected in this round, by OST."""
+        return sorted(
+            Hung(task.ost, task.part, tid, now - task.since)
+            for tid, task in self._open.items()
+            if task.hung and (task.ost, task.part) in self._round.outcomes
+        )
 
     def _look_for_end(self, now: float) -> None:
         if self._round.ended is None and self.is_over:

@@ -261,11 +261,21 @@ def test_a_round_tells_how_many_pairs_had_an_error(sim: SimulatedLustre) -> None
     sim.fault(cmd="setstripe", displace=5, path="*/mdt2/*")
     result, _ = checked(task(sim))
 
-    (row,) = task(sim).round_rows([result, result], NOON)
+    (row,) = task(sim).round_rows([result], [], NOON)
 
     recorder = FakeRecorder()
     recorder.record(row.sink, row.kind, row.fields)
-    assert recorder.only() == {"target": "lustre", "started_at": NOON, "pairs": 6, "errors": 2}
+    assert recorder.only() == {"target": "lustre", "started_at": NOON, "pairs": 3, "errors": 1}
+
+
+def test_a_round_counts_pairs_that_no_task_could_tell_of(sim: SimulatedLustre) -> None:
+    result, _ = checked(task(sim))
+    late = task(sim, database="on").state_rows(OstState.HUNG, "its task has not ended", NOON)
+    lost = task(sim, ost_idx=4, database="on").state_rows(OstState.FAILED, "no program lfs", NOON)
+
+    rows = task(sim, database="on").round_rows([result], [*late, *lost], NOON)
+
+    assert {(row.fields["pairs"], row.fields["errors"]) for row in rows} == {(6, 3)}
 
 
 # What is refused.

@@ -137,3 +137,22 @@ def test_a_selection_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=reason):
         select(available, selection)
+
+
+def test_what_is_retired_is_not_expected_though_it_is_selected() -> None:
+    inventory = Inventory()
+    inventory.hear(Survey({0: "", 1: "no answer"}), 100.0)
+
+    inventory.retire([1])
+
+    assert [target.ost for target in inventory.targets([0, 1, 9])] == [0, 9]
+    assert [inventory.is_expected(index, [0, 1, 9]) for index in (0, 1, 2, 9)] == [True, False, False, True]
+
+
+def test_it_knows_what_is_not_active_whether_that_is_expected_or_not() -> None:
+    inventory = Inventory()
+    inventory.hear(Survey({0: "", 1: "no answer", 2: "no answer"}, servers={0: "a"}), 100.0)
+    inventory.retire([1])
+
+    assert inventory.not_active() == [1, 2]
+    assert (inventory.server_of(0), inventory.server_of(1), inventory.server_of(9)) == ("a", "", "")

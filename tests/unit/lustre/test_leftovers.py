@@ -55,7 +55,7 @@ def test_files_of_others_stay(tmp_path: Path) -> None:
 def test_files_on_an_ost_that_is_down_are_left_alone(tmp_path: Path) -> None:
     file = make(tmp_path, LEFT, age_s=90_000)
 
-    assert attempt(RemoveLeftoversTask([str(tmp_path)], osts_down=[3])) == 0
+    assert attempt(RemoveLeftoversTask([str(tmp_path)], osts_avoided=[3])) == 0
     assert file.exists()
 
 

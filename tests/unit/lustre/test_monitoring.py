@@ -452,7 +452,25 @@ def test_files_of_dead_tasks_are_removed_now_and_then(stage: Stage, tmp_path: Pa
 
     removals = [task for task in stage.submitted if isinstance(task, RemoveLeftoversTask)]
     assert [task.directories for task in removals] == [(str(tmp_path),)] * 2
-    assert removals[0].osts_down == {4}
+    assert removals[0].osts_avoided == {4}
+
+
+@pytest.mark.usefixtures("lfs")
+def test_leftovers_are_not_looked_for_where_something_hangs_nor_twice_at_a_time(
+    stage: Stage, tmp_path: Path
+) -> None:
+    def behave(task: BaseTask) -> Result | None:
+        is_stuck = isinstance(task, RemoveLeftoversTask) and stage.now > 3000
+        return None if is_stuck else hanging(1)(task)
+
+    stage.behave = behave
+    stage.until = 11_000.0
+    ini = config(tmp_path, {"lustre": {"ost_select_list": "0-2", "probe_down": "on"}})
+
+    generator(stage, ini, Survey({0: "", 1: "", 2: "no answer", 7: "no answer"})).run()
+
+    removals = [task for task in stage.submitted if isinstance(task, RemoveLeftoversTask)]
+    assert [task.osts_avoided for task in removals] == [{2, 7}, {1, 2, 7}]
 
 
 # What hangs.
@@ -538,6 +556,36 @@ def test_a_task_that_could_not_tell_gets_a_row_that_says_why(
     ]
 
 
+@pytest.mark.usefixtures("lfs")
+def test_a_run_of_so_many_rounds_ends_though_what_hangs_keeps_others_waiting(
+    stage: Stage, tmp_path: Path
+) -> None:
+    stage.behave = hanging(0)
+
+    generator(stage, config(tmp_path, {"control": {"cycles": "1", "max_tasks": "1"}})).run()
+
+    (row,) = stage.rows("ost_round")
+    assert (row["hung"], row["skipped"]) == (1, 2)
+
+
+@pytest.mark.usefixtures("lfs")
+def test_what_becomes_hung_as_a_round_begins_is_recorded_beside_what_already_was(
+    stage: Stage, tmp_path: Path
+) -> None:
+    def behave(task: BaseTask) -> Result | None:
+        return hanging(0, 1)(task) if stage.now < 100 else hanging(0, 1, 2)(task)
+
+    stage.behave = behave
+    stage.until = 190.0
+    ini = config(tmp_path, {"control": {"hung_after": "60"}})
+
+    generator(stage, ini).run()
+
+    told = [task.tid for task in stage.submitted if isinstance(task, OstStateTask)]
+    assert len(set(told)) == len(told)
+    assert [row["ost"] for row in stage.rows() if row["state"] == "HUNG"].count(2) == 1
+
+
 # Lives.
 
 
@@ -575,6 +623,72 @@ def test_what_ended_while_nobody_listened_is_heard_after_the_restart(stage: Stag
 
 
 @pytest.mark.usefixtures("lfs")
+def test_after_a_long_pause_nothing_hangs_that_has_ended(stage: Stage, tmp_path: Path) -> None:
+    stage.behave = hanging(0, 1, 2)
+    stage.until = 10.0
+    generator(stage, config(tmp_path, {})).run()
+    stage.behave = fine
+    for ost in range(3):
+        stage.settle(f"mon-{int(UNIX)}-{ost}")
+    stage.restart()
+    stage.now, stage.until = 400.0, 430.0
+
+    generator(stage, config(tmp_path, {})).run()
+
+    assert stage.rows() == []
+
+
+@pytest.mark.usefixtures("lfs")
+def test_open_tasks_of_another_name_are_left_to_themselves(
+    stage: Stage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.behave = lambda task: None
+    stage.until = 10.0
+    pairs = {"task": {"task_name": "creation", "per_pair": "on"}}
+    generator(stage, config(tmp_path, pairs), Survey({3: ""})).run()
+    stage.restart()
+    stage.behave = fine
+    stage.until = 70.0
+
+    generator(stage, config(tmp_path, {"task": {"task_name": "io"}}), Survey({3: ""})).run()
+
+    assert stage.tids() == [f"mon-{int(UNIX) + 60}-3"]
+    assert "tasks of another kind are left to themselves count=2" in caplog.text
+
+
+@pytest.mark.usefixtures("lfs")
+def test_open_tasks_of_parts_that_there_are_no_longer_are_left_to_themselves(
+    stage: Stage, tmp_path: Path
+) -> None:
+    stage.behave = lambda task: None
+    stage.until = 10.0
+    task = {"task_name": "creation"}
+    generator(stage, config(tmp_path, {"task": {**task, "per_pair": "on"}}), Survey({3: ""})).run()
+    stage.restart()
+    stage.behave = fine
+    stage.until = 70.0
+
+    generator(stage, config(tmp_path, {"task": {**task, "per_pair": "off"}}), Survey({3: ""})).run()
+
+    assert stage.tids() == [f"mon-{int(UNIX) + 60}-3"]
+
+
+@pytest.mark.usefixtures("lfs")
+def test_a_restart_keeps_the_bound_of_each_server(stage: Stage, tmp_path: Path) -> None:
+    survey = Survey({0: "", 1: "", 2: ""}, servers={0: "a", 1: "a", 2: "b"})
+    ini = {"lustre": {"oss_max_tasks": "1"}}
+    stage.behave = hanging(0, 1, 2)
+    stage.until = 10.0
+    generator(stage, config(tmp_path, ini), survey).run()
+    stage.restart()
+    stage.until = 70.0
+
+    generator(stage, config(tmp_path, ini), survey).run()
+
+    assert sorted(stage.looked_at()) == [0, 2]
+
+
+@pytest.mark.usefixtures("lfs")
 def test_a_restart_keeps_the_rate_of_rounds(stage: Stage, tmp_path: Path) -> None:
     stage.until = 10.0
     generator(stage, config(tmp_path, {})).run()
@@ -600,16 +714,17 @@ def test_osts_of_one_file_system_are_not_expected_of_another(stage: Stage, tmp_p
 
 
 @pytest.mark.usefixtures("lfs")
+@pytest.mark.parametrize("content", [b"{", b'{"fs": "\xff"}', b'{"version": 2}'])
 def test_a_memory_that_is_damaged_is_set_aside(
-    stage: Stage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    stage: Stage, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
     memory = tmp_path / "state" / "memory.json"
     memory.parent.mkdir()
-    memory.write_text("{")
+    memory.write_bytes(content)
 
     generator(stage, config(tmp_path, {"control": {"cycles": "1"}})).run()
 
-    assert memory.with_name("memory.json.damaged").read_text() == "{"
+    assert memory.with_name("memory.json.damaged").read_bytes() == content
     assert "damaged" in caplog.text
     assert json.loads(memory.read_text())["round"] == int(UNIX)
 
@@ -669,6 +784,17 @@ def test_the_number_of_osts_in_local_mode_can_be_chosen(stage: Stage, tmp_path: 
     assert stage.tids() == [f"mon-{int(UNIX)}-{ost}" for ost in range(5)]
 
 
+def test_fewer_osts_in_local_mode_leave_none_behind(stage: Stage, tmp_path: Path) -> None:
+    sections = {"control": {"local_mode": "on", "cycles": "1"}, "task": {"task_name": "io"}}
+    for count in ("5", "3"):
+        stage.restart()
+        made = generator(stage, config(tmp_path, {**sections, "control.local_mode": {"num_osts": count}}))
+        made.run()
+
+    assert stage.looked_at() == [0, 1, 2]
+    assert stage.rows() == []
+
+
 # The creation check.
 
 
@@ -680,6 +806,56 @@ def test_a_creation_check_may_have_a_task_for_each_pair(stage: Stage, tmp_path: 
 
     assert stage.tids() == [f"mon-{int(UNIX)}-3-0", f"mon-{int(UNIX)}-3-1"]
     assert [task.mdts for task in stage.submitted if isinstance(task, OstTask)] == [(0,), (1,)]  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("lfs")
+def test_a_pair_that_hangs_is_told_by_itself_and_keeps_no_other_waiting(stage: Stage, tmp_path: Path) -> None:
+    def behave(task: BaseTask) -> Result | None:
+        assert task.tid is not None
+        return None if task.tid.endswith("-3-0") else fine(task)
+
+    stage.behave = behave
+    sections = {
+        "control": {"cycles": "2", "measure_interval": "60"},
+        "task": {"task_name": "creation", "per_pair": "on"},
+    }
+
+    generator(stage, config(tmp_path, sections), Survey({3: ""})).run()
+
+    assert [tid for tid in stage.tids() if str(tid).endswith("-3-1")] == [
+        f"mon-{int(UNIX)}-3-1",
+        f"mon-{int(UNIX) + 60}-3-1",
+    ]
+    assert {(row["mdt_index"], row["state"]) for row in stage.rows("file_creation")} == {(0, "HUNG")}
+    assert [(row["pairs"], row["errors"]) for row in stage.rows("file_creation_round")][-1] == (1, 1)
+
+
+@pytest.mark.usefixtures("lfs")
+def test_a_round_in_which_every_check_breaks_down_counts_errors_and_late_ends_count_in_none(
+    stage: Stage, tmp_path: Path
+) -> None:
+    def behave(task: BaseTask) -> Result | None:
+        if isinstance(task, OstTask):
+            if task.ost_idx == 3:
+                return ended(str(task.tid), state="failed", outcome="lost", error="its host has vanished")
+            return None
+        return fine(task)
+
+    def settle() -> None:
+        if stage.now > 70 and stage.behave is behave:
+            stage.behave = lambda task: ended(
+                str(task.tid), OstResult(4, OstState.OK, figures={"pairs": [pair]})
+            )
+            stage.settle(f"mon-{int(UNIX)}-4")
+            stage.behave = fine
+
+    pair = {"mdt_index": 9, "ost_index": 4, "state": "OK"}
+    stage.behave, stage.on_moment = behave, settle
+    sections = {"control": {"cycles": "2", "hung_after": "30"}, "task": {"task_name": "creation"}}
+
+    generator(stage, config(tmp_path, sections), Survey({3: "", 4: ""})).run()
+
+    assert [(row["pairs"], row["errors"]) for row in stage.rows("file_creation_round")] == [(4, 4), (4, 4)]
 
 
 @pytest.mark.usefixtures("lfs")
@@ -904,6 +1080,50 @@ def test_a_retired_ost_is_expected_no_more_also_after_a_restart(stage: Stage, tm
     assert answers == [{"retired": [1]}]
     assert stage.looked_at() == [0]
     assert stage.rows() == []
+
+
+@pytest.mark.usefixtures("lfs")
+def test_an_ost_that_is_selected_can_be_retired(stage: Stage, tmp_path: Path, smtp: SmtpServer) -> None:
+    stage.until = 130.0
+    ini = config(
+        tmp_path, {"lustre": {"ost_select_list": "0-1"}, "task": {"task_name": "alert"}}, port=smtp.port
+    )
+    made = generator(stage, ini, Survey({0: "", 1: "no answer"}))
+    asking(stage, made, 10.0, "retire", osts="1")
+
+    made.run()
+
+    assert smtp.subjects() == ["[LUSTRE Monitoring] OST DOWN: lustre-OST0001 (1)"]
+    assert stage.looked_at() == [0, 0, 0]
+
+
+@pytest.mark.usefixtures("lfs")
+@pytest.mark.parametrize(("command", "osts"), [("select", "0"), ("retire", "1")])
+def test_of_an_ost_that_nobody_looks_at_nothing_is_told_any_more(
+    stage: Stage, tmp_path: Path, smtp: SmtpServer, command: str, osts: str
+) -> None:
+    stage.until = 190.0
+    stage.behave = hanging(1)
+    made = generator(stage, alert(tmp_path, smtp), Survey({0: "", 1: ""}))
+    answers = asking(stage, made, 70.0, command, osts=osts)
+    ask = stage.on_moment
+
+    def pass_time() -> None:
+        if stage.now > 30:
+            made.survey = Survey({0: ""})
+        ask()
+        if stage.now > 150 and stage.behave is not fine:
+            stage.behave = faulty(1)
+            stage.settle(f"mon-{int(UNIX)}-1")
+            stage.behave = fine
+
+    stage.on_moment = pass_time
+
+    made.run()
+
+    assert isinstance(answers[0], dict)
+    assert smtp.subjects() == ["[LUSTRE Monitoring] OST HUNG: lustre-OST0001 (1)"]
+    assert made._status()["incidents"] == []
 
 
 @pytest.mark.usefixtures("lfs")

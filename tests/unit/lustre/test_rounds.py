@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cyclone.lustre.inventory import Target
 from cyclone.lustre.ost_task import OstState
-from cyclone.lustre.rounds import Due, FixedRate, Outcome, Rounds, next_start
+from cyclone.lustre.rounds import Due, End, FixedRate, Outcome, Rounds, next_start
 
 
 def targets(*osts: int, server: str = "") -> list[Target]:
@@ -208,7 +208,7 @@ def test_an_ost_that_recovers_is_looked_at_in_the_next_round() -> None:
     rounds.look_for_hung(60.0)
     rounds.begin(2, targets(0), 60.0)
 
-    assert rounds.ended("mon-1-0", Outcome.OK, 90.0) == 0
+    assert rounds.ended("mon-1-0", Outcome.OK, 90.0) == End(0, "", is_of_this_round=False)
     told = rounds.begin(3, targets(0), 120.0)
 
     assert told.hung == told.late == []
@@ -245,13 +245,64 @@ def test_it_is_known_when_to_look_for_hung_tasks() -> None:
 
 def test_a_task_of_a_former_life_keeps_its_ost_and_its_age() -> None:
     rounds = Rounds(hung_after_s=60.0)
-    rounds.reopen(Due("mon-1-0", 0, ""), age_s=50.0, now=1000.0)
+    rounds.reopen(Due("mon-1-0", 0, ""), "", age_s=50.0, now=1000.0)
 
     told = rounds.begin(2, targets(0, 1), 1000.0)
 
     assert told.late == [0]
-    assert [hung.age_s for hung in rounds.look_for_hung(1010.0)] == [60.0]
     assert rounds.open(1010.0)[0] == (Due("mon-1-0", 0, ""), 60.0)
+
+
+def test_a_task_of_a_former_life_is_hung_only_when_its_end_could_have_been_heard() -> None:
+    rounds = Rounds(hung_after_s=60.0)
+    rounds.reopen(Due("mon-1-0", 0, ""), "", age_s=900.0, now=1000.0)
+
+    assert rounds.look_for_hung(1059.0) == []
+    assert rounds.next_moment() == 1060.0
+    assert [hung.age_s for hung in rounds.look_for_hung(1060.0)] == [960.0]
+
+
+def test_a_part_that_hangs_keeps_no_other_waiting() -> None:
+    rounds = Rounds(hung_after_s=60.0, parts=("0", "1"))
+    rounds.begin(1, targets(3), 0.0)
+    rounds.due(0.0)
+    rounds.ended("mon-1-3-1", Outcome.OK, 1.0)
+    rounds.look_for_hung(60.0)
+
+    told = rounds.begin(2, targets(3), 61.0)
+
+    assert [(hung.ost, hung.part) for hung in told.hung] == [(3, "0")]
+    assert [due.tid for due in rounds.due(61.0)] == ["mon-2-3-1"]
+    assert not rounds.is_over
+    rounds.ended("mon-2-3-1", Outcome.OK, 62.0)
+    assert rounds.is_over
+    assert rounds.summary(62.0).hung == 1
+
+
+def test_of_an_ost_that_is_down_each_part_has_an_outcome() -> None:
+    rounds = Rounds(hung_after_s=60.0, parts=("0", "1"))
+
+    told = rounds.begin(1, [Target(3, "", OstState.DOWN, "no answer")], 0.0)
+
+    assert [target.ost for target in told.down] == [3]
+    assert rounds.is_over
+    assert rounds.due(0.0) == []
+
+
+def test_what_waits_for_hung_tasks_can_be_skipped() -> None:
+    rounds = Rounds(hung_after_s=10.0, tasks_most=1)
+    rounds.begin(1, targets(0, 1), 0.0)
+    rounds.due(0.0)
+    assert not rounds.is_stuck
+    rounds.look_for_hung(10.0)
+    rounds.due(10.0)
+
+    assert rounds.is_stuck
+    rounds.skip_waiting(10.0)
+
+    assert rounds.is_over
+    assert not rounds.is_stuck
+    assert (rounds.summary(10.0).hung, rounds.summary(10.0).skipped) == (1, 1)
 
 
 # Order and bounds.
@@ -274,6 +325,16 @@ def test_no_server_has_more_tasks_than_allowed() -> None:
     assert rounds.due(1.0) == []
     rounds.ended("mon-1-0", Outcome.OK, 2.0)
     assert [due.ost for due in rounds.due(2.0)] == [1]
+
+
+def test_a_task_of_a_former_life_takes_the_place_of_one_on_its_server() -> None:
+    rounds = Rounds(hung_after_s=60.0, server_most=1)
+    rounds.reopen(Due("mon-1-0", 0, ""), "a", age_s=0.0, now=0.0)
+    rounds.begin(2, targets(0, 1, server="a"), 0.0)
+
+    assert rounds.due(0.0) == []
+    rounds.ended("mon-1-0", Outcome.OK, 1.0)
+    assert [due.ost for due in rounds.due(1.0)] == [1]
 
 
 def test_a_hung_task_takes_the_place_of_one_on_its_server() -> None:
