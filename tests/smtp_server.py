@@ -51,6 +51,7 @@ class SmtpServer:
     certificate: offer STARTTLS with it, or speak TLS from the first byte if `tls`.
     users: `{user: password}` of those who may log in; None demands no login.
     hanging: take connections and never say a word. refused: receivers that are not known here.
+    busy: receivers that have to wait.
     refuses_content: every mail is refused when all of it is here. silent_goodbye: never answer QUIT.
     """
 
@@ -62,12 +63,13 @@ class SmtpServer:
         users: dict[str, str] | None = None,
         hanging: bool = False,
         refused: frozenset[str] = frozenset(),
+        busy: frozenset[str] = frozenset(),
         refuses_content: bool = False,
         silent_goodbye: bool = False,
     ) -> None:
         self.certificate, self.tls, self.users = certificate, tls, users
         self.hanging, self.refused, self.refuses_content = hanging, refused, refuses_content
-        self.silent_goodbye = silent_goodbye
+        self.silent_goodbye, self.busy = silent_goodbye, busy
         self.mails: list[Taken] = []
         self.connections = 0
         self._changed = threading.Condition()
@@ -200,6 +202,8 @@ class _Conversation(socketserver.BaseRequestHandler):
                     self._say("250 fine")
                 case "RCPT" if _address(rest) in smtp.refused:
                     self._say("550 no such user here")
+                case "RCPT" if _address(rest) in smtp.busy:
+                    self._say("450 mailbox is busy")
                 case "RCPT":
                     receivers.append(_address(rest))
                     self._say("250 fine")

@@ -13,7 +13,7 @@ from cyclone.lustre.alerts import degradation_body, degradation_subject
 from cyclone.lustre.claims import Claim, Claims, default_directory
 from cyclone.lustre.io_task import Look, LustreIOTask
 from cyclone.lustre.mail import MailError, Mailing, MailServer
-from cyclone.lustre.ost_task import Fault, OstState, host
+from cyclone.lustre.ost_task import REACH, Fault, OstState, host
 from cyclone.lustre.properties import seconds, whole, words
 
 _log = logging.getLogger(__name__)
@@ -37,6 +37,9 @@ class LustreAlertIOTask(LustreIOTask):
 
     A fault SLOW in the result says whether it was mailed; the generator mails what was not.
     """
+
+    #: Each of creating, writing and reading may wait for its mail.
+    spare_s = LustreIOTask.spare_s + 3 * _PATIENCE_S
 
     def __init__(
         self,
@@ -148,5 +151,6 @@ class _Watch:
             self._look.faults.append(Fault(self._phase, OstState.SLOW, text, self._mailed))
 
     def _on_threshold(self) -> None:
-        if self._phase not in self._task.mail_quiet:
+        # Who knows that an OST does not answer need not be told that its phases take long.
+        if not {self._phase, REACH} & self._task.mail_quiet:
             self._mailed = self._task.mail(self._phase, self._begun)

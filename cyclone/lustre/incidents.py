@@ -3,19 +3,21 @@
 An *incident* is a fault in one phase of looking at one OST; it lasts from the first look that found it to the first
 that found this phase in order. The rules:
 
-* Of an incident people are told once when it begins, again after each `repeat_s` while it lasts, and once when it is
-  over, if they were told of it at all.
+* Of an incident people are told once when it begins, again when it gets worse (what is slow fails, what did not answer
+  in time is down) and after each `repeat_s` while it lasts, and once when it is over, if they were told of it at all.
 * Of the first `digest_most` incidents in a round each is told of by itself, at once. What comes beyond waits for the
   end of the round and is told of in one digest, which names all incidents of the round: a server that fails takes
   many OSTs with it. The same goes for what is over.
 * A task may have told of a fault while it lasted; that counts as told.
 
 This mind lives in one place, the generator: tasks run on many nodes and know nothing of each other. Its incidents
-outlive it, so `now` is Unix time in seconds.
+outlive it, so `now` is Unix time in seconds. What was to be told and was not `told` is told by the next life, with the
+same key.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -25,7 +27,10 @@ from cyclone.lustre.ost_task import Fault, OstState
 
 @dataclass(frozen=True)
 class Incident:
-    """since: when it was first found. told_at: when people were last told of it; 0 if they were not yet."""
+    """since: when it was first found.
+
+    told_at: when people were last told of it; 0 if they were not yet. told_state: what they were told then.
+    """
 
     ost: int
     phase: str
@@ -33,6 +38,7 @@ class Incident:
     text: str
     since: float
     told_at: float = 0.0
+    told_state: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,10 @@ class Notice:
 
 _Key = tuple[int, str]
 
+#: How bad a state is; what does not stand here is worse than both.
+_GRAVITY = {OstState.SLOW.value: 0, OstState.TIMEOUT.value: 1}
+_GRAVEST = 2
+
 
 class Incidents:
     """Owns every incident that is not over."""
@@ -57,107 +67,144 @@ class Incidents:
     def __init__(self, remembered: Iterable[Incident] = (), *, repeat_s: float, digest_most: int) -> None:
         """remembered: of a former life. repeat_s: 0 is never."""
         self._repeat_s, self._digest_most = repeat_s, digest_most
-        self._open: dict[_Key, Incident] = {(each.ost, each.phase): each for each in remembered}
-        # Of this round.
-        self._told: dict[_Key, Incident] = {}
+        self._open: dict[int, dict[str, Incident]] = {}
+        for each in remembered:
+            self._keep(each)
+        # Over, and nobody was told yet.
+        self._over: dict[_Key, Incident] = {}
+        # Of this round: what was told and is not over, what has to wait for its end, and how many notices there were.
+        self._listed: dict[_Key, Incident] = {}
         self._untold: set[_Key] = set()
-        self._over: list[Incident] = []
-        self._told_over = 0
+        self._notices: Counter[str] = Counter()
 
     def open(self) -> list[Incident]:
         """Those that are not over, by OST."""
-        return sorted(self._open.values(), key=lambda each: (each.ost, each.phase))
+        return [self._open[ost][phase] for ost in sorted(self._open) for phase in sorted(self._open[ost])]
+
+    def unsettled(self) -> list[Incident]:
+        """What the next life has to remember: those that are not over, and those of whose end nobody was told."""
+        return [*self._over.values(), *self.open()]
 
     def quiet(self, ost: int, now: float) -> tuple[str, ...]:
         """The phases of which a task need not tell by itself: people know, and it is not yet time to repeat it."""
-        return tuple(
-            incident.phase
-            for incident in self.open()
-            if incident.ost == ost and incident.told_at and not self._is_due(incident, now)
-        )
+        incidents = self._open.get(ost, {})
+        return tuple(phase for phase in sorted(incidents) if not self._is_due(incidents[phase], now))
 
     def hear(self, ost: int, faults: Sequence[Fault], fine: Sequence[str], now: float) -> list[Notice]:
-        """A look at an OST found these faults, and these phases in order. Returns what to tell at once."""
+        """A look at an OST found these faults, and these phases in order. Returns what to tell at once.
+
+        The caller tells it, and then calls `told`.
+        """
         notices = []
-        for fault in _by_phase(faults):
+        for fault in _worth_hearing(faults):
             notices += self._on_fault(ost, fault, now)
         for phase in fine:
-            notices += self._on_fine(ost, phase, now)
+            notices += self._on_fine(ost, phase)
         return notices
 
-    def end_round(self, now: float) -> list[Notice]:
-        """The round is over: returns what is still to be told of it."""
+    def end_round(self) -> list[Notice]:
+        """The round is over: returns what is still to be told of it. The caller tells it, and then calls `told`."""
         notices = []
-        held = [self._open[key] for key in sorted(self._untold) if key in self._open]
+        held = {key: each for key in self._untold if (each := self._known(key)) is not None}
         if held:
-            listed = {**self._told, **{(each.ost, each.phase): each for each in held}}
-            for each in held:
-                self._open[each.ost, each.phase] = replace(each, told_at=now)
-            notices.append(_notice("fault", [listed[key] for key in sorted(listed)], now))
+            listed = {**self._listed, **held}
+            notices.append(_notice("fault", [listed[key] for key in sorted(listed)]))
         if self._over:
-            notices.append(_notice("recovery", self._over, now))
-        self._told, self._untold, self._over, self._told_over = {}, set(), [], 0
+            notices.append(_notice("recovery", list(self._over.values())))
+        self._listed, self._untold, self._notices = {}, set(), Counter()
         return notices
+
+    def told(self, notice: Notice, now: float) -> None:
+        """People were told of it, or will be whatever happens."""
+        for each in notice.incidents:
+            key = (each.ost, each.phase)
+            known = self._known(key)
+            if notice.about == "recovery":
+                self._over.pop(key, None)
+            elif known is not None:
+                self._mark(known, each.state, now)
 
     def forget(self, ost: int) -> None:
         """Nobody expects this OST any more."""
-        for key in [key for key in self._open if key[0] == ost]:
-            del self._open[key]
-            self._told.pop(key, None)
-            self._untold.discard(key)
+        for phase in self._open.pop(ost, {}):
+            self._listed.pop((ost, phase), None)
+            self._untold.discard((ost, phase))
+        for key in [key for key in self._over if key[0] == ost]:
+            del self._over[key]
 
     def _on_fault(self, ost: int, fault: Fault, now: float) -> list[Notice]:
         key = (ost, fault.phase)
-        known = self._open.get(key)
+        known = self._known(key)
         incident = Incident(ost, fault.phase, fault.state.value, fault.text, now)
         if known is not None:
-            incident = replace(incident, since=known.since, told_at=known.told_at)
-        notices = []
+            incident = replace(
+                incident, since=known.since, told_at=known.told_at, told_state=known.told_state
+            )
+        self._keep(incident)
         if fault.mailed:
-            incident = self._told[key] = replace(incident, told_at=now)
-        elif not incident.told_at or self._is_due(incident, now):
-            if len(self._told) < self._digest_most:
-                notices.append(_notice("fault", [incident], now))
-                incident = self._told[key] = replace(incident, told_at=now)
-            else:
-                self._untold.add(key)
-        self._open[key] = incident
-        return notices
-
-    def _on_fine(self, ost: int, phase: str, now: float) -> list[Notice]:
-        incident = self._open.pop((ost, phase), None)
-        self._told.pop((ost, phase), None)
-        self._untold.discard((ost, phase))
-        if incident is None or not incident.told_at:
-            return []
-        if self._told_over < self._digest_most:
-            self._told_over += 1
-            return [_notice("recovery", [incident], now)]
-        self._over.append(incident)
+            self._notices["fault"] += 1
+            self._mark(incident, incident.state, now)
+        elif self._is_due(incident, now) or _gravity(incident.state) > _gravity(incident.told_state):
+            if self._may_tell("fault"):
+                return [_notice("fault", [incident])]
+            self._untold.add(key)
         return []
 
+    def _on_fine(self, ost: int, phase: str) -> list[Notice]:
+        key = (ost, phase)
+        incident = self._known(key)
+        if incident is None:
+            return []
+        del self._open[ost][phase]
+        self._listed.pop(key, None)
+        self._untold.discard(key)
+        if not incident.told_at:
+            return []
+        self._over[key] = incident
+        return [_notice("recovery", [incident])] if self._may_tell("recovery") else []
+
+    def _may_tell(self, about: str) -> bool:
+        """Whether there may be one more notice by itself in this round; if so, it is counted."""
+        if self._notices[about] >= self._digest_most:
+            return False
+        self._notices[about] += 1
+        return True
+
+    def _mark(self, incident: Incident, state: str, now: float) -> None:
+        """People know of it, as being in this state."""
+        key = (incident.ost, incident.phase)
+        marked = replace(incident, told_at=now, told_state=state)
+        self._keep(marked)
+        self._listed[key] = marked
+        self._untold.discard(key)
+
+    def _known(self, key: _Key) -> Incident | None:
+        return self._open.get(key[0], {}).get(key[1])
+
+    def _keep(self, incident: Incident) -> None:
+        self._open.setdefault(incident.ost, {})[incident.phase] = incident
+
     def _is_due(self, incident: Incident, now: float) -> bool:
-        return bool(self._repeat_s) and now - incident.told_at >= self._repeat_s
+        """Is it time to tell of it, for the first time or again?"""
+        return not incident.told_at or (bool(self._repeat_s) and now - incident.told_at >= self._repeat_s)
 
 
-def _by_phase(faults: Sequence[Fault]) -> list[Fault]:
-    """One fault for each phase: what is worse than slowness counts, and whether people were told of either."""
-    found: dict[str, Fault] = {}
+def _worth_hearing(faults: Sequence[Fault]) -> list[Fault]:
+    """The worst fault of each phase, and before it what people were mailed of already."""
+    worst: dict[str, Fault] = {}
     for fault in faults:
-        known = found.get(fault.phase)
-        if known is None:
-            found[fault.phase] = fault
-        else:
-            worse = fault if known.state is OstState.SLOW else known
-            found[fault.phase] = replace(worse, mailed=fault.mailed or known.mailed)
-    return list(found.values())
+        known = worst.get(fault.phase)
+        if known is None or _gravity(fault.state) > _gravity(known.state):
+            worst[fault.phase] = fault
+    by_gravity = sorted(faults, key=lambda fault: _gravity(fault.state))
+    return [fault for fault in by_gravity if fault.mailed or fault is worst[fault.phase]]
 
 
-def _notice(about: Literal["fault", "recovery"], incidents: Sequence[Incident], now: float) -> Notice:
-    if len(incidents) == 1:
-        (one,) = incidents
-        # Told once for each time that it was due: after a restart the same moment comes to the same key.
-        key = f"{about}/{one.ost}/{one.phase}/{one.since}/{one.told_at}"
-    else:
-        key = f"{about}/digest/{now}"
-    return Notice(about, tuple(incidents), key)
+def _gravity(state: str) -> int:
+    return _GRAVITY.get(state, _GRAVEST)
+
+
+def _notice(about: Literal["fault", "recovery"], incidents: Sequence[Incident]) -> Notice:
+    # Told once for each time that it was due: after a restart the same moment comes to the same key.
+    moments = (f"{each.ost}/{each.phase}/{each.since}/{each.told_at}" for each in incidents)
+    return Notice(about, tuple(incidents), f"{about}/{' '.join(moments)}")

@@ -14,10 +14,11 @@ import ssl
 import stat
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
 from email import message_from_bytes, policy
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from email.utils import format_datetime
 from pathlib import Path
 
@@ -30,6 +31,9 @@ SECURITY = {"none": 25, "starttls": 25, "tls": 465}
 
 #: A mail that no server has taken for so long would no longer help anybody.
 _KEEP_S = 5 * 86_400.0
+
+#: RFC 5321, section 4.2.1: codes of what may go well later.
+_FOR_NOW = range(400, 500)
 
 _ADDRESS = re.compile(r"[!#-'*+./0-9=?A-Z^_`a-z{|}~-]{1,64}@[A-Za-z0-9.-]{1,255}\Z", re.ASCII)
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:(?P<port>\d{1,5}))?\Z")
@@ -79,8 +83,11 @@ class MailServer:
             )
         return cls(found["host"].strip("[]"), port, security, credentials_file, ca_file)
 
-    def send(self, message: EmailMessage) -> None:
-        """Hand in a mail; sender and receivers are those of its headers. Raises MailError."""
+    def send(self, message: EmailMessage) -> list[str]:
+        """Hand in a mail; sender and receivers are those of its headers.
+
+        Returns the receivers that the server refused for now, while it took the mail for others. Raises MailError.
+        """
         try:
             connection = self._connect()
         except (OSError, ValueError) as error:
@@ -99,6 +106,7 @@ class MailServer:
             connection.close()
         for receiver, reason in refused.items():
             _log.warning("mail server refused a receiver receiver=%s reason=%s", receiver, reason)
+        return [receiver for receiver, (code, _) in refused.items() if code in _FOR_NOW]
 
     def _connect(self) -> smtplib.SMTP:
         login = _credentials(self.credentials_file) if self.credentials_file else None
@@ -168,7 +176,13 @@ class Outbox:
     def post(self, message: EmailMessage) -> None:
         """Keep a mail on disk; one that waits already is not kept twice. Raises OSError when it cannot be kept."""
         make_private_directory(self._directory)
-        file = self._directory / f"{_hash(str(message['Message-ID']))}.mail"
+        self._keep(message, self._directory / f"{_hash(str(message['Message-ID']))}.mail")
+
+    def send(self, message: EmailMessage) -> list[str]:
+        """Send a mail that is not kept. See `MailServer.send`."""
+        return self._server.send(message)
+
+    def _keep(self, message: Message, file: Path) -> None:
         temporary = file.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
         try:
             with open(temporary, "wb", opener=_private) as stream:
@@ -203,7 +217,7 @@ class Outbox:
         return [file for _, file in sorted(found)]
 
     def _deliver(self, file: Path) -> bool:
-        """False if somebody else is at it. Raises MailError when it was not taken."""
+        """False if somebody else is at it, or a receiver is left. Raises MailError when it was not taken."""
         try:
             stream = open(file, "rb")  # noqa: SIM115  the lock lives as long as it is open
         except FileNotFoundError:
@@ -217,12 +231,20 @@ class Outbox:
             if status.st_nlink == 0:
                 return True
             message = message_from_bytes(stream.read(), policy=policy.SMTP)
+            is_old = time.time() - status.st_mtime >= _KEEP_S
             try:
-                self._server.send(message)
+                left = self._server.send(message)
             except MailError:
-                if time.time() - status.st_mtime < _KEEP_S:
+                if not is_old:
                     raise
+                left = []
                 _log.error("a mail is thrown away, nobody took it subject=%r", message["Subject"])
+            if left and not is_old:
+                message.replace_header("To", ", ".join(left))
+                self._keep(message, file)
+                # It is as old as it was.
+                os.utime(file, ns=(status.st_mtime_ns, status.st_mtime_ns))
+                return False
             file.unlink(missing_ok=True)
         return True
 
@@ -230,11 +252,13 @@ class Outbox:
 class Postman:
     """A thread that empties an outbox, so that nobody waits for a server.
 
+    A mail that cannot be kept on disk is held in memory, and sent from there.
     retry_s: how long to wait after a server did not take everything.
     """
 
     def __init__(self, outbox: Outbox, retry_s: float = 60.0) -> None:
         self._outbox, self._retry_s = outbox, retry_s
+        self._held: deque[EmailMessage] = deque()
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="postman", daemon=True)
@@ -243,8 +267,14 @@ class Postman:
         self._wake.set()
 
     def post(self, message: EmailMessage) -> None:
-        """Keep a mail, and have it sent soon. Raises OSError when it cannot be kept."""
-        self._outbox.post(message)
+        """Keep a mail, and have it sent soon."""
+        try:
+            self._outbox.post(message)
+        except OSError as error:
+            _log.error(
+                "a mail is held in memory, it cannot be kept subject=%r reason=%s", message["Subject"], error
+            )
+            self._held.append(message)
         self._wake.set()
 
     def stop(self, timeout_s: float) -> None:
@@ -252,6 +282,8 @@ class Postman:
         self._stopping = True
         self._wake.set()
         self._thread.join(timeout_s)
+        for message in self._held:
+            _log.error("a mail is lost, it was held in memory subject=%r", message["Subject"])
 
     def _run(self) -> None:
         pause_s: float | None = None
@@ -260,12 +292,31 @@ class Postman:
             self._wake.clear()
             last = self._stopping
             try:
-                pause_s = self._retry_s if self._outbox.deliver() else None
+                waiting = self._send_held() + self._outbox.deliver()
             except OSError as error:
                 _log.warning("the outbox cannot be read reason=%s", error)
-                pause_s = self._retry_s
+                waiting = 1
+            pause_s = self._retry_s if waiting else None
             if last:
                 return
+
+    def _send_held(self) -> int:
+        """Try to send what could not be kept. Returns how many mails are left."""
+        for _ in range(len(self._held)):
+            message = self._held[0]
+            try:
+                left = self._outbox.send(message)
+            except MailError as error:
+                _log.warning("a mail waits in memory subject=%r reason=%s", message["Subject"], error)
+                if not error.lasting:
+                    break
+            else:
+                if not left:
+                    self._held.popleft()
+                    continue
+                message.replace_header("To", ", ".join(left))
+            self._held.rotate(-1)
+        return len(self._held)
 
 
 def make_private_directory(directory: Path) -> None:

@@ -1,8 +1,8 @@
 """Looks at every OST of a file system, round after round, for years.
 
 The generator is plumbing around three minds: the inventory knows which OSTs there are, the rounds know whose turn it is
-and who hangs, the incidents know what people have to be told. What they remember is one file, written before anything
-follows from it, so that a generator that was killed goes on where it was.
+and who hangs, the incidents know what people have to be told. What they remember is one file, written before a task
+is handed in, a command answered or a mail posted, so that a generator that was killed goes on where it was.
 
 Every OST that is expected is heard of in every round: by its task, by a row that says why there was nothing to be
 heard, or in the count of those that were skipped.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ from cyclone.lustre.incidents import Incidents, Notice
 from cyclone.lustre.inventory import Inventory, Survey, select
 from cyclone.lustre.leftovers import RemoveLeftoversTask
 from cyclone.lustre.mail import Outbox, Postman
-from cyclone.lustre.monitoring_memory import Memory, OpenTask, recall, remember
+from cyclone.lustre.monitoring_memory import Memory, OpenTask, Selected, recall, remember
 from cyclone.lustre.monitoring_settings import MonitoringSettings
 from cyclone.lustre.monitoring_task import MonitoringTask
 from cyclone.lustre.ost_state_task import OstStateTask
@@ -93,9 +93,9 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         settings = self.settings = MonitoringSettings.of(self.config)
         self._task = MonitoringTask(settings)
         self._mails = self._task.mails()
-        self._selection = settings.selection
         self._fs = "" if settings.local_mode else settings.target
         memory = recall(settings.state_file, self._fs)
+        self._selection = self._remembered_selection(memory)
         # What is only pretended vanishes as soon as nobody pretends it.
         self._inventory = Inventory(() if settings.local_mode else memory.known)
         self._rounds = Rounds(
@@ -113,6 +113,13 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._number = self._told = memory.round
         self._schedule = FixedRate(self._first_due(memory), settings.measure_interval_s)
         self._reopen(memory)
+
+    def _remembered_selection(self, memory: Memory) -> Sequence[int]:
+        """What was selected by a command, unless the ini file says something else by now."""
+        chosen = memory.selected
+        if chosen is None or chosen.configured != self.settings.selection:
+            return self.settings.selection
+        return chosen.osts
 
     def _first_due(self, memory: Memory) -> float:
         """When to begin the first round, on the monotonic clock."""
@@ -158,11 +165,15 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         return not self._own or self._monotonic() >= self._own_until
 
     def _stop(self) -> None:
-        self._save()
-        if self._surveyor is not None:
-            self._surveyor.abandon(_PATIENCE_S)
-        if self._postman is not None:
-            self._postman.stop(_PATIENCE_S)
+        try:
+            # Also of a round that is interrupted: what it has found is known.
+            self._end_round()
+        finally:
+            self._save()
+            if self._surveyor is not None:
+                self._surveyor.abandon(_PATIENCE_S)
+            if self._postman is not None:
+                self._postman.stop(_PATIENCE_S)
 
     def _ends(self) -> Iterator[Result]:
         """Wait for the first end, then take all that are here: the next round must not wait for the last."""
@@ -250,6 +261,8 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         )  # fmt: skip
         if not targets:
             self.log.error("no OST is known, there is nothing to look at")
+        # That this round has begun: its number must not be used again for rows that are about another one.
+        self._save()
         rows: list[Row] = []
         for target in begun.down:
             assert target.state is not None
@@ -262,7 +275,6 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         # After those, since of a part that hangs more is known than that its OST is down.
         self._tell_hung(begun.hung)
         self._remove_leftovers({*self._inventory.not_active(), *begun.late})
-        self._has_changed = True
 
     def _hand_in(self) -> None:
         due = self._rounds.due(self._monotonic())
@@ -284,7 +296,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             summary.number, summary.expected, summary.ok, summary.failed, summary.down, summary.hung, summary.skipped,
             summary.duration_s, self._missed,
         )  # fmt: skip
-        self._mail(self._incidents.end_round(self._unix()))
+        self._mail(self._incidents.end_round())
         started_at = datetime.fromtimestamp(self._begun_at, UTC)
         rows = self._task.round_rows(summary, self._results, self._known_rows, started_at)
         self._record(rows, f"mon-{self._number}-round")
@@ -369,9 +381,11 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             self._mail(self._incidents.hear(ost, faults, fine, self._unix()))
             self._has_changed = True
 
-    def _mail(self, notices: Iterable[Notice]) -> None:
-        if self._mails is None or self._postman is None:
+    def _mail(self, notices: Sequence[Notice]) -> None:
+        if self._mails is None or self._postman is None or not notices:
             return
+        # First what was found: a next life that did not know of it would tell of it once more, as of something new.
+        self._save()
         fs = self._mails.lfs_target
         for notice in notices:
             message = self._mails.mailing.compose(
@@ -380,10 +394,9 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
                 f"{fs}/{notice.key}",
                 datetime.fromtimestamp(self._unix(), UTC),
             )
-            try:
-                self._postman.post(message)
-            except OSError as error:
-                self.log.error("a mail is lost subject=%r reason=%s", message["Subject"], error)
+            self._postman.post(message)
+            self._incidents.told(notice, self._unix())
+        self._has_changed = True
 
     # Tasks.
 
@@ -424,10 +437,10 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._has_changed = False
         now, unix = self._monotonic(), self._unix()
         opened = [OpenTask(due.tid, due.ost, due.part, unix - age_s) for due, age_s in self._rounds.open(now)]
-        incidents = self._incidents.open() if self._mails is not None else []
+        incidents = self._incidents.unsettled() if self._mails is not None else []
         memory = Memory(
             fs=self._fs, task=self.settings.task_name, round=self._number, known=self._inventory.known(), open=opened,
-            incidents=incidents,
+            incidents=incidents, selected=Selected(self.settings.selection, tuple(self._selection)),
         )  # fmt: skip
         try:
             remember(self.settings.state_file, memory)
@@ -457,6 +470,8 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             return {"retired": list(retired)}
         if name == "run-now":
             _expect(arguments)
+            if self._has_had_all:
+                raise ValueError(f"there are no more than {self.settings.cycles} rounds, and all have begun")
             if self._surveyor is not None:
                 raise ValueError("a round is just about to begin")
             self._is_wanted_now = True
@@ -468,7 +483,8 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         for ost in {incident.ost for incident in self._incidents.open()}:
             if not self._inventory.is_expected(ost, self._selection):
                 self._incidents.forget(ost)
-        self._has_changed = True
+        # Before it is answered.
+        self._save()
 
     def _status(self) -> dict[str, Any]:
         now = self._monotonic()

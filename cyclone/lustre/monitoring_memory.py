@@ -25,6 +25,13 @@ class OpenTask(msgspec.Struct, frozen=True):
     since: float
 
 
+class Selected(msgspec.Struct, frozen=True):
+    """Which OSTs are looked at; empty is all. configured: what the ini file said when they were selected."""
+
+    configured: tuple[int, ...]
+    osts: tuple[int, ...]
+
+
 class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is remembered.
 
@@ -40,6 +47,7 @@ class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     known: list[KnownOst] = []
     open: list[OpenTask] = []
     incidents: list[Incident] = []
+    selected: Selected | None = None
 
 
 def recall(file: Path, fs: str) -> Memory:

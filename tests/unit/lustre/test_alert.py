@@ -168,6 +168,42 @@ def test_a_phase_that_people_know_of_is_not_mailed(sim: SimulatedLustre, smtp: S
     assert [fault.mailed for fault in result.faults] == [False] * 3
 
 
+def test_people_who_know_that_an_ost_does_not_answer_get_no_mail_that_it_is_slow(
+    sim: SimulatedLustre, smtp: SmtpServer
+) -> None:
+    looked(task(sim, smtp, LustreAlertIOTask, mail_threshold=1e-9, mail_quiet="reach"))
+
+    assert smtp.mails == []
+
+
+def test_the_wait_for_a_mail_server_is_no_part_of_a_phase(
+    sim: SimulatedLustre, smtp: SmtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+
+    def mail(self: LustreAlertIOTask, phase: str, begun: object) -> bool:
+        clock[0] += 20.0
+        return True
+
+    # The clock stands still but for the mail: whatever a figure shows was spent on that.
+    monkeypatch.setattr("cyclone.lustre.io_task.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(LustreAlertIOTask, "mail", mail)
+    monkeypatch.setattr("threading.Timer.start", lambda timer: None)
+    monkeypatch.setattr("threading.Timer.join", lambda timer, timeout: timer.function())
+
+    result = looked(task(sim, smtp, LustreAlertIOTask, mail_threshold=1e-9, mail_quiet=""))
+
+    assert {phase: result.figures[phase] for phase in ("create", "write", "read")} == {
+        "create": 0.0, "write": 0.0, "read": 0.0,
+    }  # fmt: skip
+
+
+def test_there_is_time_for_the_mail_of_each_phase(sim: SimulatedLustre, smtp: SmtpServer) -> None:
+    made = task(sim, smtp, phase_timeout=100)
+
+    assert made.timeout == 4 * 100 + 60 + 3 * 30
+
+
 def test_a_server_that_refuses_keeps_no_task_from_its_work(sim: SimulatedLustre, smtp: SmtpServer) -> None:
     smtp.stop()
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,12 +14,27 @@ from cyclone.lustre.ost_task import Fault, OstState
 HOUR = 3600.0
 
 
-def incidents(**options: Any) -> Incidents:
-    return Incidents(**{"repeat_s": HOUR, "digest_most": 3, **options})
+def incidents(**options: Any) -> Told:
+    return Told(**{"repeat_s": HOUR, "digest_most": 3, **options})
 
 
 def fault(phase: str = "write", state: OstState = OstState.WRITE_FAILED, mailed: bool = False) -> Fault:
     return Fault(phase, state, "[Errno 5] Input/output error", mailed)
+
+
+class Told(Incidents):
+    """Incidents whose notices are told as soon as there are any."""
+
+    def hear(self, ost: int, faults: Sequence[Fault], fine: Sequence[str], now: float) -> list[Notice]:
+        return self._tell(super().hear(ost, faults, fine, now), now)
+
+    def end_round(self, now: float = 0.0) -> list[Notice]:
+        return self._tell(super().end_round(), now)
+
+    def _tell(self, notices: list[Notice], now: float) -> list[Notice]:
+        for notice in notices:
+            self.told(notice, now)
+        return notices
 
 
 def about(notices: list[Notice]) -> list[tuple[str, list[int]]]:
@@ -77,13 +94,50 @@ def test_what_a_task_has_mailed_is_not_mailed_again() -> None:
     assert mind.quiet(3, 160.0) == ("write",)
 
 
-def test_a_phase_that_was_slow_and_then_failed_is_one_incident() -> None:
+def test_a_phase_that_was_slow_and_then_failed_is_one_incident_and_people_are_told_that_it_failed() -> None:
     mind = incidents()
 
     notices = mind.hear(3, [fault(state=OstState.SLOW, mailed=True), fault()], (), 100.0)
 
-    assert notices == []
+    assert [notice.incidents[0].state for notice in notices] == ["WRITE_FAILED"]
     assert [incident.state for incident in mind.open()] == ["WRITE_FAILED"]
+
+
+def test_of_a_phase_that_failed_after_nobody_was_told_that_it_was_slow_there_is_one_mail() -> None:
+    mind = incidents()
+
+    notices = mind.hear(3, [fault(state=OstState.SLOW), fault()], (), 100.0)
+
+    assert [notice.incidents[0].state for notice in notices] == ["WRITE_FAILED"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_worse"),
+    [
+        (OstState.SLOW, OstState.CORRUPT, True), (OstState.SLOW, OstState.TIMEOUT, True),
+        (OstState.TIMEOUT, OstState.DOWN, True), (OstState.CORRUPT, OstState.SLOW, False),
+        (OstState.DOWN, OstState.TIMEOUT, False), (OstState.WRITE_FAILED, OstState.CORRUPT, False),
+    ],
+)  # fmt: skip
+def test_people_are_told_when_it_gets_worse(first: OstState, second: OstState, is_worse: bool) -> None:
+    mind = incidents()
+    mind.hear(3, [fault(state=first)], (), 100.0)
+
+    notices = mind.hear(3, [fault(state=second)], (), 160.0)
+
+    assert [notice.incidents[0].state for notice in notices] == ([second] if is_worse else [])
+    assert mind.open()[0].since == 100.0
+
+
+def test_what_goes_to_and_fro_is_told_once() -> None:
+    mind = incidents()
+    looks = [OstState.SLOW, OstState.WRITE_FAILED] * 5
+
+    told = [
+        notice for now, state in enumerate(looks) for notice in mind.hear(3, [fault(state=state)], (), now)
+    ]
+
+    assert [notice.incidents[0].state for notice in told] == ["SLOW", "WRITE_FAILED"]
 
 
 def test_people_are_told_when_it_is_over() -> None:
@@ -176,20 +230,62 @@ def test_a_restart_tells_nothing_twice() -> None:
     before = incidents()
     before.hear(3, [fault()], (), 100.0)
 
-    after = incidents(remembered=before.open())
+    after = incidents(remembered=before.unsettled())
 
     assert after.hear(3, [fault()], (), 160.0) == []
     assert about(after.hear(3, [], ("write",), 200.0)) == [("recovery", [3])]
 
 
-def test_a_mail_that_was_due_before_a_restart_has_the_same_key_after_it() -> None:
-    opened = incidents(digest_most=0)
-    opened.hear(3, [fault()], (), 100.0)
-    remembered = opened.open()
+def test_what_was_not_told_before_a_restart_is_told_after_it_with_the_same_key() -> None:
+    before = Incidents(repeat_s=HOUR, digest_most=3)
+    (found,) = before.hear(3, [fault()], (), 100.0)
 
-    keys = {incidents(remembered=remembered).hear(3, [fault()], (), now)[0].key for now in (160.0, 220.0)}
+    (again,) = incidents(remembered=before.unsettled()).hear(3, [fault()], (), 160.0)
 
-    assert len(keys) == 1
+    assert again.key == found.key
+
+
+def test_an_end_that_was_not_told_before_a_restart_is_told_after_it_with_the_same_key() -> None:
+    before = Incidents(repeat_s=HOUR, digest_most=3)
+    for notice in before.hear(3, [fault()], (), 100.0):
+        before.told(notice, 100.0)
+    (found,) = before.hear(3, [], ("write",), 160.0)
+
+    (again,) = incidents(remembered=before.unsettled()).hear(3, [], ("write",), 220.0)
+
+    assert again.key == found.key
+
+
+def test_an_end_that_waits_for_a_digest_outlives_a_restart() -> None:
+    before = incidents(digest_most=1)
+    for ost in range(2):
+        before.hear(ost, [fault()], (), 100.0)
+        before.end_round(110.0)
+    for ost in range(2):
+        before.hear(ost, [], ("write",), 160.0)
+
+    after = incidents(remembered=before.unsettled())
+
+    assert about(after.hear(1, [], ("write",), 220.0)) == [("recovery", [1])]
+
+
+def test_a_place_in_a_round_is_not_given_back_when_it_is_over() -> None:
+    mind = incidents(digest_most=1)
+    mind.hear(0, [fault()], (), 100.0)
+    mind.hear(0, [], ("write",), 101.0)
+
+    assert mind.hear(0, [fault()], (), 102.0) == []
+    assert about(mind.end_round(110.0)) == [("fault", [0])]
+
+
+def test_what_is_over_stands_in_no_digest_of_faults() -> None:
+    mind = incidents(digest_most=1)
+    mind.hear(0, [fault()], (), 100.0)
+    mind.hear(1, [fault()], (), 100.0)
+
+    mind.hear(0, [], ("write",), 105.0)
+
+    assert about(mind.end_round(110.0)) == [("fault", [1])]
 
 
 def test_a_task_is_told_which_phases_people_know_of() -> None:
@@ -203,11 +299,16 @@ def test_a_task_is_told_which_phases_people_know_of() -> None:
 
 def test_nobody_hears_of_an_ost_that_was_retired() -> None:
     mind = incidents(digest_most=1)
-    mind.hear(0, [fault()], (), 100.0)
-    mind.hear(1, [fault()], (), 100.0)
+    for ost in range(3):
+        mind.hear(ost, [fault()], (), 100.0)
+    mind.end_round(110.0)
+    for ost in range(2):
+        mind.hear(ost, [], ("write",), 160.0)
+    mind.hear(3, [fault()], (), 160.0)
+    mind.hear(4, [fault()], (), 160.0)
 
-    mind.forget(1)
-    mind.forget(0)
+    for ost in range(5):
+        mind.forget(ost)
 
     assert mind.open() == []
     assert mind.end_round(110.0) == []

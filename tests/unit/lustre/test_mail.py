@@ -334,6 +334,23 @@ def test_a_mail_that_is_refused_keeps_no_other_waiting(tmp_path: Path) -> None:
         assert smtp.subjects() == ["An OST is slow"]
 
 
+def test_a_receiver_who_is_refused_for_now_is_tried_again_alone(tmp_path: Path) -> None:
+    with SmtpServer(busy=frozenset({"two@example.org"}), refused=frozenset({"three@example.org"})) as smtp:
+        box = outbox(tmp_path, smtp)
+        receivers = ("one@example.org", "two@example.org", "three@example.org")
+        box.post(Mailing("cyclone@example.org", receivers).compose("x", "", "a", NOON))
+        (file,) = (tmp_path / "spool").glob("*.mail")
+        before = file.stat().st_mtime - 3600
+        os.utime(file, (before, before))
+        assert box.deliver() == 1
+        assert file.stat().st_mtime == pytest.approx(before)
+
+        smtp.busy = frozenset()
+
+        assert box.deliver() == 0
+        assert [taken.receivers for taken in smtp.mails] == [("one@example.org",), ("two@example.org",)]
+
+
 def test_a_mail_that_nobody_takes_for_days_is_thrown_away_aloud(
     smtp: SmtpServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -423,3 +440,48 @@ def test_the_postman_goes_on_when_the_spool_cannot_be_read(
     smtp.wait_for(1)
     postman.stop(10)
     assert "cannot be read" in caplog.text
+
+
+def test_the_postman_holds_what_cannot_be_kept(
+    smtp: SmtpServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "spool").write_text("no directory")
+    smtp.busy = frozenset({"one@example.org"})
+    postman = Postman(outbox(tmp_path, smtp), retry_s=0.05)
+
+    postman.post(
+        Mailing("cyclone@example.org", ("one@example.org", "two@example.org")).compose("x", "", "a", NOON)
+    )
+    smtp.wait_for(1)
+    smtp.busy = frozenset()
+    smtp.wait_for(2)
+
+    postman.stop(10.0)
+    assert [taken.receivers for taken in smtp.mails] == [("two@example.org",), ("one@example.org",)]
+    assert "a mail is held in memory" in caplog.text
+
+
+def test_what_the_postman_holds_and_cannot_deliver_at_the_end_is_told(
+    smtp: SmtpServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "spool").write_text("no directory")
+    smtp.stop()
+    postman = Postman(outbox(tmp_path, smtp))
+
+    postman.post(mail(subject="OST 3 is down"))
+    postman.stop(10.0)
+
+    assert "a mail is lost, it was held in memory subject='OST 3 is down'" in caplog.text
+
+
+def test_a_held_mail_that_is_refused_keeps_no_other_waiting(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("no directory")
+    with SmtpServer(refused=frozenset({"gone@example.org"})) as smtp:
+        postman = Postman(outbox(tmp_path, smtp), retry_s=0.05)
+
+        postman.post(Mailing("cyclone@example.org", ("gone@example.org",)).compose("refused", "", "a", NOON))
+        postman.post(mail())
+        smtp.wait_for(1)
+
+        postman.stop(10.0)
+        assert len(smtp.mails) == 1

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from cyclone.lustre.alert_io_task import LustreAlertIOTask
 from cyclone.lustre.inventory import Survey
 from cyclone.lustre.io_task import LustreIOTask
 from cyclone.lustre.leftovers import RemoveLeftoversTask
+from cyclone.lustre.mail import Postman
 from cyclone.lustre.monitoring import LustreOstMonitoringTaskGenerator
 from cyclone.lustre.ost_state_task import OstStateTask
 from cyclone.lustre.ost_task import Fault, OstResult, OstState, OstTask
@@ -977,6 +979,52 @@ def test_mails_wait_for_a_server_that_is_gone(stage: Stage, tmp_path: Path, smtp
     assert len(smtp.mails) == 1
 
 
+@pytest.mark.usefixtures("lfs")
+def test_what_a_round_found_that_is_cut_short_is_told(
+    stage: Stage, tmp_path: Path, smtp: SmtpServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    stage.behave = lambda task: hanging(9)(task) and faulty(*range(9))(task)
+    stage.until = 10.0
+
+    generator(stage, alert(tmp_path, smtp), Survey(dict.fromkeys(range(10), ""))).run()
+
+    assert len(smtp.mails) == 4
+    assert "round ended" in caplog.text
+    assert [row["skipped"] for row in stage.rows("ost_round")] == [1]
+
+
+class Killed(BaseException):
+    """The process is gone before anything else can happen."""
+
+
+@pytest.mark.usefixtures("lfs")
+def test_a_fault_that_was_mailed_right_before_a_kill_is_the_same_mail_afterwards(
+    stage: Stage, tmp_path: Path, smtp: SmtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.behave = faulty(1)
+    keys: list[str] = []
+
+    def post(postman: Postman, message: EmailMessage) -> None:
+        keys.append(message["Message-ID"])
+        if len(keys) == 1:
+            monkeypatch.setattr(Watched, "_save", lambda made: None)
+            raise Killed
+
+    monkeypatch.setattr(Postman, "post", post)
+    with pytest.raises(Killed):
+        generator(stage, alert(tmp_path, smtp)).run()
+    monkeypatch.undo()
+    monkeypatch.setattr(Postman, "post", post)
+    stage.restart()
+    stage.until = 70.0
+
+    generator(stage, alert(tmp_path, smtp)).run()
+
+    assert len(keys) == 2
+    assert len(set(keys)) == 1
+
+
 # Commands.
 
 
@@ -1127,6 +1175,59 @@ def test_of_an_ost_that_nobody_looks_at_nothing_is_told_any_more(
 
 
 @pytest.mark.usefixtures("lfs")
+@pytest.mark.parametrize(("configured", "expected"), [("", [1, 2]), ("0", [0])])
+def test_what_was_selected_outlives_a_restart_unless_the_ini_file_has_changed(
+    stage: Stage, tmp_path: Path, configured: str, expected: list[int]
+) -> None:
+    stage.until = 50.0
+    made = generator(stage, config(tmp_path, {}))
+    asking(stage, made, 10.0, "select", osts="1-2")
+    made.run()
+    stage.restart()
+    stage.on_moment = lambda: None
+    stage.until = 70.0
+
+    generator(stage, config(tmp_path, {"lustre": {"ost_select_list": configured}})).run()
+
+    assert stage.looked_at() == expected
+
+
+@pytest.mark.usefixtures("lfs")
+@pytest.mark.parametrize(("command", "osts"), [("select", "0"), ("retire", "2")])
+def test_what_was_answered_outlives_a_kill(stage: Stage, tmp_path: Path, command: str, osts: str) -> None:
+    memory = tmp_path / "state" / "memory.json"
+    stage.until = 30.0
+    made = generator(stage, config(tmp_path, {}), Survey({0: "", 1: "", 2: "no answer"}))
+    asking(stage, made, 10.0, command, osts=osts)
+    ask = stage.on_moment
+    remembered: list[Any] = []
+
+    def ask_and_look() -> None:
+        before = stage.now >= 10 and not remembered
+        ask()
+        if before:
+            remembered.append(json.loads(memory.read_text()))
+
+    stage.on_moment = ask_and_look
+
+    made.run()
+
+    (at_once,) = remembered
+    assert at_once["selected"]["osts"] == [0] or [each["retired"] for each in at_once["known"]] == [0, 0, 1]
+
+
+@pytest.mark.usefixtures("lfs")
+def test_no_round_is_promised_that_will_never_begin(stage: Stage, tmp_path: Path) -> None:
+    stage.behave = hanging(0)
+    made = generator(stage, config(tmp_path, {"control": {"cycles": "1"}}))
+    answers = asking(stage, made, 10.0, "run-now")
+
+    made.run()
+
+    assert answers == ["there are no more than 1 rounds, and all have begun"]
+
+
+@pytest.mark.usefixtures("lfs")
 def test_a_round_can_be_had_now_and_the_regular_ones_keep_their_time(stage: Stage, tmp_path: Path) -> None:
     stage.until = 70.0
     made = generator(stage, config(tmp_path, {}), Survey({0: ""}))
@@ -1269,7 +1370,8 @@ def test_a_mail_that_cannot_be_kept_is_told_and_the_round_goes_on(
 
     generator(stage, alert(tmp_path, smtp, cycles="1")).run()
 
-    assert "a mail is lost" in caplog.text
+    assert "a mail is held in memory" in caplog.text
+    assert len(smtp.mails) == 1
     assert stage.looked_at() == [0, 1, 2]
 
 
