@@ -124,23 +124,22 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
     def _first_due(self, memory: Memory) -> float:
         """When to begin the first round, on the monotonic clock."""
         settings, now = self.settings, self._monotonic()
+        jitter_s = random.uniform(0, settings.start_jitter_s)
         if settings.at is not None:
-            return self._due_by_day()
-        if settings.cycles is not None:
-            return now  # somebody else decides when
-        # A restart in the middle of an interval is no reason for a round more.
-        left_s = memory.round + settings.measure_interval_s - self._unix() if memory.round else 0.0
-        if 0 < left_s <= settings.measure_interval_s:
-            return now + left_s
-        return now + random.uniform(0, settings.start_jitter_s)
+            return self._due_by_day(self._unix()) + jitter_s
+        # A restart in the middle of an interval is no reason for a round more; of so many rounds somebody else decides
+        # when they begin.
+        if memory.round and settings.cycles is None:
+            left_s = memory.round + settings.measure_interval_s - self._unix()
+            if 0 < left_s <= settings.measure_interval_s:
+                return now + left_s
+        return now + jitter_s
 
-    def _due_by_day(self) -> float:
-        """The next round of those that follow the time of day."""
+    def _due_by_day(self, after: float) -> float:
+        """The next round of those that follow the time of day, on the monotonic clock. after: Unix time."""
         assert self.settings.at is not None
-        local = datetime.fromtimestamp(self._unix()).astimezone()
-        begin = next_start(self.settings.at, self.settings.measure_interval_s, local.replace(tzinfo=None))
-        # Through the time zone, since a day may have 23 hours.
-        return self._monotonic() + (begin.astimezone() - local).total_seconds()
+        begin = next_start(self.settings.at, self.settings.measure_interval_s, after)
+        return self._monotonic() + begin - self._unix()
 
     def _reopen(self, memory: Memory) -> None:
         """Hand in again what a former life had handed in: the master knows whether it runs, or how it ended."""
@@ -241,7 +240,8 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         if now >= self._schedule.due:
             self._missed += self._schedule.begin(now)
             if self.settings.at is not None:
-                self._schedule.due = self._due_by_day()
+                # Not this one again, should the clock have been set back a little.
+                self._schedule.due = self._due_by_day(unix + self.settings.measure_interval_s / 2)
         # Never used twice, also when the clock was set back.
         self._number = max(self._number + 1, int(unix))
         self._begun += 1

@@ -51,7 +51,7 @@ class MonitoringSettings(Settings):
     at: time | None = special(
         "control", "at", "",
         "Time of day, as clocks show it here, at which a round begins every day; the others follow it in "
-        "measure_interval. Empty: the first round begins at once.",
+        "measure_interval, the last one no nearer than half of it. Empty: the first round begins at once.",
         "HH:MM, or nothing", _time_of_day,
     )  # fmt: skip
     start_jitter_s: float = seconds(

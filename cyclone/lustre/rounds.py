@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, time, timedelta
+from datetime import datetime, time, timedelta, tzinfo
 from enum import StrEnum
 from itertools import chain, zip_longest
 from math import floor
@@ -312,13 +312,16 @@ class Rounds:
             self._round.ended = now
 
 
-def next_start(at: time, interval_s: float, now: datetime) -> datetime:
-    """The next moment after now that is a whole number of intervals after `at`, or is `at` itself, as each day is.
+def next_start(at: time, interval_s: float, after: float, zone: tzinfo | None = None) -> float:
+    """The next moment after this one that is a whole number of intervals after `at`, or is `at` itself, as each day is.
 
-    now: on the clock of this place, without a time zone; so is what is returned.
+    None of them is nearer than half an interval before the next `at`. Moments are Unix time; intervals are seconds that
+    pass, also on a day of 23 or 25 hours. zone: whose clocks show `at`; that of this place by default.
     """
-    begin = datetime.combine(now.date(), at)
-    if begin > now:
-        begin -= timedelta(days=1)
-    intervals = (now - begin) // timedelta(seconds=interval_s) + 1
-    return min(begin + intervals * timedelta(seconds=interval_s), begin + timedelta(days=1))
+    today = datetime.fromtimestamp(after, zone).date()
+    yesterday, this_day, tomorrow = (
+        datetime.combine(today + timedelta(days), at, zone).timestamp() for days in (-1, 0, 1)
+    )
+    begin, following = (this_day, tomorrow) if this_day <= after else (yesterday, this_day)
+    start = begin + (floor((after - begin) / interval_s) + 1) * interval_s
+    return start if following - start >= interval_s / 2 else following

@@ -335,6 +335,37 @@ def test_the_first_round_may_follow_the_time_of_day(stage: Stage, tmp_path: Path
 
 
 @pytest.mark.usefixtures("lfs")
+def test_a_clock_that_is_set_back_a_little_measures_no_round_twice(stage: Stage, tmp_path: Path) -> None:
+    local = datetime.fromtimestamp(UNIX).astimezone()
+    keys = {"at": f"{(local.hour + 1) % 24:02}:00", "measure_interval": "86400"}
+    made = generator(stage, config(tmp_path, {"control": keys}), Survey({0: ""}))
+    stage.until = 7200.0
+    # Two seconds, right when the round begins.
+    made._unix = lambda: (
+        UNIX + stage.now - (2.0 if stage.now >= 3600 - local.minute * 60 - local.second else 0.0)
+    )
+
+    made.run()
+
+    assert stage.looked_at() == [0]
+
+
+@pytest.mark.usefixtures("lfs")
+@pytest.mark.parametrize("keys", [{"cycles": "1"}, {"at": "00:00"}])
+def test_several_monitors_do_not_begin_at_one_moment_however_they_are_told_when(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, str]
+) -> None:
+    begins = []
+    for share in (0.0, 1.0):
+        monkeypatch.setattr("random.uniform", lambda low, high, share=share: share * high)
+        made = generator(stage, config(tmp_path, {"control": {**keys, "start_jitter": "7"}}))
+        made._start()
+        begins.append(made._schedule.due)
+
+    assert begins[1] - begins[0] == pytest.approx(7.0)
+
+
+@pytest.mark.usefixtures("lfs")
 def test_neighbours_are_on_different_servers_and_no_server_gets_too_many(
     stage: Stage, tmp_path: Path
 ) -> None:

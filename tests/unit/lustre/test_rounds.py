@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime, time
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -63,20 +64,48 @@ def test_the_next_round_is_never_in_the_past_and_never_further_than_an_interval(
         assert now - 1e-3 <= schedule.due <= now + interval_s + 1e-3
 
 
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
 @pytest.mark.parametrize(
-    ("at", "interval_s", "now", "expected"),
+    ("at", "interval_s", "after", "expected"),
     [
         ("03:00", 86400, "2026-11-20 02:59:59", "2026-11-20 03:00:00"),
         ("03:00", 86400, "2026-11-20 03:00:00", "2026-11-21 03:00:00"),
         ("03:00", 3600, "2026-11-20 14:10:00", "2026-11-20 15:00:00"),
         ("03:15", 3600, "2026-11-20 01:00:00", "2026-11-20 01:15:00"),
         ("00:00", 50_000, "2026-11-20 13:53:21", "2026-11-21 00:00:00"),
+        # A round right before the one at this time of day would be one too many.
+        ("00:00", 43_000, "2026-11-20 12:00:00", "2026-11-21 00:00:00"),
+        # Clocks are set forward: a day of 23 hours.
+        ("03:00", 86400, "2026-03-28 03:00:00", "2026-03-29 03:00:00"),
+        ("00:00", 3600, "2026-03-29 01:00:00", "2026-03-29 03:00:00"),
+        ("00:30", 7200, "2026-03-29 00:30:00", "2026-03-29 03:30:00"),
+        # Clocks are set back: a day of 25 hours.
+        ("03:00", 86400, "2026-10-24 03:00:00", "2026-10-25 03:00:00"),
+        ("00:00", 7200, "2026-10-25 00:00:00", "2026-10-25 02:00:00"),
+        ("00:00", 7200, "2026-10-25 02:00:00", "2026-10-25 03:00:00"),
     ],
 )
-def test_rounds_follow_the_time_of_day(at: str, interval_s: float, now: str, expected: str) -> None:
-    found = next_start(time.fromisoformat(at), interval_s, datetime.fromisoformat(now))
+def test_rounds_follow_the_time_of_day(at: str, interval_s: float, after: str, expected: str) -> None:
+    moment = datetime.fromisoformat(after).replace(tzinfo=BERLIN).timestamp()
 
-    assert found == datetime.fromisoformat(expected)
+    found = next_start(time.fromisoformat(at), interval_s, moment, BERLIN)
+
+    assert datetime.fromtimestamp(found, BERLIN) == datetime.fromisoformat(expected).replace(tzinfo=BERLIN)
+
+
+@given(st.integers(0, 86399), st.integers(1, 86400), st.floats(1.79e9, 1.83e9))
+def test_the_rounds_of_a_day_have_no_holes_and_are_never_close_together(
+    at_s: int, interval_s: int, after: float
+) -> None:
+    at = time(at_s // 3600, at_s // 60 % 60, at_s % 60)
+
+    first = next_start(at, interval_s, after, BERLIN)
+    second = next_start(at, interval_s, first, BERLIN)
+
+    assert 0 < first - after <= 1.5 * interval_s + 3600
+    assert interval_s / 2 - 3600 <= second - first <= 1.5 * interval_s + 3600
 
 
 # One round.
