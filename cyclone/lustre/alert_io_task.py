@@ -14,7 +14,7 @@ from cyclone.lustre.claims import Claim, Claims, default_directory
 from cyclone.lustre.io_task import Look, LustreIOTask
 from cyclone.lustre.mail import MailError, Mailing, MailServer
 from cyclone.lustre.ost_task import REACH, Fault, OstState, host
-from cyclone.lustre.properties import seconds, whole, words
+from cyclone.lustre.properties import STEP_S_MAX, seconds, whole, words
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class LustreAlertIOTask(LustreIOTask):
         )  # fmt: skip
         self.mail_server = MailServer.at(mail_server, mail_security, mail_credentials, mail_ca_file)
         self.mailing = Mailing(mail_sender.strip(), words(mail_receiver))
-        self.mail_threshold_s = seconds("mail_threshold", mail_threshold)
+        self.mail_threshold_s = seconds("mail_threshold", mail_threshold, maximum=STEP_S_MAX)
         self.mail_repeat_s = seconds("mail_repeat", mail_repeat, zero=True)
         self.mail_digest = whole("mail_digest", mail_digest, minimum=1)
         self.mail_claims = mail_claims

@@ -14,7 +14,7 @@ from typing import Any
 
 from cyclone.lustre.lfs import Lfs, LfsError, LfsMissing, LfsTimedOut
 from cyclone.lustre.ost_task import REACH, Fault, OstResult, OstState, OstTask, Row, one_line
-from cyclone.lustre.properties import given, seconds, switch
+from cyclone.lustre.properties import STEP_S_MAX, given, seconds, switch
 from cyclone.lustre.rangeset import indexes
 from cyclone.lustre.records import FileCreation, FileCreationRound
 
@@ -88,7 +88,7 @@ class LustreFileCreationCheckTask(OstTask):
         self.database = switch("database", database)
         self.ost_list = switch("ost_list", ost_list)
         self.create_dirs = switch("create_dirs", create_dirs)
-        self.pair_timeout_s = seconds("pair_timeout", pair_timeout)
+        self.pair_timeout_s = seconds("pair_timeout", pair_timeout, maximum=STEP_S_MAX)
         self.lfs_bin, self.use_sudo = given("lfs_bin", lfs_bin, "a path"), switch("use_sudo", use_sudo)
         self.timeout = len(self.mdts) * self.pair_timeout_s + 60
 

@@ -23,7 +23,7 @@ from cyclone.errors import TaskError
 from cyclone.lustre.lfs import Lfs, LfsError, LfsMissing, LfsTimedOut
 from cyclone.lustre.ost_task import REACH, Fault, OstResult, OstState, OstTask, Row, host, one_line
 from cyclone.lustre.payload import Payload
-from cyclone.lustre.properties import given, seconds, size_bytes, switch
+from cyclone.lustre.properties import STEP_S_MAX, given, seconds, size_bytes, switch
 from cyclone.lustre.records import OstPerformance
 
 _log = logging.getLogger(__name__)
@@ -33,6 +33,11 @@ CREATE, WRITE, READ = "create", "write", "read"
 #: What a metadata server or a client says of an OST that it cannot reach.
 _UNREACHABLE = frozenset(
     {errno.ENODEV, errno.ENOTCONN, errno.ESHUTDOWN, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EHOSTUNREACH}
+)
+
+#: What is said of a directory that is missing on this node, not on Lustre, or not ours: the same for every OST.
+_NO_PLACE = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.ENOTTY, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM}
 )
 
 #: Addresses, lengths and positions of direct I/O are multiples of it (Linux, open(2), "O_DIRECT").
@@ -92,7 +97,7 @@ class LustreIOTask(OstTask):
         self.db_proxy_target = db_proxy_target.strip()
         self.db_proxy_port = db_proxy_port
         self.pushgateway = switch("pushgateway", pushgateway)
-        self.phase_timeout_s = seconds("phase_timeout", phase_timeout)
+        self.phase_timeout_s = seconds("phase_timeout", phase_timeout, maximum=STEP_S_MAX)
         self.ost_list = switch("ost_list", ost_list)
         self.direct_read = switch("direct_read", direct_read)
         self.lctl_bin, self.use_sudo = lctl_bin, switch("use_sudo", use_sudo)
@@ -155,6 +160,8 @@ class LustreIOTask(OstTask):
             except LfsTimedOut as error:
                 raise _Found(CREATE, OstState.TIMEOUT, str(error)) from None
             except LfsError as error:
+                if error.exit_code in _NO_PLACE:
+                    raise
                 if error.exit_code in _UNREACHABLE:
                     raise _Found(REACH, OstState.DOWN, str(error)) from None
                 raise _Found(CREATE, OstState.WRITE_FAILED, str(error)) from None

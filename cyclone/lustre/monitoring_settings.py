@@ -11,6 +11,7 @@ from datetime import time
 from pathlib import Path
 
 from cyclone.ini import Ini
+from cyclone.lustre.properties import STEP_S_MAX
 from cyclone.lustre.rangeset import INDEX_MAX, indexes
 from cyclone.settings import Settings, path, seconds, special, switch, task_packages, text, whole
 
@@ -58,6 +59,7 @@ class MonitoringSettings(Settings):
         "control", "start_jitter", "0",
         "The first round is put off by up to so much, at random, so that several monitors do not all begin at "
         "the same moment.",
+        maximum=STEP_S_MAX,
     )  # fmt: skip
     cycles: int | None = whole(
         "control", "cycles", "", "End after so many rounds. Empty: never.", minimum=1, unit="rounds"
@@ -67,7 +69,7 @@ class MonitoringSettings(Settings):
         "An OST whose task has not ended so long after it was handed in is HUNG. A task that was not begun within "
         "half of it, since no worker was free, is dropped, and its OST is skipped in this round. Empty: "
         "measure_interval, but at most an hour.",
-        minimum=1,
+        minimum=1, maximum=STEP_S_MAX,
     )  # fmt: skip
     tasks_most: int = whole(
         "control", "max_tasks", "0",
@@ -108,7 +110,7 @@ class MonitoringSettings(Settings):
         "lustre", "lfs_timeout", "20",
         "How long a round waits for lctl, lfs df and lfs check together at its beginning. If lfs check has told "
         "nothing by then, every OST that is known is tried.",
-        minimum=0.1,
+        minimum=0.1, maximum=STEP_S_MAX,
     )  # fmt: skip
     target: str = text(
         "lustre", "target", "", "Name of the file system. Needed unless in local mode.", "text, or nothing"

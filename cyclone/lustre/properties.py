@@ -12,6 +12,9 @@ import re
 from cyclone.errors import ConfigError
 from cyclone.ini import Ini
 
+#: A week. No step of a look at an OST sensibly takes longer, and clocks of the system cannot count to any number.
+STEP_S_MAX = 604_800
+
 _SIZE = re.compile(r"(\d+)\s*(?:([KMGT])(?:i?B)?)?\Z", re.IGNORECASE)
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -37,14 +40,17 @@ def size_bytes(name: str, value: int | str) -> int:
     return number
 
 
-def seconds(name: str, value: float | str, *, zero: bool = False) -> float:
+def seconds(name: str, value: float | str, *, zero: bool = False, maximum: float | None = None) -> float:
     """A duration above 0; also 0 where that means something."""
     expected = "a number of seconds " + ("from 0" if zero else "above 0")
+    if maximum is not None:
+        expected += f", at most {maximum:g}"
     try:
         number = float(value)
     except (TypeError, ValueError):
         raise _wrong(name, value, expected) from None
-    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
+    is_too_long = maximum is not None and number > maximum
+    if not math.isfinite(number) or number < 0 or (number == 0 and not zero) or is_too_long:
         raise _wrong(name, value, expected)
     return number
 

@@ -338,7 +338,7 @@ def test_a_task_file_of_cyclone_2_goes_on_working(
     [
         ("mail_threshold", 0), ("mail_threshold", "soon"), ("mail_sender", "nobody"), ("mail_receiver", " , "),
         ("mail_receiver", "one@example.org two"), ("mail_server", ""), ("mail_digest", 0), ("mail_repeat", -1),
-        ("mail_security", "ssl"),
+        ("mail_security", "ssl"), ("mail_threshold", 1e11), ("phase_timeout", 1e11),
     ],
 )  # fmt: skip
 def test_a_wrong_property_is_refused_by_its_name(

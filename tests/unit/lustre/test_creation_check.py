@@ -11,7 +11,7 @@ from simulated_lustre import SimulatedLustre, simulated_lustre
 
 from cyclone.lustre import creation_check_task
 from cyclone.lustre.creation_check_task import LustreFileCreationCheckTask
-from cyclone.lustre.lfs import LfsMissing
+from cyclone.lustre.lfs import Lfs, LfsMissing
 from cyclone.lustre.ost_task import OstResult, OstState
 from cyclone.task_file import TaskFile
 
@@ -278,6 +278,32 @@ def test_a_round_counts_pairs_that_no_task_could_tell_of(sim: SimulatedLustre) -
     assert {(row.fields["pairs"], row.fields["errors"]) for row in rows} == {(6, 3)}
 
 
+def test_a_pair_has_one_bound_for_all_its_steps_and_only_making_the_file_is_measured(
+    sim: SimulatedLustre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    left_s: list[float] = []
+
+    def lasting(name: str, duration_s: float) -> None:
+        really = getattr(Lfs, name)
+
+        def step(self: Lfs, *given: Any, **named: Any) -> Any:
+            left_s.append(self.timeout_s)
+            clock[0] += duration_s
+            return really(self, *given, **named)
+
+        monkeypatch.setattr(Lfs, name, step)
+
+    monkeypatch.setattr("cyclone.lustre.creation_check_task.perf_counter", lambda: clock[0])
+    for name, duration_s in (("mdt_of_directory", 50.0), ("create", 200.0), ("layout", 300.0)):
+        lasting(name, duration_s)
+
+    _, (pair,) = checked(task(sim, mdt_index_rangeset="0", pair_timeout=900))
+
+    assert left_s == [900.0, 850.0, 650.0]
+    assert (pair["create_seconds"], pair["unlink_seconds"]) == (200.0, 0.0)
+
+
 # What is refused.
 
 
@@ -285,7 +311,7 @@ def test_a_round_counts_pairs_that_no_task_could_tell_of(sim: SimulatedLustre) -
     ("name", "value"),
     [
         ("mdt_index_rangeset", ""), ("mdt_index_rangeset", "5-1"), ("mdt_index_rangeset", "-1"),
-        ("target_base_dir", ""), ("target_mdt_sub_dir", " "), ("pair_timeout", 0), ("create_dirs", "x"), ("lfs_bin", ""),
+        ("target_base_dir", ""), ("target_mdt_sub_dir", " "), ("pair_timeout", 0), ("pair_timeout", 1e11), ("create_dirs", "x"), ("lfs_bin", ""),
     ],
 )  # fmt: skip
 def test_a_wrong_property_is_refused_by_its_name(sim: SimulatedLustre, name: str, value: Any) -> None:

@@ -15,7 +15,7 @@ from simulated_lustre import SimulatedLustre, simulated_lustre
 
 from cyclone.lustre import io_task
 from cyclone.lustre.io_task import LustreIOTask
-from cyclone.lustre.lfs import LfsMissing
+from cyclone.lustre.lfs import LfsError, LfsMissing
 from cyclone.lustre.ost_task import OstResult, OstState
 from cyclone.task_file import TaskFile
 
@@ -335,6 +335,51 @@ def test_a_node_without_lfs_says_nothing_about_the_ost(sim: SimulatedLustre) -> 
         attempt(task(sim, lfs_bin="/no/lfs"), recorder=recorder)
 
     assert recorder.rows == []
+
+
+@pytest.mark.parametrize("name", ["ENOENT", "ENOTDIR", "ENOTTY", "EOPNOTSUPP", "EACCES", "EPERM"])
+def test_a_node_without_the_directory_says_nothing_about_the_ost(sim: SimulatedLustre, name: str) -> None:
+    sim.fault(cmd="setstripe", errno=name)
+    recorder = FakeRecorder()
+
+    with pytest.raises(LfsError, match="setstripe"):
+        attempt(task(sim), recorder=recorder)
+
+    assert recorder.rows == []
+
+
+@pytest.mark.parametrize(
+    ("sync", "synced"), [("on", ["sync", "sync", "give up"]), ("off", ["sync", "give up"])]
+)
+def test_data_is_on_the_ost_before_its_pages_are_given_up_and_before_writing_ends_if_that_is_wanted(
+    sim: SimulatedLustre, monkeypatch: pytest.MonkeyPatch, sync: str, synced: list[str]
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: calls.append("sync"))
+    monkeypatch.setattr(os, "posix_fadvise", lambda *arguments: calls.append("give up"))
+
+    measured(task(sim, write_file_sync=sync))
+
+    assert calls == synced
+
+
+def test_a_link_that_somebody_puts_in_place_of_the_file_is_not_followed(
+    sim: SimulatedLustre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags: list[int] = []
+    really = os.open
+
+    def watched(path: Any, how: int, *rest: Any, **named: Any) -> int:
+        if str(path).endswith(".tmp"):
+            flags.append(how)
+        return really(path, how, *rest, **named)
+
+    monkeypatch.setattr(os, "open", watched)
+
+    measured(task(sim))
+
+    assert len(flags) >= 2
+    assert all(how & os.O_NOFOLLOW for how in flags)
 
 
 @pytest.mark.parametrize("kind", [Full, Unreadable, OnePlaceDiffers, Evicted])

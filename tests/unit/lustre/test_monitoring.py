@@ -1287,6 +1287,7 @@ def test_every_command_that_is_declared_is_known() -> None:
     [
         ("control", "measure_interval", "0"), ("control", "measure_interval", "86401"), ("control", "cycles", "0"),
         ("control", "at", "24:00"), ("control", "at", "3:00"), ("control", "hung_after", "0"),
+        ("control", "hung_after", "604801"), ("control", "start_jitter", "1e11"), ("lustre", "lfs_timeout", "1e11"),
         ("lustre", "ost_select_list", "5-1"), ("lustre", "ost_select_list", "-1"), ("lustre", "target", ""),
         ("lustre", "target", "other"), ("lustre", "lfs_bin", "/no/lfs"), ("task", "task_file", "/no/file"),
         ("task", "task_name", "none"), ("task", "task_name", "strange"), ("task", "per_pair", "on"),

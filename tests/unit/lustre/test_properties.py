@@ -60,6 +60,12 @@ def test_a_wrong_duration_is_told(value: float | str) -> None:
         seconds("mail_threshold", value)
 
 
+def test_a_duration_may_have_a_bound() -> None:
+    assert seconds("phase_timeout", "10", maximum=10.0) == 10.0
+    with pytest.raises(ValueError, match=r"phase_timeout: found 11, expected .* above 0, at most 10"):
+        seconds("phase_timeout", 11, maximum=10.0)
+
+
 def test_a_duration_of_zero_is_one_where_it_means_something() -> None:
     assert seconds("mail_repeat", "0", zero=True) == 0.0
     assert seconds("mail_threshold", "0.5") == 0.5
