@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Iterable
@@ -24,6 +25,12 @@ from cyclone.errors import EXIT_OK, EXIT_TASK_FAILED, ConfigError
 _CHECK = "cyclone_lustre_file_creation_check"
 _CHECKED_AT = "cyclone_lustre_file_creation_check_timestamp_seconds"
 _TIMEOUT_S = 15.0
+
+#: The labels of a series and their values.
+_Series = frozenset[tuple[str, str]]
+
+#: File system, MDT, OST.
+_Place = tuple[str, int, int]
 
 _CELLS = {"bad": "X", "old": "old", "fine": "."}
 
@@ -44,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", default="", help="only this file system")
     parser.add_argument(
         "--older-than",
-        type=float,
+        type=_age,
         default=0.0,
         metavar="S",
         help="seconds after which a check is old; 0 is never",
@@ -88,6 +95,7 @@ def read(source: str) -> str:
 def pairs(exposition: str, source: str, old_before: float) -> list[Pair]:
     """Every pair that the text tells of, by file system, MDT and OST.
 
+    Of a pair that is in several groups of a Pushgateway the newest check counts, of two as new the one that is bad.
     old_before: Unix time; what was checked earlier is old, or when that is not known.
     Raises ConfigError when it is not the text format of Prometheus.
     """
@@ -97,22 +105,36 @@ def pairs(exposition: str, source: str, old_before: float) -> list[Pair]:
         raise ConfigError(
             "needs prometheus-client; expected an installation of cyclone[prometheus]"
         ) from None
-    values: dict[str, dict[tuple[str, int, int], float]] = {_CHECK: {}, _CHECKED_AT: {}}
+    values: dict[str, dict[_Series, float]] = {_CHECK: {}, _CHECKED_AT: {}}
+    newest: dict[_Place, Pair] = {}
     try:
         for family in text_string_to_metric_families(exposition):
             for sample in family.samples:
                 if sample.name in values:
-                    labels = sample.labels
-                    key = (labels["target"], int(labels["mdt_index"]), int(labels["ost_index"]))
-                    values[sample.name][key] = sample.value
+                    values[sample.name][frozenset(sample.labels.items())] = sample.value
+        for series, value in values[_CHECK].items():
+            labels = dict(series)
+            place = labels["target"], int(labels["mdt_index"]), int(labels["ost_index"])
+            checked_at = values[_CHECKED_AT].get(series, 0.0)
+            if not math.isfinite(checked_at):
+                checked_at = 0.0
+            state = "bad" if value != 1 else "old" if checked_at < old_before else "fine"
+            pair, known = Pair(*place, state, checked_at), newest.get(place)
+            if known is None or (checked_at, state == "bad") > (known.checked_at, known.state == "bad"):
+                newest[place] = pair
     except (ValueError, KeyError) as error:
         raise ConfigError(f"is not the text format of Prometheus: {error}", file=source) from None
-    found = []
-    for key, value in sorted(values[_CHECK].items()):
-        checked_at = values[_CHECKED_AT].get(key, 0.0)
-        state = "bad" if value != 1 else "old" if checked_at < old_before else "fine"
-        found.append(Pair(*key, state, checked_at))
-    return found
+    return [newest[place] for place in sorted(newest)]
+
+
+def _age(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"found {text}, expected seconds from 0")
+    return seconds
 
 
 def _fetched(address: str) -> str:

@@ -163,3 +163,46 @@ def test_a_file_system_of_which_nothing_is_told_is_no_good_news(told: Any) -> No
 def test_a_text_of_another_kind_is_told(told: Any, text: str) -> None:
     with pytest.raises(ConfigError, match="is not the text format"):
         told(text)
+
+
+def grouped(*groups: tuple[float, float | str]) -> str:
+    """A pair in several groups of a Pushgateway: what came of its check, and when that was."""
+    check, moment = "", ""
+    for number, (value, at) in enumerate(groups):
+        labels = f'{{instance="{number}",target="lustre",mdt_index="0",ost_index="0"}}'
+        check += f"cyclone_lustre_file_creation_check{labels} {value}\n"
+        moment += f"cyclone_lustre_file_creation_check_timestamp_seconds{labels} {at}\n"
+    return check + moment
+
+
+@pytest.mark.parametrize(
+    ("groups", "code"),
+    [
+        ([(0, 200.0), (1, 100.0)], 1), ([(1, 100.0), (0, 200.0)], 1),
+        ([(1, 200.0), (0, 100.0)], 0), ([(0, 100.0), (1, 200.0)], 0),
+        ([(1, 100.0), (0, 100.0)], 1), ([(0, 100.0), (1, 100.0)], 1),
+    ],
+)  # fmt: skip
+def test_of_a_pair_in_several_groups_the_newest_check_counts(
+    told: Any, groups: list[tuple[float, float]], code: int
+) -> None:
+    assert told(grouped(*groups)) == code
+
+
+@pytest.mark.parametrize("moment", ["NaN", "+Inf"])
+def test_a_check_of_which_the_moment_makes_no_sense_is_old(told: Any, moment: str) -> None:
+    assert told(grouped((1, moment)), "--older-than", "3600") == 1
+    assert told(grouped((1, moment))) == 0
+
+
+@pytest.mark.parametrize("value", [0.5, float("nan"), 2])
+def test_only_a_pair_of_which_one_is_told_is_fine(told: Any, value: float) -> None:
+    assert told(grouped((value, 1e9))) == 1
+
+
+@pytest.mark.parametrize("age", ["nan", "-1", "inf", "x"])
+def test_an_age_that_is_none_is_refused(told: Any, capsys: pytest.CaptureFixture[str], age: str) -> None:
+    with pytest.raises(SystemExit):
+        told(exposition(), f"--older-than={age}")
+
+    assert "expected seconds from 0" in capsys.readouterr().err
