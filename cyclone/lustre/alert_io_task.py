@@ -29,7 +29,8 @@ class LustreAlertIOTask(LustreIOTask):
     mail_security: none, starttls or tls. mail_ca_file: certificates to trust instead of those of the system.
     mail_credentials: file on each node and where the generator runs, lines `user = …` and `password = …`.
     mail_repeat: seconds after which people are told again of what still lasts; 0 is never.
-    mail_digest: how many mails may be about one round; what is beyond is told in one digest.
+    mail_digest: how many mails may be about one round, of each node that counts by itself; what is beyond is told in
+    one digest.
     mail_claims: directory in which tasks see how many mails there were; one of its own on each node if empty.
 
     Filled in by the generator, which keeps the incidents: mail_round names the round, mail_quiet the phases that

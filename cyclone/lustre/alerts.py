@@ -22,7 +22,7 @@ def degradation_subject(fs: str, ost: int, phase: str) -> str:
 
 
 def degradation_body(fs: str, ost: int, phase: str, begun: datetime, threshold_s: float, where: str) -> str:
-    """Of a mail that is sent while the phase still lasts. begun: with a time zone. where: host and file."""
+    """Of a mail that is sent while the phase still lasts. begun: with a time zone. where: host and directory."""
     return (
         f"OST:       {ost_name(fs, ost)}\n"
         f"Phase:     {phase}\n"

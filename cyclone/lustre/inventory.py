@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from cyclone.lustre.ost_task import OstState
+from cyclone.lustre.parsing import DEACTIVATED
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class Inventory:
                 OstState.DOWN,
                 f"it is in no list; last seen {seen:%Y-%m-%d %H:%M:%S} UTC",
             )
-        state = OstState.INACTIVE if reason == "deactivated" else OstState.DOWN
+        state = OstState.INACTIVE if reason == DEACTIVATED else OstState.DOWN
         return Target(index, known.server, state, reason)
 
     def _is_active(self, index: int) -> bool:

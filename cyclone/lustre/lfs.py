@@ -160,6 +160,11 @@ class Lfs:
         command = [self.lctl, "get_param", f"osc.{fs}-OST*-osc-*.ost_conn_uuid"]
         return self._answer("get_param", command, lambda text: parsing.connections(text, fs), sudo=True)
 
+    def deactivated(self, fs: str) -> frozenset[int]:
+        """The OSTs that somebody has switched off on this client. `osts` cannot tell them from those that are down."""
+        command = [self.lctl, "get_param", f"osc.{fs}-OST*-osc-*.active"]
+        return self._answer("get_param", command, lambda text: parsing.deactivated(text, fs), sudo=True)
+
     def drop_lock_cache(self, fs: str, ost: int) -> bool:
         """Drop what this client caches of an OST, data and locks; False if we may not."""
         name = f"ldlm.namespaces.{fs}-OST{_hex(ost)}-osc-*.lru_size=clear"

@@ -71,6 +71,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._known_rows: list[Row] = []
         self._own: set[str] = set()
         self._leftovers = ""
+        self._retired: list[int] = []
         self._number = self._told = 0
         self._begun_at = self._own_until = self._leftovers_at = 0.0
 
@@ -195,6 +196,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             else:
                 self._surveyor = self._survey()
         self._tell_hung(self._rounds.look_for_hung(now))
+        self._tell_retired()
         self._hand_in()
         if self._has_had_all and self._rounds.is_stuck:
             self._rounds.skip_waiting(now)
@@ -320,6 +322,16 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         if told:
             # With the first of them, since there may be two such tasks at one moment.
             self._record(rows, f"mon-{self._number}-hung-{self._unix():.3f}-{told[0].tid}")
+
+    def _tell_retired(self) -> None:
+        """Record that nobody expects these OSTs any more, so that nothing is shown of them."""
+        retired, self._retired = self._retired, []
+        moment = datetime.fromtimestamp(self._unix(), UTC)
+        rows: list[Row] = []
+        for ost in retired:
+            for part in self._task.parts:
+                rows += self._task.state_rows(ost, part, OstState.RETIRED, "it is expected no more", moment)
+        self._record(rows, f"mon-{self._number}-retired-{self._unix():.3f}")
 
     def _known_state(self, ost: int, part: str, fault: Fault) -> list[Row]:
         """Tell the incidents of a fault of which no task has told, and return the rows for it."""
@@ -466,6 +478,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             _expect(arguments, "osts")
             retired = indexes(arguments["osts"], "osts")
             self._inventory.retire(retired)
+            self._retired += retired
             self._forget_unexpected()
             return {"retired": list(retired)}
         if name == "run-now":

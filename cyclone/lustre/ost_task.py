@@ -30,7 +30,8 @@ class OstState(StrEnum):
     DOWN = "DOWN"  # it does not answer
     INACTIVE = "INACTIVE"  # somebody has switched it off
     UNKNOWN = "UNKNOWN"  # the file system has no such OST
-    HUNG = "HUNG"  # the task of an earlier round still looks at it
+    RETIRED = "RETIRED"  # nobody expects it any more
+    HUNG = "HUNG"  # a task has looked at it for too long, of this round or an earlier one
     TIMEOUT = "TIMEOUT"
     DISPLACED = "DISPLACED"  # the file was put on another OST
     WRITE_FAILED = "WRITE_FAILED"

@@ -83,6 +83,9 @@ def version(text: str) -> tuple[int, ...]:
 
 # OSTs.
 
+#: The reason of an OST that does not answer since somebody has switched it off.
+DEACTIVATED = "deactivated"
+
 _STATE_LINE = re.compile(r"(.+)-OST([0-9a-fA-F]{4})-osc-\S+ (.+?)\.?$", re.ASCII)
 _ERROR_LINE = re.compile(r"'(.+)-OST([0-9a-fA-F]{4})-osc-[^']*': *(.+)$", re.ASCII)
 
@@ -104,7 +107,7 @@ def osts(stdout: str, stderr: str, fs: str) -> dict[int, Ost]:
             continue
         index = int(match[2], 16)
         state = match[3].strip()
-        reason = {"active": "", "inactive": "deactivated"}.get(state, state)
+        reason = {"active": "", "inactive": DEACTIVATED}.get(state, state)
         if index not in found or reason:
             found[index] = Ost(index, f"{fs}-OST{index:04x}", not reason, reason)
     if not found:
@@ -153,6 +156,17 @@ def connections(text: str, fs: str) -> dict[int, str]:
     if not found:
         raise ValueError(_unlike(text, f"connections of {fs!r}"))
     return found
+
+
+_ACTIVE_LINE = re.compile(r"osc\.(.+)-OST([0-9a-fA-F]{4})-osc-[^.=]+\.active=([01])$", re.ASCII)
+
+
+def deactivated(text: str, fs: str) -> frozenset[int]:
+    """The OSTs that somebody has switched off, of `lctl get_param osc.*.active`; through one of several mounts is enough."""
+    matches = [match for line in _lines(text) if (match := _ACTIVE_LINE.match(line)) and match[1] == fs]
+    if not matches:
+        raise ValueError(_unlike(text, f"what is active of {fs!r}"))
+    return frozenset(int(match[2], 16) for match in matches if match[3] == "0")
 
 
 def pool_members(text: str) -> frozenset[int]:

@@ -31,6 +31,13 @@ _Seconds = Annotated[float, Meta(ge=0, extra={"unit": "s"})]
 _Throughput = Annotated[int, Meta(ge=0, extra={"unit": "B/s"})]
 
 
+#: The state of an OST that nobody expects any more: its series go.
+_RETIRED = "RETIRED"
+
+#: States of an OST in which nothing was tried on it.
+_UNCHECKED = frozenset({"DOWN", "INACTIVE", "UNKNOWN", "HUNG", _RETIRED})
+
+
 class OstPerformance(Record, frozen=True, kw_only=True):
     """One look at one OST: how fast a file on it was written and read back, or why that could not be measured.
 
@@ -69,7 +76,7 @@ class OstPerformance(Record, frozen=True, kw_only=True):
             "cyclone_ost_state",
             "1 for the state in which the OST was found.",
             ("fs", "ost", "state"),
-            lambda row: 1.0,
+            lambda row: None if row.state == _RETIRED else 1.0,
         ),
     )
 
@@ -101,13 +108,13 @@ class FileCreation(Record, frozen=True, kw_only=True):
             "cyclone_lustre_file_creation_check",
             "1 if a file could be made on this pair, else 0.",
             ("target", "mdt_index", "ost_index"),
-            lambda row: float(row.state == "OK"),
+            lambda row: None if row.state == _RETIRED else float(row.state == "OK"),
         ),
         Metric(
             "cyclone_lustre_file_creation_check_timestamp_seconds",
-            "When this pair was checked, as Unix time.",
+            "When this pair was checked, as Unix time; not there while its OST is not looked at.",
             ("target", "mdt_index", "ost_index"),
-            lambda row: row.checked_at.timestamp(),
+            lambda row: None if row.state in _UNCHECKED else row.checked_at.timestamp(),
         ),
         Metric(
             "cyclone_lustre_file_creation_check_duration_seconds",
@@ -120,7 +127,7 @@ class FileCreation(Record, frozen=True, kw_only=True):
             "Checks that did not end well, by reason.",
             ("target", "reason"),
             # Without an error there is no such series, so there is none that could be taken away.
-            lambda row: None if row.state == "OK" else 1.0,
+            lambda row: None if row.state in ("OK", _RETIRED) else 1.0,
             kind="counter",
         ),
     )
@@ -179,7 +186,7 @@ class MonitoringRound(Record, frozen=True, kw_only=True):
                 ("ok", "OSTs in which the newest round found no fault."),
                 ("failed", "OSTs in which the newest round found a fault."),
                 ("down", "OSTs that the newest round found down, or not active."),
-                ("hung", "OSTs whose task of an earlier round had not ended."),
+                ("hung", "OSTs with a task that had not ended for too long."),
                 ("skipped", "OSTs that the newest round did not come to."),
             )
         ),

@@ -1150,6 +1150,7 @@ def test_a_retired_ost_is_expected_no_more_also_after_a_restart(stage: Stage, tm
     made = generator(stage, config(tmp_path, {}), survey)
     answers = asking(stage, made, 10.0, "retire", osts="1")
     made.run()
+    told = [row["state"] for row in stage.rows()]
     stage.restart()
     stage.on_moment = lambda: None
     stage.until = 70.0
@@ -1157,6 +1158,7 @@ def test_a_retired_ost_is_expected_no_more_also_after_a_restart(stage: Stage, tm
     generator(stage, config(tmp_path, {}), survey).run()
 
     assert answers == [{"retired": [1]}]
+    assert told == ["DOWN", "RETIRED"]
     assert stage.looked_at() == [0]
     assert stage.rows() == []
 

@@ -334,6 +334,18 @@ def test_servers_may_be_addresses_and_names():
     assert found == {0: "10.0.0.1", 10: "oss-7.site.example", 11: "fe80::21", 12: "10.0.0.9"}
 
 
+def test_osts_that_were_switched_off():
+    text = (
+        "osc.lustre-OST0000-osc-ffff8ea7b7a28000.active=1\n"
+        "osc.lustre-OST000a-osc-ffff8ea7b7a28000.active=0\n"
+        "osc.lustre-OST000b-osc-ffff8ea7b7a28000.active=0\n"
+        "osc.lustre-OST000b-osc-ffff9ea7b7a28000.active=1\n"
+        "osc.scratch-OST0000-osc-ffff8ea7b7a28000.active=0\n"
+    )
+
+    assert parsing.deactivated(text, "lustre") == {10, 11}
+
+
 def test_members_of_a_pool():
     text = "Pool: lustre.hdd\nlustre-OST0000_UUID\nlustre-OST001f_UUID\n"
 
@@ -400,6 +412,7 @@ PARSERS = {
     "osts": lambda text: parsing.osts(text, "", "lustre"),
     "usage": parsing.usage,
     "connections": lambda text: parsing.connections(text, "lustre"),
+    "deactivated": lambda text: parsing.deactivated(text, "lustre"),
     "pool_members": parsing.pool_members,
     "file_system": parsing.file_system,
     "layout": lambda text: parsing.layout(text, "/lustre/f"),

@@ -93,6 +93,23 @@ def test_the_time_of_a_check_is_told_so_that_old_and_fresh_differ() -> None:
     assert known["cyclone_lustre_file_creation_check_duration_seconds"] == {pair: 0.75}
 
 
+@pytest.mark.parametrize("state", ["DOWN", "INACTIVE", "UNKNOWN", "HUNG"])
+def test_a_pair_on_which_nothing_was_tried_has_no_time_of_a_check(state: str) -> None:
+    known = shown(creation(), creation(state=state))
+
+    assert "cyclone_lustre_file_creation_check_timestamp_seconds" not in known
+    assert known["cyclone_lustre_file_creation_check"] == {("lustre", "1", "3"): 0.0}
+
+
+def test_of_an_ost_that_is_expected_no_more_nothing_is_shown() -> None:
+    known = shown(
+        performance(write_duration=0.5), performance(state="DOWN"), performance(state="RETIRED"),
+        creation(), creation(state="RETIRED"),
+    )  # fmt: skip
+
+    assert known == {}
+
+
 def test_errors_are_counted_by_reason_and_success_takes_nothing_back() -> None:
     known = shown(
         creation(state="ERROR", reason="ENOSPC"),

@@ -37,6 +37,14 @@ def test_it_learns_why_an_ost_does_not_answer(sim: SimulatedLustre) -> None:
     assert "107" in survey.reasons[1]
 
 
+def test_it_learns_that_an_ost_was_switched_off(sim: SimulatedLustre) -> None:
+    sim.ost(1, state="deactivated")
+
+    survey = found(sim)
+
+    assert survey.reasons == {0: "", 1: "deactivated", 2: ""}
+
+
 def test_an_ost_that_one_list_loses_is_in_the_other(sim: SimulatedLustre) -> None:
     sim.fault(cmd="check", lose_ost_line=2)
 
@@ -61,7 +69,7 @@ def test_without_lctl_only_the_servers_are_missing(sim: SimulatedLustre) -> None
     survey = found(sim)
 
     assert (survey.reasons, survey.servers) == ({0: "", 1: "", 2: ""}, {})
-    assert set(survey.unanswered) == {"lctl"}
+    assert set(survey.unanswered) == {"lctl ost_conn_uuid", "lctl active"}
 
 
 def test_a_path_that_is_wrong_is_told(sim: SimulatedLustre) -> None:
