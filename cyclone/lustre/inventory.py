@@ -21,13 +21,15 @@ class Survey:
 
     reasons: `{OST: why it is not active, "" if it is}`, as `lfs check` told; None if it told nothing.
     in_usage: those that `lfs df` told of. servers: `{OST: address of its server}`.
-    unanswered: `{program: why it did not answer}`.
+    unanswered: `{program: why it did not answer}`. left_behind: `{program: number of its process}`, of those that
+    do not die.
     """
 
     reasons: Mapping[int, str] | None = None
     in_usage: frozenset[int] = frozenset()
     servers: Mapping[int, str] = field(default_factory=dict)
     unanswered: Mapping[str, str] = field(default_factory=dict)
+    left_behind: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

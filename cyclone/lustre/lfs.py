@@ -102,7 +102,14 @@ class LfsError(TaskError):
 
 
 class LfsTimedOut(LfsError):
-    """A program took longer than it was given, and was killed."""
+    """A program took longer than it was given, and was killed.
+
+    left_behind: number of its process if it does not die, 0 otherwise.
+    """
+
+    def __init__(self, command: str, exit_code: int, text: str, left_behind: int = 0) -> None:
+        self.left_behind = left_behind
+        super().__init__(command, exit_code, text)
 
 
 class LfsMissing(LfsError):
@@ -291,8 +298,9 @@ class Lfs:
         environment = {**os.environ, "LC_ALL": "C", "PATH": search_path}
         try:
             return run([os.fsencode(word) for word in command], environment=environment, timeout_s=timeout_s)
-        except OutOfTime:
-            raise LfsTimedOut(name, -signal.SIGKILL, f"killed after {timeout_s:g} s") from None
+        except OutOfTime as error:
+            problem = f"killed after {timeout_s:g} s"
+            raise LfsTimedOut(name, -signal.SIGKILL, problem, error.left_behind) from None
         except TooMuchOutput as error:
             raise LfsError(name, -signal.SIGKILL, f"killed: {error}") from None
         except ValueError as error:  # a NUL in a path

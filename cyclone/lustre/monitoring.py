@@ -66,6 +66,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._is_wanted_now = self._has_changed = False
         self._surveyor: Surveyor | None = None
         self._unanswered: Mapping[str, str] = {}
+        self._left_behind: Mapping[str, int] = {}
         # Of the newest round: what its tasks have found, and rows about what none could tell.
         self._results: list[OstResult] = []
         self._known_rows: list[Row] = []
@@ -231,6 +232,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             fs_path=settings.fs_path,
             sudo=settings.use_sudo,
             timeout_s=settings.lfs_timeout_s,
+            left_behind=self._left_behind,
         )
 
     # A round.
@@ -250,6 +252,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._begun_at = unix
         self._results, self._known_rows = [], []
         self._inventory.hear(survey, unix)
+        self._left_behind = survey.left_behind
         self._tell_unanswered(survey.unanswered)
         targets = self._inventory.targets(self._selection)
         if self.settings.probe_down:

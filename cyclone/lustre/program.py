@@ -32,7 +32,14 @@ class Ended(NamedTuple):
 
 
 class OutOfTime(Exception):
-    """The program took longer than it was given, and was killed with its whole group."""
+    """The program took longer than it was given, and was killed with its whole group.
+
+    left_behind: number of its process if it does not die, 0 otherwise.
+    """
+
+    def __init__(self, left_behind: int) -> None:
+        self.left_behind = left_behind
+        super().__init__(left_behind)
 
 
 class TooMuchOutput(Exception):
@@ -49,15 +56,26 @@ def run(command: Sequence[bytes], *, environment: Mapping[str, str], timeout_s: 
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         process_group=0,
     )  # fmt: skip
+    outputs = None
     try:
-        stdout, stderr = _outputs(process, deadline)
+        outputs = _outputs(process, deadline)
         process.wait(_left(deadline))
     except subprocess.TimeoutExpired:
-        raise OutOfTime from None
+        outputs = None
     finally:
         # Also when the attempt is stopped: SIGTERM raises SystemExit here.
         process.end()
-    return Ended(process.returncode, stdout, stderr)
+    if outputs is None:
+        raise OutOfTime(process.pid if process.returncode is None else 0)
+    return Ended(process.returncode, *outputs)
+
+
+def is_left_behind(pid: int) -> bool:
+    """Has a program that does not die still not ended? pid: one that `OutOfTime` told of in this process."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
 
 
 class _Program(subprocess.Popen[bytes]):
@@ -100,7 +118,7 @@ def _outputs(process: subprocess.Popen[bytes], deadline: float | None) -> tuple[
         while selector.get_map():
             left = _left(deadline)
             if left is not None and left <= 0:
-                raise OutOfTime
+                raise subprocess.TimeoutExpired(process.args, left)
             for key, _ in selector.select(left):
                 stream = key.fileobj  # type: ignore[assignment]
                 chunk = os.read(key.fd, _CHUNK_BYTES)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import TypeVar
 
 from cyclone.lustre.inventory import Survey
-from cyclone.lustre.lfs import Lfs, LfsError
+from cyclone.lustre.lfs import Lfs, LfsError, LfsTimedOut
 from cyclone.lustre.parsing import DEACTIVATED
+from cyclone.lustre.program import is_left_behind
 
 _Answer = TypeVar("_Answer")
 
@@ -19,13 +20,19 @@ class Surveyor:
 
     fs_path: a path on it for `lfs df`, "" for none. timeout_s: of all questions together; what was not answered by
     then is missing, and none takes the time of those after it.
+    left_behind: of the survey before, see `Survey`. What still does not die is not begun once more: each round would
+    leave one more behind.
     """
 
-    def __init__(self, lfs: str, lctl: str, fs: str, *, fs_path: str, sudo: bool, timeout_s: float) -> None:
+    def __init__(
+        self, lfs: str, lctl: str, fs: str, *,
+        fs_path: str, sudo: bool, timeout_s: float, left_behind: Mapping[str, int],
+    ) -> None:  # fmt: skip
         self._lfs, self._lctl, self._fs, self._fs_path, self._sudo = lfs, lctl, fs, fs_path, sudo
         self._until = monotonic() + timeout_s
         self._found = Survey()
         self._unanswered: dict[str, str] = {}
+        self._left_behind = dict(left_behind)
         self._thread = threading.Thread(target=self._run, name="survey", daemon=True)
         self._thread.start()
 
@@ -56,13 +63,22 @@ class Surveyor:
             reasons = {index: ost.reason for index, ost in osts.items()} | dict.fromkeys(
                 deactivated or (), DEACTIVATED
             )
-        self._found = Survey(reasons, frozenset(usage or ()), servers or {}, self._unanswered)
+        self._found = Survey(
+            reasons, frozenset(usage or ()), servers or {}, self._unanswered, self._left_behind
+        )
 
     def _answer(self, program: str, question: Callable[[Lfs], _Answer], *, left: int) -> _Answer | None:
         """What a program answers, None if it does not. left: questions that share the time that is left, this included."""
         timeout_s = max(0.001, self._until - monotonic()) / left
+        pid = self._left_behind.pop(program, 0)
+        if pid and is_left_behind(pid):
+            self._left_behind[program] = pid
+            self._unanswered[program] = f"that of an earlier survey does not die pid={pid}"
+            return None
         try:
             return question(Lfs(self._lfs, self._lctl, sudo=self._sudo, timeout_s=timeout_s))
         except LfsError as error:
+            if isinstance(error, LfsTimedOut) and error.left_behind:
+                self._left_behind[program] = error.left_behind
             self._unanswered[program] = str(error)
             return None

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from simulated_lustre import SimulatedLustre, simulated_lustre
 
+from cyclone.lustre import program
 from cyclone.lustre.inventory import Survey
 from cyclone.lustre.surveyor import Surveyor
 
@@ -17,7 +19,7 @@ def sim(tmp_path: Path) -> SimulatedLustre:
 
 
 def found(sim: SimulatedLustre, **given: Any) -> Survey:
-    options = {"fs_path": "", "sudo": False, "timeout_s": 20.0, **given}
+    options = {"fs_path": "", "sudo": False, "timeout_s": 20.0, "left_behind": {}, **given}
     return Surveyor(str(sim.bin / "lfs"), str(sim.bin / "lctl"), "lustre", **options).found()
 
 
@@ -136,11 +138,33 @@ def test_a_server_that_hangs_is_told_of_when_lustre_gives_it_up(sim: SimulatedLu
     assert len(survey.servers) == 3
 
 
+def test_what_does_not_die_is_not_begun_once_more_until_it_has_ended(
+    sim: SimulatedLustre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim.fault(cmd="check", hang=True, count=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "killpg", lambda pid, number: None)
+        patch.setattr(program, "_BURIAL_S", 0.0)
+        patch.setattr(program._Program, "__del__", lambda _: None)  # It complains of what is left behind.
+        first = found(sim, timeout_s=2.0)
+    (pid,) = first.left_behind.values()
+
+    second = found(sim, left_behind=first.left_behind)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    third = found(sim, left_behind=second.left_behind)
+
+    assert second.unanswered == {"lfs check": f"that of an earlier survey does not die pid={pid}"}
+    assert second.left_behind == first.left_behind == {"lfs check": pid}
+    assert (third.reasons, third.left_behind) == ({0: "", 1: "", 2: ""}, {})
+
+
 def test_nobody_waits_for_one_that_was_abandoned(sim: SimulatedLustre) -> None:
     sim.fault(cmd="check", hang=True)
     surveyor = Surveyor(
-        str(sim.bin / "lfs"), str(sim.bin / "lctl"), "lustre", fs_path="", sudo=False, timeout_s=1.0
-    )
+        str(sim.bin / "lfs"), str(sim.bin / "lctl"), "lustre",
+        fs_path="", sudo=False, timeout_s=1.0, left_behind={},
+    )  # fmt: skip
 
     surveyor.abandon(0.0)
 
