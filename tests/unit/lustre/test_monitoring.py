@@ -722,6 +722,43 @@ def test_a_restart_keeps_the_bound_of_each_server(stage: Stage, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("lfs")
+def test_a_task_is_remembered_before_it_is_handed_in(stage: Stage, tmp_path: Path) -> None:
+    memory = tmp_path / "state" / "memory.json"
+    remembered: list[bool] = []
+
+    def behave(task: BaseTask) -> Result | None:
+        if isinstance(task, OstTask):
+            remembered.append(str(task.tid) in memory.read_text())
+        return fine(task)
+
+    stage.behave = behave
+
+    generator(stage, config(tmp_path, {"control": {"cycles": "2"}})).run()
+
+    assert remembered == [True] * 6
+
+
+@pytest.mark.usefixtures("lfs")
+def test_rounds_that_were_missed_are_counted(
+    stage: Stage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def oversleep() -> None:
+        if 30 < stage.now < 60:
+            stage.now = 200.0
+
+    stage.on_moment = oversleep
+
+    generator(stage, config(tmp_path, {"control": {"cycles": "2"}})).run()
+
+    assert [line.rpartition(" ")[2] for line in caplog.messages if "round ended" in line] == [
+        "missed=0",
+        "missed=2",
+    ]
+
+
+@pytest.mark.usefixtures("lfs")
 def test_a_restart_keeps_the_rate_of_rounds(stage: Stage, tmp_path: Path) -> None:
     stage.until = 10.0
     generator(stage, config(tmp_path, {})).run()
@@ -1407,6 +1444,23 @@ def test_a_mail_that_cannot_be_kept_is_told_and_the_round_goes_on(
     assert "a mail is held in memory" in caplog.text
     assert len(smtp.mails) == 1
     assert stage.looked_at() == [0, 1, 2]
+
+
+def test_a_survey_is_made_as_the_settings_say(stage: Stage, tmp_path: Path, lfs: Path) -> None:
+    sudo = tmp_path / "sudo"
+    sudo.write_text('#!/bin/sh\necho "$*" >> "$0.calls"\n')
+    sudo.chmod(0o755)
+    lustre = {"use_sudo": "on", "lctl_bin": "my-lctl", "fs_path": str(tmp_path)}
+    made = LustreOstMonitoringTaskGenerator(config(tmp_path, {"lustre": lustre}))
+    made._attach(stage)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path), prepend=":")
+        made._start()
+        made._survey().found()
+
+    programs = [line.split()[1:3] for line in (tmp_path / "sudo.calls").read_text().splitlines()]
+    assert programs == [["my-lctl", "get_param"]] * 2 + [[str(lfs), "df"], [str(lfs), "check"]]
 
 
 def test_a_master_that_stops_while_lfs_hangs_is_not_kept_waiting(stage: Stage, tmp_path: Path) -> None:
