@@ -115,6 +115,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._number = self._told = memory.round
         self._schedule = FixedRate(self._first_due(memory), settings.measure_interval_s)
         self._reopen(memory)
+        self._forget_unexpected()
 
     def _remembered_selection(self, memory: Memory) -> Sequence[int]:
         """What was selected by a command, unless the ini file says something else by now."""
@@ -358,12 +359,8 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             return
         for fault in faults:
             self.log.warning(
-                "fault found ost=%d phase=%s state=%s reason=%s",
-                end.ost,
-                fault.phase,
-                fault.state,
-                fault.text,
-            )
+                "fault found ost=%d phase=%s state=%s reason=%s", end.ost, fault.phase, fault.state, fault.text
+            )  # fmt: skip
         if isinstance(result.value, OstResult) and end.is_of_this_round:
             self._results.append(result.value)
         if result.ok or outcome is Outcome.SKIPPED:
@@ -476,6 +473,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             chosen = select(self._inventory.available(), wanted)
             self._selection = wanted
             self._forget_unexpected()
+            self._save()
             return {"osts": chosen}
         if name == "retire":
             _expect(arguments, "osts")
@@ -483,6 +481,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             self._inventory.retire(retired)
             self._retired += retired
             self._forget_unexpected()
+            self._save()
             return {"retired": list(retired)}
         if name == "run-now":
             _expect(arguments)
@@ -499,8 +498,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         for ost in {incident.ost for incident in self._incidents.open()}:
             if not self._inventory.is_expected(ost, self._selection):
                 self._incidents.forget(ost)
-        # Before it is answered.
-        self._save()
+                self._has_changed = True
 
     def _status(self) -> dict[str, Any]:
         now = self._monotonic()

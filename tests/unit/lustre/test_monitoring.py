@@ -1263,6 +1263,22 @@ def test_what_was_selected_outlives_a_restart_unless_the_ini_file_has_changed(
 
 
 @pytest.mark.usefixtures("lfs")
+def test_incidents_of_osts_that_the_ini_file_no_longer_selects_are_forgotten(
+    stage: Stage, tmp_path: Path, smtp: SmtpServer
+) -> None:
+    stage.behave = faulty(1)
+    stage.until = 10.0
+    generator(stage, alert(tmp_path, smtp)).run()
+    sections = {"lustre": {"ost_select_list": "0,2"}, "task": {"task_name": "alert"}}
+
+    made = generator(stage, config(tmp_path, sections, port=smtp.port))
+    made._start()
+    made._stop()
+
+    assert made._status()["incidents"] == []
+
+
+@pytest.mark.usefixtures("lfs")
 @pytest.mark.parametrize(("command", "osts"), [("select", "0"), ("retire", "2")])
 def test_what_was_answered_outlives_a_kill(stage: Stage, tmp_path: Path, command: str, osts: str) -> None:
     memory = tmp_path / "state" / "memory.json"
