@@ -74,6 +74,10 @@ class TaskGenerator:
     def validate_config(self) -> None:
         """Check `self.config` before anything is started. Raise ConfigError; `Ini`'s getters do so by themselves."""
 
+    def explain_config(self) -> str:
+        """What `self.config` means, for people: told by `--check` of the master. Called after `validate_config`."""
+        return ""
+
     def generate(self) -> Iterable[BaseTask]:
         """Yield tasks. Pulled only as fast as there is room in the master's window."""
         raise NotImplementedError(f"{type(self).__name__} overrides neither generate() nor run()")

@@ -44,13 +44,14 @@ def main(link: socket.socket) -> int:
     try:
         start_log(Path(errand.log_file) if errand.log_file else None, debug=errand.debug)
         generator = _load(errand)
+        ready = msgspec.json.encode(Verdict.accepting(generator.explain_config()))
     except CycloneError as error:
         return _refuse(link, Verdict.refusing(str(error), error.exit_code))
     except (Exception, SystemExit) as error:  # the border to the code of a user
         log.exception("the task generator cannot be made ready")
         what = f"{errand.module}.{errand.class_name}: {type(error).__name__}: {error}"
         return _refuse(link, Verdict.refusing(what, EXIT_CONFIG))
-    link.send(msgspec.json.encode(Verdict()))
+    link.send(ready)
     told = link.recv(_LETTER_BYTES_MAX)
     if not told:
         return EXIT_OK  # the master was only asked to check

@@ -22,6 +22,9 @@ _LETTER_BYTES_MAX = 1 << 16
 #: Of a problem: each character may become twelve bytes of a letter.
 _PROBLEM_LONGEST = 4000
 
+#: Of a meaning that can be sent: each character may become six bytes of a letter.
+_MEANING_LONGEST = 10_000
+
 #: A process that is killed before its generator was checked is started again, but not for ever.
 STARTS_MOST = 5
 
@@ -43,16 +46,22 @@ class Errand(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """Whether the generator can be used; problem: why not, "" if it can."""
+    """Whether the generator can be used; problem: why not, "" if it can. meaning: of its ini file, if it tells."""
 
     problem: str = ""
     exit_code: int = EXIT_CONFIG
+    meaning: str = ""
 
     @classmethod
     def refusing(cls, problem: str, exit_code: int) -> Self:
         """A problem of whatever length and characters, so that it fits into a letter."""
         told = problem if len(problem) <= _PROBLEM_LONGEST else f"{problem[:_PROBLEM_LONGEST]} ..."
-        return cls(told.encode("utf-8", "backslashreplace").decode(), exit_code)
+        return cls(_sendable(told), exit_code)
+
+    @classmethod
+    def accepting(cls, meaning: str) -> Self:
+        """What an ini file means, as far as it fits into a letter."""
+        return cls(meaning=_sendable(meaning)[:_MEANING_LONGEST])
 
 
 class Go(msgspec.Struct, frozen=True):
@@ -79,7 +88,7 @@ class GeneratorProcess:
         self._link: socket.socket | None = None
         self._pidfd = -1
 
-    def start(self) -> None:
+    def start(self) -> Verdict:
         """Start the process and return when the generator in it has accepted its configuration.
 
         Raises GeneratorUnusable when it has not; the process has ended then.
@@ -96,6 +105,7 @@ class GeneratorProcess:
             verdict = Verdict("the process of the task generator is killed whenever it starts", EXIT_INTERNAL)
         if verdict.problem:
             raise GeneratorUnusable(verdict)
+        return verdict
 
     def spawn(self) -> None:
         """Start the process; when `link` is readable, there is a `verdict`.
@@ -205,3 +215,8 @@ class GeneratorProcess:
         if self._process is not None:
             self._process.kill()
             self.collect()
+
+
+def _sendable(text: str) -> str:
+    """The text with what UTF-8 does not have escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -425,14 +425,16 @@ def serve(settings: MasterSettings) -> int:
 
 
 def check(settings: MasterSettings) -> None:
-    """For `--check`: load the generator and let it check its own ini file, in a process of its own."""
+    """For `--check`: load the generator and let it check and explain its own ini file, in a process of its own."""
     if settings.has_generator:
         # What it has to say belongs on the terminal of who asked, not into the log of a daemon that may be running.
         generator = GeneratorProcess(replace(settings, log_file=None))
         try:
-            generator.start()
+            meaning = generator.start().meaning
         finally:
             generator.kill()
+        if meaning:
+            print(f"\n{settings.generator_class}:\n\n{meaning}")  # noqa: T201 - this is what was asked for
 
 
 def main() -> int:

@@ -79,6 +79,10 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
     def validate_config(self) -> None:
         MonitoringTask(MonitoringSettings.of(self.config)).check()
 
+    def explain_config(self) -> str:
+        task = MonitoringTask(MonitoringSettings.of(self.config))
+        return f"{MonitoringSettings.explain(self.config)}\n\n{task.explain()}"
+
     def run(self) -> None:
         self._start()
         try:

@@ -67,6 +67,16 @@ class MonitoringTask:
             filled.update(mail_round=round_name, mail_quiet=",".join(quiet))
         return self._preset.make(**filled)
 
+    def explain(self) -> str:
+        """The task as it will be made: its class, and each property as the task file has it or by default."""
+        preset = self._preset
+        parameters = inspect.signature(self._preset.kind).parameters.values()
+        defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+        filled = dict.fromkeys(preset.later, "(filled in for each task)")
+        values = {**defaults, **preset.values, **filled}
+        lines = [f"task {preset.name} of {self._settings.task_file}: {preset.kind.__module__}.{self._kind}"]
+        return "\n".join([*lines, *(f"  {name} = {value}" for name, value in values.items())])
+
     def mails(self) -> LustreAlertIOTask | None:
         """A task that knows how to mail, if they do."""
         return self.sample if isinstance(self.sample, LustreAlertIOTask) else None

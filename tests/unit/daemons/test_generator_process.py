@@ -23,6 +23,14 @@ def test_a_problem_of_any_length_fits_into_a_letter(character: str) -> None:
     assert msgspec.json.decode(letter, type=Verdict).exit_code == 3
 
 
+@pytest.mark.parametrize("character", ["x", "\0", "\udc80", "\U0001f600"])
+def test_a_meaning_of_any_length_fits_into_a_letter(character: str) -> None:
+    letter = msgspec.json.encode(Verdict.accepting(character * 10**6))
+
+    assert len(letter) < _LETTER_BYTES_MAX
+    assert msgspec.json.decode(letter, type=Verdict).problem == ""
+
+
 def test_a_process_for_which_the_system_has_no_room_counts_as_killed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1368,6 +1368,20 @@ def test_a_wrong_property_of_the_task_is_refused_before_anything_starts(stage: S
         generator(stage, ini)
 
 
+@pytest.mark.usefixtures("lfs")
+def test_the_explanation_tells_the_settings_and_the_task_as_it_will_be_made(
+    stage: Stage, tmp_path: Path
+) -> None:
+    told = generator(stage, config(tmp_path, {"control": {"measure_interval": "77"}})).explain_config()
+
+    assert "measure_interval = 77 seconds  (file)" in told
+    assert f"task io of {tmp_path / 'tasks.xml'}: cyclone.lustre.io_task.LustreIOTask" in told
+    lines = told.splitlines()
+    assert "  total_size_bytes = 4K" in lines
+    assert "  phase_timeout = 120.0" in lines
+    assert "  ost_idx = (filled in for each task)" in lines
+
+
 # With a simulated Lustre.
 
 
