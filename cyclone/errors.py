@@ -4,7 +4,8 @@ CycloneError
 ├── ConfigError                 an ini file, a key, a plug-in, a directory is not as it must be
 │   ├── TaskFileError           an XML task file breaks its rules
 │   ├── PluginError             a module or class of a plug-in cannot be had
-│   ├── KeyFileError            a key file is missing, malformed or readable by others
+│   ├── KeyFileError            a key file is malformed or readable by others
+│   │   └── KeyFileMissing      … or it is not there, or not yet
 │   └── AddressError            an address cannot be bound or is not allowed to be
 ├── AlreadyRunning              another daemon holds the PID file
 ├── MasterUnreachable           no answer from the master, however often it was asked
