@@ -89,15 +89,20 @@ DEACTIVATED = "deactivated"
 _STATE_LINE = re.compile(r"(.+)-OST([0-9a-fA-F]{4})-osc-\S+ (.+?)\.?$", re.ASCII)
 _ERROR_LINE = re.compile(r"'(.+)-OST([0-9a-fA-F]{4})-osc-[^']*': *(.+)$", re.ASCII)
 
+#: EPERM, EACCES: of who asks, not of the OST.
+_NOT_ALLOWED = re.compile(r"\((?:1|13)\)\Z", re.ASCII)
+
 
 def osts(stdout: str, stderr: str, fs: str) -> dict[int, Ost]:
     """The OSTs of one file system in `lfs check osts`.
 
     Of an OST that cannot be reached there is a line on stderr only, while the exit code stays 0. Where a file
     system is mounted twice, an OST is active only if it is through both mounts.
+    Raises ValueError also when only root is told.
     """
     found: dict[int, Ost] = {}
     understood = False
+    not_allowed = ""
     for line in [*_lines(stdout), *_lines(stderr)]:
         match = _ERROR_LINE.search(line) or _STATE_LINE.match(line)
         if match is None:
@@ -107,9 +112,14 @@ def osts(stdout: str, stderr: str, fs: str) -> dict[int, Ost]:
             continue
         index = int(match[2], 16)
         state = match[3].strip()
+        if _NOT_ALLOWED.search(state):
+            not_allowed = state
+            continue
         reason = {"active": "", "inactive": DEACTIVATED}.get(state, state)
         if index not in found or reason:
             found[index] = Ost(index, f"{fs}-OST{index:04x}", not reason, reason)
+    if not found and not_allowed:
+        raise ValueError(f"{not_allowed}, expected to be root, or use_sudo")
     if not found:
         problem = (
             f"there is no file system {fs!r}" if understood else _unlike(stdout + stderr, "states of OSTs")

@@ -8,9 +8,10 @@ import os
 import selectors
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from typing import IO, Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, NamedTuple
 
 _log = logging.getLogger(__name__)
 
@@ -52,19 +53,23 @@ def run(command: Sequence[bytes], *, environment: Mapping[str, str], timeout_s: 
     Raises OutOfTime, TooMuchOutput, and OSError when it cannot be started.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    process = _Program(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        process_group=0,
-    )  # fmt: skip
+    process: _Program | None = None
     outputs = None
     try:
+        with _uninterrupted():
+            process = _Program(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                process_group=0,
+            )  # fmt: skip
         outputs = _outputs(process, deadline)
         process.wait(_left(deadline))
     except subprocess.TimeoutExpired:
         outputs = None
     finally:
         # Also when the attempt is stopped: SIGTERM raises SystemExit here.
-        process.end()
+        if process is not None:
+            process.end()
+    assert process is not None
     if outputs is None:
         raise OutOfTime(process.pid if process.returncode is None else 0)
     return Ended(process.returncode, *outputs)
@@ -78,17 +83,24 @@ def is_left_behind(pid: int) -> bool:
         return False
 
 
-class _Program(subprocess.Popen[bytes]):
-    """A program that is ended if whoever starts it is interrupted while it starts."""
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let SIGTERM wait: a program that has just been started is known to nobody yet, and would be left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no handler of a signal is called here
+        return
+    came: list[int] = []
+    former = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    if came:
+        signal.raise_signal(signal.SIGTERM)
 
-    def __init__(self, command: Sequence[bytes], **options: Any) -> None:
-        try:
-            super().__init__(command, **options)
-        except BaseException:
-            # One that could not be executed has been waited for already.
-            if getattr(self, "pid", None) is not None and self.returncode is None:
-                self.end()
-            raise
+
+class _Program(subprocess.Popen[bytes]):
+    """A program that leads a process group."""
 
     def end(self) -> None:
         """Kill its whole group, unless it has ended, and bury it."""

@@ -180,12 +180,20 @@ def test_an_attempt_that_is_stopped_while_the_program_starts_leaves_none_behind(
     def start(self, *arguments):
         really_start(self, *arguments)
         started.append(self.pid)
+        # Nobody knows of the program yet.
+        signal.raise_signal(signal.SIGTERM)
+
+    def stop(*_):
         raise SystemExit(9)
 
     monkeypatch.setattr(subprocess.Popen, "_execute_child", start)
-
-    with pytest.raises(SystemExit):
-        lfs.version()
+    former = signal.signal(signal.SIGTERM, stop)
+    try:
+        with pytest.raises(SystemExit):
+            lfs.version()
+        assert signal.getsignal(signal.SIGTERM) is stop
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
     assert state(started[0]) == ""
 

@@ -104,12 +104,11 @@ def test_with_sudo_it_learns_what_only_root_may_know(strict: SimulatedLustre) ->
     assert len(survey.servers) == 3
 
 
-def test_without_sudo_it_tells_that_it_was_refused(
-    strict: SimulatedLustre, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_sudo_it_tells_that_it_was_refused_and_calls_no_ost_down(strict: SimulatedLustre) -> None:
     survey = found(strict, sudo=False)
 
-    assert "Permission denied" in f"{survey.reasons} {caplog.text}"
+    assert survey.reasons is None
+    assert "Permission denied (13), expected to be root, or use_sudo" in survey.unanswered["lfs check"]
     assert survey.servers == {}
 
 
