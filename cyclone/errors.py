@@ -76,7 +76,7 @@ class PluginError(ConfigError):
 
 
 class KeyFileError(ConfigError):
-    """A key file is missing, malformed, or readable by others."""
+    """A key file is malformed or readable by others; see also `KeyFileMissing`."""
 
 
 class KeyFileMissing(KeyFileError):

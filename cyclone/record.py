@@ -43,7 +43,7 @@ UID_BYTES = 16
 #: Of one record. It is a row of measurements; what is larger belongs into a file.
 RECORD_BYTES_MAX = 64 * 1024
 
-#: Of all that one attempt records: they leave together.
+#: Of all that one attempt records, each with its job and tid: they leave together.
 RECORDS_BYTES_MAX = 64 * 2**20
 
 #: In the environment of workers: the names of the sinks of this node, separated by commas.

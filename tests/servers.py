@@ -39,6 +39,8 @@ class MariaDb:
         self.directory = directory
         self.port = 0
         self._data = directory / "data"
+        # Not that of everybody: each server that starts removes all temporary tables that it finds there.
+        self._temporary = directory / "tmp"
         self.socket = self._data / "s"
         self._process: subprocess.Popen[bytes] | None = None
         self._options: Mapping[str, object] = {}
@@ -106,11 +108,11 @@ class MariaDb:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def _install(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self._temporary.mkdir(parents=True, exist_ok=True)
         said = subprocess.run(
             [
                 _program("mariadb-install-db"), "--no-defaults", f"--user={_user()}", f"--datadir={self._data}",
-                "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve",
+                f"--tmpdir={self._temporary}", "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve",
             ],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=PATIENCE_S,
         )  # fmt: skip
@@ -123,6 +125,7 @@ class MariaDb:
             [
                 "setpriv", "--pdeathsig", "KILL", _program("mariadbd"),
                 "--no-defaults", f"--user={_user()}", f"--datadir={self._data}", f"--socket={self.socket.name}",
+                f"--tmpdir={self._temporary}",
                 f"--pid-file={self.directory / 'pid'}", f"--log-error={self.directory / 'error.log'}",
                 f"--bind-address={self.host}", f"--port={self.port}", "--skip-name-resolve", "--skip-log-bin",
                 "--innodb-buffer-pool-size=32M", "--innodb-log-file-size=32M", "--innodb-doublewrite=0", *options,

@@ -43,7 +43,7 @@ class Courier:
         """There is a new connection: what was on its way over a former one may be lost."""
         self._is_connected, self.trouble = True, ""
         self._on_the_way.clear()
-        self._again_at = now
+        self._patience_s, self._again_at = AGAIN_S, now
 
     def disconnected(self, reason: str) -> None:
         """There is no connection any more, or it was refused."""

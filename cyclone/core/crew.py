@@ -226,7 +226,7 @@ class Crew:
         return decision
 
     def ended(self, slot: int) -> None:
-        """What the worker executes has ended, though its end cannot be told yet: no limit stops it any more.
+        """What the worker was last seen to execute has ended, though its end cannot be told yet: no limit stops it.
 
         It ends for everybody else with `finished`.
         """

@@ -13,18 +13,18 @@ import signal
 import socket
 import sys
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from pathlib import Path
 from time import monotonic, sleep
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from cyclone.core.crew import LINE, MASTER, REAPER, Crew, WorkerState
 from cyclone.core.decision import Decision, Letter
 from cyclone.core.intensity import Intensity
-from cyclone.daemons.delivery import Delivery, spool_file
+from cyclone.daemons.delivery import NO_ROOM_TOLD_S, Delivery, spool_file
 from cyclone.daemons.enclosures import split
 from cyclone.daemons.entry import new_life, raise_descriptor_limit, run_daemon
 from cyclone.daemons.scraping import Scraping
@@ -72,7 +72,9 @@ REAPER_DEATHS_MOST = 5
 KEYS_AGAIN_S = 0.2
 #: While the disk has no room for records.
 KEEP_AGAIN_S = 1.0
-NO_ROOM_TOLD_S = 60.0
+
+
+_Opened = TypeVar("_Opened")
 
 
 class Controller:
@@ -82,13 +84,16 @@ class Controller:
         self._settings = settings
         self._life = life
         # First what may be refused, so that nothing is left behind then.
-        self._line = self._connect()
+        self._keys_until = (
+            monotonic() + settings.request_retry_wait_duration_s * settings.max_num_request_retries
+        )
+        self._line = self._with_keys(self._connect)
         self._connections = 0  # how many were reported over
         self._kept = KeptResults(settings.state_dir)
         self._payloads: dict[Token, bytes] = {}
         self._values: dict[Token, bytes] = self._kept.values()
         self._loop = Loop()
-        self._delivery = self._open_delivery()
+        self._delivery = self._with_keys(self._open_delivery)
         self._scraping = Scraping(settings)
         self._nursery = Nursery("cyclone.daemons.worker")
         self._outbox: list[Letter] = []  # to the master, until the end of the turn
@@ -195,6 +200,7 @@ class Controller:
         """An end is heard of when what it has recorded is on disk, so that no record is lost with this process."""
         if message.entries or self._unkept:
             self._unkept.append((slot, message, values))
+            self._crew.ended(slot)
         else:
             self._finished(slot, message, values)
 
@@ -209,8 +215,6 @@ class Controller:
                 self._delivery.keep(entries)
         except StoreFull as error:
             self._keep_again_at = now + KEEP_AGAIN_S
-            for slot, _, _ in self._unkept:
-                self._crew.ended(slot)
             if now - self._told_of_no_room_at >= NO_ROOM_TOLD_S:
                 self._told_of_no_room_at = now
                 log.error("%s: trying again every second until there is room", error)
@@ -390,22 +394,24 @@ class Controller:
         return re.sub(r"[^A-Za-z0-9._:-]", "-", name)[:128]
 
     def _connect(self) -> Line:
-        """Wait for the keys as for the master, who makes them if it was started first, a moment ago."""
         settings = self._settings
-        until = monotonic() + settings.request_retry_wait_duration_s * settings.max_num_request_retries
-        told = False
+        return connect(
+            endpoint(settings.target, settings.port), settings.keys, settings.key, Role.CONTROLLER,
+            instance=self._name, life=self._life, ipv6=is_ipv6(settings.target),
+        )  # fmt: skip
+
+    def _with_keys(self, open_: Callable[[], _Opened]) -> _Opened:
+        """Wait for the keys as for the master, who makes them if it was started first, a moment ago."""
+        told = ""
         while True:
             try:
-                return connect(
-                    endpoint(settings.target, settings.port), settings.keys, settings.key, Role.CONTROLLER,
-                    instance=self._name, life=self._life, ipv6=is_ipv6(settings.target),
-                )  # fmt: skip
+                return open_()
             except KeyFileMissing as error:
-                if monotonic() >= until:
+                if monotonic() >= self._keys_until:
                     raise
-                if not told:
+                if str(error) != told:
+                    told = str(error)
                     log.info("waiting for a key: %s", error)
-                    told = True
             sleep(KEYS_AGAIN_S)
 
     def _open_delivery(self) -> Delivery | None:
@@ -457,7 +463,12 @@ class Controller:
     def _end(self) -> int:
         self._post()
         undelivered = self._crew.undelivered
-        self._kept.keep(undelivered, self._values)
+        try:
+            self._kept.keep(undelivered, self._values)
+        except OSError as error:
+            log.error(
+                "results are lost, their tasks are given out again count=%d: %s", len(undelivered), error
+            )
         # Records may go on being delivered; the master is heard and called no more.
         self._unregister_line()
         self._loop.on_signal(signal.SIGHUP, lambda: None)

@@ -16,7 +16,6 @@ from cyclone.messages import Entry
 from cyclone.record import Record, table
 from cyclone.sinks import legacy
 from cyclone.sinks.batch import BatchRule
-from cyclone.sinks.dead_letters import DeadLetters
 from cyclone.sinks.dialects.csv_files import Csv
 from cyclone.sinks.dialects.sqlite import Sqlite
 from cyclone.sinks.kinds import load_kinds, with_table
@@ -44,7 +43,7 @@ class Proxy:
         self._settings = settings
         self._max_bytes = settings.spool_max_mb * 2**20
         self._spool = Spool(settings.spool_file, self._max_bytes)
-        self._received = self._refused_texts = 0
+        self._received = 0
         # Of the next text. Those of former lives had others, for texts come in slower than one a nanosecond.
         self._text_number = time.time_ns()
         self._complaints = Complaints()
@@ -59,7 +58,6 @@ class Proxy:
                 settings.dead_letters,
                 rule,
             )
-            self._dead_letters = DeadLetters(settings.dead_letters)
             self._scraping = Scraping(settings)
         except BaseException:
             self._spool.close()
@@ -77,23 +75,18 @@ class Proxy:
 
     def keep_texts(self, texts: Sequence[bytes]) -> None:
         entries: list[Entry] = []
-        refused: list[tuple[Entry, str]] = []
         kind, fs, at = self._kinds[legacy.KIND], self._settings.legacy_fs, time.time()
         for number, line in enumerate(texts, self._text_number):
             try:
                 entries.append(legacy.entry(line, kind, sink=NAME, fs=fs, zone=None, at=at, number=number))
             except RecordError as error:
-                refused.append((legacy.unread(line, sink=NAME, at=at, number=number), str(error)))
+                # The writer puts it where people can look at it.
+                entries.append(legacy.unread(line, sink=NAME, at=at, number=number))
+                self._complaints.add("invalid text", "a task of Cyclone 2.x", str(error))
         self._spool.append(entries)
-        self._writer.wake()
-        if refused:
-            self._dead_letters.append(refused, at)
-        # Only now: if these come again they have the same numbers, and so the same keys.
         self._text_number += len(texts)
         self._received += len(texts)
-        self._refused_texts += len(refused)
-        for _, reason in refused:
-            self._complaints.add("invalid text", "a task of Cyclone 2.x", reason)
+        self._writer.wake()
 
     def tick(self) -> None:
         self._scraping.show(monotonic(), self._families)
@@ -120,7 +113,7 @@ class Proxy:
                 received=self._received,
                 stored=figures.stored,
                 duplicates=figures.duplicates,
-                dead_letters=figures.dead_letters + self._refused_texts,
+                dead_letters=figures.dead_letters,
                 waiting=figures.spool_entries,
                 waiting_bytes=figures.spool_bytes,
                 waiting_oldest_s=max(0.0, time.time() - figures.oldest_at) if figures.oldest_at else 0.0,
@@ -200,7 +193,7 @@ def create_tables(settings: DatabaseProxySettings) -> int:
     try:
         kinds = kinds_of(settings)
         differences = database.create_tables(kinds.values())
-        if statement := _view(settings, kinds):
+        if not differences and (statement := _view(settings, kinds)):
             database.ask(lambda connection: connection.execute(statement))
     finally:
         database.close()
@@ -243,18 +236,22 @@ def import_table(settings: DatabaseProxySettings) -> int:
         database.ask(copy)
     finally:
         database.close()
-        left = f", {left_out} left out, whose OST has no name such as OST000a" if left_out else ""
+        left = f", {left_out} left out, without a size or a name such as OST000a" if left_out else ""
         print(f"{copied} rows of {old} copied to {new}{left}")  # noqa: T201 - this is what was asked for
     return EXIT_OK
 
 
 def _view(settings: DatabaseProxySettings, kinds: Mapping[str, type[Record]]) -> str:
     """The statement of the view that looks like the table of Cyclone 2.x, or "" if none is wanted."""
-    if not settings.legacy_view:
+    view = settings.legacy_view
+    if not view:
         return ""
+    if view == settings.legacy_table or view in map(table, kinds.values()):
+        problem = f"found {view!r}, which is the name of a table, expected another one"
+        raise ConfigError(problem, file=settings.ini_file, section="legacy", key="view")
     from cyclone.sinks.dialects import table_of_2
 
-    return table_of_2.view(settings.legacy_view, table(kinds[legacy.KIND]))
+    return table_of_2.view(view, table(kinds[legacy.KIND]))
 
 
 def main() -> int:

@@ -15,7 +15,6 @@ from cyclone.loop import Loop
 from cyclone.messages import Deliver, Entry, Refused, SpoolView, Stored
 from cyclone.settings import ControllerSettings, SinkAddress, endpoint, is_ipv6
 from cyclone.sinks.spool import Fill, Spool
-from cyclone.wire.complaints import Complaints
 from cyclone.wire.keys import Role
 from cyclone.wire.line import Line, connect
 
@@ -27,6 +26,11 @@ BATCH_BYTES = 4 << 20
 RECONNECT_S = 5.0
 #: When a controller ends, it goes on delivering until nothing was taken for so long.
 LAST_S = 5.0
+#: As long as the disk has no room, the log tells of it so often.
+NO_ROOM_TOLD_S = 60.0
+
+#: A full spool forgets so small a part of itself more than it must, or it would be full again a moment later.
+_DROPPED_AT_ONCE = 100
 
 
 def spool_file(settings: ControllerSettings) -> Path:
@@ -60,7 +64,7 @@ class Delivery:
         self._size = 0
         self._fill: dict[str, Fill] = {}
         self.dropped = 0
-        self._complaints = Complaints()
+        self._told_of_no_room_at = -NO_ROOM_TOLD_S
         now = monotonic()
         try:
             for sink in settings.sinks:
@@ -146,9 +150,14 @@ class Delivery:
         self._measure()
         if self._drops_oldest and self._size >= self._max_bytes:
             try:
-                lost = self._spool.drop_oldest(self._size - self._max_bytes + 1)
+                lost = self._spool.drop_oldest(
+                    self._size - self._max_bytes + self._max_bytes // _DROPPED_AT_ONCE
+                )
             except StoreFull as error:
-                self._complaints.add("the oldest records cannot be dropped", "spool", str(error))
+                self._is_stale = True  # the disk may have room the next time
+                if monotonic() - self._told_of_no_room_at >= NO_ROOM_TOLD_S:
+                    self._told_of_no_room_at = monotonic()
+                    log.error("the oldest records cannot be dropped: %s", error)
                 return
             self.dropped += lost
             log.error(

@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic
 from typing import NamedTuple, Protocol
 
 from cyclone.daemons.entry import raise_descriptor_limit
@@ -108,10 +109,10 @@ class Sink:
             loop.wait(min(pause_s, AGAIN_S) if intake is not None and intake.held else pause_s)
             self._hear(keeper)
             if intake is not None:
-                intake.pass_on(keeper)
+                intake.pass_on(keeper, monotonic())
             keeper.tick()
         if intake is not None and intake.held:
-            log.error("texts of tasks of Cyclone 2.x are lost count=%d", len(intake.held))
+            log.error("texts of tasks of Cyclone 2.x are lost, at least count=%d", len(intake.held))
         keeper.finish()
         self.close()
         loop.close()
@@ -163,15 +164,16 @@ class TextIntake:
     def __init__(self, inbox: TextInbox, loop: Loop) -> None:
         self._inbox = inbox
         self._loop = loop
+        self._again_at = 0.0
         self.held: Sequence[bytes] = ()
         for socket in inbox.sockets:
             loop.register(socket, _nothing)
 
-    def pass_on(self, keeper: Keeper) -> None:
+    def pass_on(self, keeper: Keeper, now: float) -> None:
         """Let the keeper have what is held, or else what has come in. Called after every turn of the loop."""
         come = self._inbox.receive(0 if self.held else TEXTS_MOST)
         texts = self.held or come
-        if not texts:
+        if not texts or (self.held and now < self._again_at):
             return
         socket = self._inbox.sockets[0]
         try:
@@ -181,7 +183,7 @@ class TextIntake:
                 log.error("texts of tasks of Cyclone 2.x wait until they can be kept: %s", error)
                 # It stays readable, and the loop would never rest.
                 self._loop.unregister(socket)
-            self.held = texts
+            self.held, self._again_at = texts, now + AGAIN_S
             return
         if self.held:
             log.info("texts of tasks of Cyclone 2.x are kept again")

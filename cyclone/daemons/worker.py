@@ -39,6 +39,9 @@ _KEEP_BACK_BYTES = 4 << 20
 _ERROR_BYTES_MAX = 16 * 1024
 _SUMMARY_BYTES_MAX = 2 * 1024
 
+#: Of a record besides its fields, its job and its tid.
+_ENTRY_BYTES = 128
+
 _PICKLE_PROTOCOL = 5
 
 #: Has not come about (None is a value that a task may return).
@@ -230,7 +233,7 @@ class Recorder:
             raise RecordError(f"a record of {len(body)} bytes, {RECORD_BYTES_MAX} are allowed")
         assignment, moment = self._assignment, time.time()
         with self._one_at_a_time:
-            self._bytes += len(body)
+            self._bytes += len(body) + len(assignment.tid) + len(assignment.job) + _ENTRY_BYTES
             if self._bytes > RECORDS_BYTES_MAX:
                 raise RecordError(f"more than {RECORDS_BYTES_MAX} bytes of records of one attempt")
             key = uid(assignment.job_key, assignment.tid, len(self.entries))

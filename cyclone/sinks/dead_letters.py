@@ -6,7 +6,6 @@ The file has one JSON object a line. `body` is the record as it came, in base64,
 
 from __future__ import annotations
 
-import fcntl
 import os
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
@@ -25,10 +24,7 @@ _Row = TypeVar("_Row")
 
 
 class DeadLetters:
-    """A file that only grows, for its owner alone. It is opened for each use, so that it may be moved away.
-
-    Others may write to it meanwhile, in this process or another one: they wait for one another.
-    """
+    """A file that only grows, for its owner alone. It is opened for each use, so that it may be moved away."""
 
     def __init__(self, path: str | Path) -> None:
         """Raises ConfigError when nothing can be written there."""
@@ -63,7 +59,6 @@ class DeadLetters:
         return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def _write(self, descriptor: int, text: bytes) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         end = os.fstat(descriptor).st_size
         # Half a line, of somebody who was killed while he wrote, does not take the next one with it.
         if end and os.pread(descriptor, 1, end - 1) != b"\n":

@@ -20,6 +20,9 @@ from cyclone.record import UID_BYTES, Record, Value, encode
 #: The kind that such a line becomes a record of.
 KIND = "ost_perf"
 
+#: In the place of a kind: of what is none of these lines.
+UNREAD = "text of Cyclone 2.x"
+
 #: The job under which it is stored.
 JOB = "legacy"
 
@@ -50,8 +53,17 @@ def entry(
 
 
 def unread(line: bytes, *, sink: str, at: float, number: int) -> Entry:
-    """What is kept of a line that is none: the line itself stands where its record should."""
-    return Entry(_uid(line, number), sink, KIND, JOB, "", at, line)
+    """What is kept of a line that is none: the line itself stands where a record should; see `why_unread`."""
+    return Entry(_uid(line, number), sink, UNREAD, JOB, "", at, line)
+
+
+def why_unread(line: bytes) -> str:
+    """Why this is no such line."""
+    try:
+        parse(line, fs="", zone=None)
+    except RecordError as error:
+        return str(error)
+    return "it does not fit the kind of its record"
 
 
 def parse(line: bytes, *, fs: str, zone: tzinfo | None) -> dict[str, Value]:

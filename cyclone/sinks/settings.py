@@ -46,6 +46,8 @@ def _addresses(ini: Ini, section: str, key: str) -> tuple[str, ...]:
 
 
 _PID_FILE = "Locked as long as this daemon lives; a second one on the same file is refused."
+#: A controller delivers up to 2,000 records of 4 MiB together, with a job and a tid each: they must fit at once.
+_SPOOL_LEAST_MB = 16
 _PORT = "TCP port to listen on. 0 takes any free one."
 
 
@@ -190,7 +192,7 @@ class DatabaseProxySettings(SinkSettings):
     spool_max_mb: int = whole(
         "spool", "max_mb", "4096",
         "How much may wait there. Beyond it nothing more is taken, and controllers keep it.",
-        minimum=1, unit="MiB",
+        minimum=_SPOOL_LEAST_MB, unit="MiB",
     )  # fmt: skip
     dead_letters: Path = path(
         "spool", "dead_letters", "/var/lib/cyclone/database-proxy.dead",

@@ -81,8 +81,7 @@ class Spool:
     def __init__(self, path: str | Path, max_bytes: int = 0) -> None:
         """Open the spool, or create an empty one; a damaged file is set aside first.
 
-        max_bytes: bound of what is kept for all sinks together, 0 for none; what is appended to an empty spool may be
-        more. The log beside the file may take 32 MiB
+        max_bytes: bound of what is kept for all sinks together, 0 for none. The log beside the file may take 32 MiB
         more, and a reserve for a full disk takes 24. The file does not shrink: it keeps the size of its fullest hour.
 
         Raises ConfigError (place, or the database of somebody else), StoreVersionError, StoreFull, StoreError.
@@ -167,8 +166,7 @@ class Spool:
                 )
             if self.max_bytes and added:
                 [(size,)] = self._rows("SELECT sum(size) FROM sink")
-                # What is larger than the bound would be refused for ever, if an empty spool did not take it.
-                if size > self.max_bytes and size > sum(new for _, _, new in added):
+                if size > self.max_bytes:
                     raise StoreFull(f"{self.path}: {size} bytes would be kept, {self.max_bytes} are allowed")
         return sum(count for _, count, _ in added)
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from cyclone.errors import RecordError, StoreError
 from cyclone.messages import Entry
 from cyclone.record import Record
+from cyclone.sinks import legacy
 from cyclone.sinks.batch import RETRY_MAX_S, Batching, BatchRule, Health
 from cyclone.sinks.dead_letters import DeadLetters, sift
 from cyclone.sinks.spool import Spool
@@ -218,6 +219,9 @@ class Writer:
             # Not even read: there may be millions of them, and each is looked at again and again.
             if entry.kind in self._held_kinds:
                 held += 1
+                continue
+            if entry.kind == legacy.UNREAD:
+                dead.append((_Waiting(seq, entry, ()), legacy.why_unread(entry.body)))
                 continue
             kind = self._kinds.get(entry.kind)
             if kind is None:

@@ -65,9 +65,9 @@ def test_a_line_becomes_a_row_and_what_is_none_a_dead_letter(cluster: Cluster) -
 
 
 def test_texts_for_which_there_is_no_room_wait_with_those_who_push_them(cluster: Cluster) -> None:
-    port, pushed = free_port(), 10_000
+    port, pushed = free_port(), 70_000
     settings = settings_of(cluster, port)
-    settings["spool"]["max_mb"] = 1
+    settings["spool"]["max_mb"] = 16
     proxy = cluster.start_sink("database-proxy", settings)
     proxy.wait_for_log("Started")
     with ThreadPoolExecutor() as threads:

@@ -36,8 +36,6 @@ class Csv:
         return CsvConnection(self.directory)
 
     def failure(self, error: Exception) -> Failure:
-        if isinstance(error, UnicodeError):
-            return Failure.ROW
         is_transient = isinstance(error, OSError) and error.errno in _TRANSIENT
         return Failure.TRANSIENT if is_transient else Failure.CONFIGURATION
 
@@ -154,10 +152,11 @@ def _read(lines: io.BufferedReader, table: Table) -> tuple[set[str], int]:
             if end:
                 uids.add(row[0])
             end = whole.end
-    except csv.Error:
+    except csv.Error as error:
         # A row that was cut short between two of its lines; anywhere else it is no such file.
         if not whole.is_over:
-            raise
+            problem = f"{table.name}.csv, line {reader.line_num}: {error}"
+            raise DatabaseFailure(Failure.CONFIGURATION, problem) from None
     if not end:
         raise DatabaseFailure(
             Failure.CONFIGURATION, f"{table.name}.csv has no columns; --create-table writes them"

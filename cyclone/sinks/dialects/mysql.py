@@ -84,6 +84,7 @@ _CONFIGURATION = frozenset(
     {
         1044, 1045, 1049,  # this user, this password, this database
         1054, 1364,  # this column is not there, that one needs a value
+        1347,  # this is a table where a view should be, or the other way round
         1064,  # syntax
         1115, 1273,  # this character set, this collation
         1130, 1251, 1698, 1820, 1862, 2059, 2061,  # this user does not get in from here, or in this way
@@ -207,6 +208,9 @@ class Mysql:
             is_refused = isinstance(error, errors.ProgrammingError) or isinstance(error.__cause__, OSError)
             if error.errno != -1 or not is_refused:
                 raise
+            raise DatabaseFailure(Failure.CONFIGURATION, f"{type(error).__name__}: {error}") from error
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            # Not even tried: a host such as a..b, say.
             raise DatabaseFailure(Failure.CONFIGURATION, f"{type(error).__name__}: {error}") from error
         return MysqlConnection(connection, encrypted=settings.ssl == "required")
 

@@ -29,7 +29,6 @@ _TRANSIENT_CODES = frozenset(
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_IOERR,
         sqlite3.SQLITE_INTERRUPT,
-        sqlite3.SQLITE_NOMEM,
         sqlite3.SQLITE_PROTOCOL,
         sqlite3.SQLITE_SCHEMA,
     }
@@ -51,8 +50,8 @@ class Sqlite:
             if code in _ROW_CODES:
                 return Failure.ROW
             return Failure.TRANSIENT if code in _TRANSIENT_CODES else Failure.CONFIGURATION
-        # What Python cannot hand to SQLite.
-        return Failure.ROW
+        # What Python cannot hand to SQLite, or no memory.
+        return Failure.ROW if isinstance(error, OverflowError | UnicodeError) else Failure.TRANSIENT
 
     def statements(self, table: Table) -> Sequence[str]:
         columns = [f"{_quoted(each.name)} {_definition(each)}" for each in table.columns]

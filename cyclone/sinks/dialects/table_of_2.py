@@ -16,10 +16,15 @@ from cyclone.sinks.dialects.mysql import MysqlConnection, passing_over, quoted
 #: Numbers of rows that are copied in one transaction.
 _STEP = 10_000
 
-_IS_DOWN = "(read_throughput = 0 AND write_throughput = 0 AND read_duration = 0 AND write_duration = 0)"
-_IS_WRITTEN = f"(write_throughput >= 0 AND write_duration >= 0 AND NOT {_IS_DOWN})"
-_IS_READ = f"(read_throughput >= 0 AND read_duration >= 0 AND NOT {_IS_DOWN})"
-_IS_OST = "ost REGEXP '^OST[0-9A-Fa-f]{4}$'"
+# Its columns may be NULL, which is neither 0 nor -1.
+_IS_DOWN = (
+    "(read_throughput <=> 0 AND write_throughput <=> 0 AND read_duration <=> 0 AND write_duration <=> 0)"
+)
+_IS_WRITTEN = (
+    f"(COALESCE(write_throughput, -1) >= 0 AND COALESCE(write_duration, -1) >= 0 AND NOT {_IS_DOWN})"
+)
+_IS_READ = f"(COALESCE(read_throughput, -1) >= 0 AND COALESCE(read_duration, -1) >= 0 AND NOT {_IS_DOWN})"
+_IS_ROW = "(COALESCE(ost, '') REGEXP '^OST[0-9A-Fa-f]{4}$' AND size IS NOT NULL)"
 _INDEX = "CONV(SUBSTRING(ost, 4), 16, 10)"
 # `UNIX_TIMESTAMP` is 0 for the date that stood for "never".
 _WRITTEN_AT = "IF(UNIX_TIMESTAMP(write_timestamp) > 0, write_timestamp, NULL)"
@@ -60,7 +65,7 @@ _SHOWN = {
 
 
 class Copied(NamedTuple):
-    """new: rows that were not there yet. left_out: those whose OST has no name that Lustre knows."""
+    """new: rows that were not there yet. left_out: those that do not tell of which OST they are, or of what size."""
 
     new: int
     left_out: int
@@ -75,13 +80,13 @@ def copy(connection: MysqlConnection, old: str, new: str, fs: str) -> Iterator[C
     statement = (
         f"INSERT INTO {quoted(new)} ({', '.join(map(quoted, _COPIED))}) "  # noqa: S608 - names from an ini file, quoted
         f"SELECT {', '.join(_COPIED.values())} FROM {quoted(old)} "
-        f"WHERE id BETWEEN %s AND %s AND {_IS_OST} {passing_over(new)}"
+        f"WHERE id BETWEEN %s AND %s AND {_IS_ROW} {passing_over(new)}"
     )
     [(first, last)] = connection.ask(f"SELECT MIN(id), MAX(id) FROM {quoted(old)}")  # noqa: S608 - quoted
     for start in range(int(first), int(last) + 1, _STEP) if first is not None else ():
         span = (start, start + _STEP - 1)
         [(left_out,)] = connection.ask(
-            f"SELECT COUNT(*) FROM {quoted(old)} WHERE id BETWEEN %s AND %s AND NOT {_IS_OST}",  # noqa: S608 - quoted
+            f"SELECT COUNT(*) FROM {quoted(old)} WHERE id BETWEEN %s AND %s AND NOT {_IS_ROW}",  # noqa: S608 - quoted
             *span,
         )
         yield Copied(connection.change(statement, old, fs, *span), int(left_out))

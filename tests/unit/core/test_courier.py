@@ -112,6 +112,16 @@ def test_an_answer_from_before_the_cut_lets_nothing_go(courier):
     assert courier.stored(Stored(serial), 101.0) == 0
 
 
+def test_a_new_connection_is_not_met_with_the_patience_of_a_former_one(courier):
+    for moment in (100.0, 110.0, 130.0, 170.0):
+        courier.sent(7, moment)
+
+    courier.connected(200.0)
+    courier.sent(7, 200.0)
+
+    assert courier.is_due(200.0 + AGAIN_S, waiting=True)
+
+
 def test_a_refusal_is_told_and_tried_again_later(courier):
     courier.sent(7, 100.0)
 

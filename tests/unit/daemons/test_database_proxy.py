@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cyclone.daemons.database_proxy import Proxy, dialect_of, kinds_of
-from cyclone.errors import ConfigError, StoreError
+from cyclone.errors import ConfigError, StoreError, StoreFull
 from cyclone.ini import Ini
 from cyclone.record import table
 from cyclone.sinks.settings import DatabaseProxySettings
@@ -67,24 +67,32 @@ def test_texts_that_are_alike_are_rows_of_their_own(proxy, tmp_path):
 
 def test_a_text_that_is_none_goes_to_the_dead_letters_with_the_reason(proxy, tmp_path):
     proxy.keep_texts([b"\xff nonsense", LINE, b"1"])
+    proxy.finish()
 
     assert [b64decode(letter["body"]) for letter in buried(tmp_path)] == [b"\xff nonsense", b"1"]
     assert "expected a line of 8 values" in buried(tmp_path)[0]["reason"]
 
 
-def test_texts_that_come_again_because_of_a_failure_are_kept_once(proxy, tmp_path):
+def test_texts_that_come_again_because_of_a_failure_are_kept_once(proxy, tmp_path, monkeypatch):
+    """Also where only some of the texts of a batch make rows, and the file of the others cannot be written."""
     dead = tmp_path / "dead.jsonl"
     dead.unlink()
     dead.mkdir()
-    with pytest.raises(StoreError):
-        proxy.keep_texts([LINE, b"nonsense"])
-    dead.rmdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(proxy._spool, "append", full)
+        with pytest.raises(StoreError):
+            proxy.keep_texts([LINE, b"nonsense"])
 
     proxy.keep_texts([LINE, b"nonsense"])
+    dead.rmdir()
 
     proxy.finish()
     assert rows(tmp_path) == 1
     assert len(buried(tmp_path)) == 1
+
+
+def full(_):
+    raise StoreFull("the disk is full")
 
 
 # Tables.

@@ -202,14 +202,31 @@ def test_a_spool_that_is_just_full_drops_what_is_oldest(place):
     assert delivery.has_room
 
 
+def test_a_spool_that_could_not_drop_anything_tries_again(place, monkeypatch):
+    place.close_door()
+    delivery = place.open_delivery(when_full="drop_oldest")
+    delivery._max_bytes = 100 * size_of(entry(0))
+    delivery.keep([entry(number) for number in range(100)])
+    with monkeypatch.context() as patch:
+        patch.setattr(delivery._spool, "drop_oldest", no_room)
+        delivery.tick()
+        assert not delivery.has_room
+
+    delivery.tick()
+
+    assert delivery.has_room
+    assert 0 < delivery.dropped < 5
+
+
+def no_room(*_):
+    raise StoreFull("spool: the disk is full")
+
+
 def test_what_cannot_be_forgotten_is_delivered_again_and_ends_nobody(place, monkeypatch):
     delivery = place.open_delivery()
     delivery.keep([entry(0)])
 
-    def refuse(*_):
-        raise StoreFull("spool: the disk is full")
-
-    monkeypatch.setattr(delivery._spool, "delete_upto", refuse)
+    monkeypatch.setattr(delivery._spool, "delete_upto", no_room)
     place.until(lambda: "cannot be forgotten" in place.view.trouble)
     monkeypatch.undo()
     place.until(lambda: place.view.entries == 0)

@@ -53,6 +53,16 @@ def test_what_a_failed_attempt_has_recorded_is_dropped(recording):
     assert recording.entries[1] == []
 
 
+def test_the_names_of_records_count_as_well(recording):
+    assignment = Assignment(7, "x" * 4000, "job", 2, 0, job_key=77)
+    task = pickle.dumps(Call(task_zoo.measure_little_under_a_long_name))
+    recording.hired[1].channel.send(Place(0.0, [], [assignment]), [task])
+
+    recording.until(lambda: recording.ends[1], "an end")
+
+    assert "more than 67108864 bytes of records" in recording.ends[1][0].error
+
+
 def test_an_attempt_whose_result_is_too_large_fails_and_records_nothing(recording):
     end, _ = recording.result(Call(task_zoo.measure_and_return_too_much))
 

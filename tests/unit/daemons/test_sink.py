@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from cyclone.daemons.sink import TextIntake, keep_what_fits
+from cyclone.daemons.sink import AGAIN_S, TextIntake, keep_what_fits
 from cyclone.errors import StoreFull
 from cyclone.messages import Deliver, Entry
 
@@ -88,9 +88,9 @@ def test_texts_are_passed_on_as_they_come(inbox):
     keeper = Keeper(room=9)
     intake = TextIntake(inbox, inbox)
 
-    intake.pass_on(keeper)
-    intake.pass_on(keeper)
-    intake.pass_on(keeper)
+    intake.pass_on(keeper, 0.0)
+    intake.pass_on(keeper, 0.0)
+    intake.pass_on(keeper, 0.0)
 
     assert keeper.kept == ["1", "2", "3"]
 
@@ -99,8 +99,8 @@ def test_while_texts_cannot_be_kept_no_more_are_read(inbox, caplog):
     keeper = Keeper(room=1)
     intake = TextIntake(inbox, inbox)
 
-    intake.pass_on(keeper)
-    intake.pass_on(keeper)
+    intake.pass_on(keeper, 0.0)
+    intake.pass_on(keeper, 0.0)
 
     assert (keeper.kept, inbox.texts, inbox.waited_for) == ([], [b"3"], {"door"})
     assert caplog.text.count("wait until they can be kept") == 1
@@ -109,10 +109,12 @@ def test_while_texts_cannot_be_kept_no_more_are_read(inbox, caplog):
 def test_texts_that_could_not_be_kept_come_first_when_there_is_room(inbox):
     keeper = Keeper(room=1)
     intake = TextIntake(inbox, inbox)
-    intake.pass_on(keeper)
+    intake.pass_on(keeper, 0.0)
     keeper.room = 9
 
-    intake.pass_on(keeper)
-    intake.pass_on(keeper)
+    intake.pass_on(keeper, AGAIN_S - 0.1)
+    assert keeper.kept == []
+    intake.pass_on(keeper, AGAIN_S)
+    intake.pass_on(keeper, AGAIN_S)
 
     assert (keeper.kept, inbox.waited_for) == (["1", "2", "3"], {"texts", "door"})

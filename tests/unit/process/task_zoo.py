@@ -239,6 +239,11 @@ def measure_without_end(task):
         task.record("database", Measured, place="here", count=1, text="x" * 60_000)
 
 
+def measure_little_under_a_long_name(task):
+    for _ in range(20_000):
+        measure(task, 1)
+
+
 def measure_for_no_name(task):
     task.record("", Measured, place="here", count=1)
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import random
@@ -70,23 +69,6 @@ def test_nothing_is_so_broken_that_it_cannot_be_put_aside(path, entry, body):
     [letter] = lines(path)
     assert b64decode(letter["body"]) == body
     assert letter["tid"] == broken.tid
-
-
-def test_nobody_else_writes_at_the_same_time(path, entry, monkeypatch):
-    locked = []
-
-    def append(descriptor, data):
-        with path.open() as other:
-            try:
-                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                locked.append(data)
-
-    monkeypatch.setattr("cyclone.store.file.append", append)
-
-    DeadLetters(path).append([(entry(1), "a")], at=0.0)
-
-    assert len(locked) == 1
 
 
 def test_the_file_only_grows_and_is_for_its_owner_alone(path, entry):

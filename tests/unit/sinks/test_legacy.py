@@ -58,8 +58,9 @@ def test_a_line_that_comes_again_under_its_number_has_the_same_key():
 def test_a_line_that_is_none_is_kept_as_it_came():
     kept = legacy.unread(b"\xff none", sink="database", at=1.79e9, number=1)
 
-    assert (kept.kind, kept.body) == ("ost_perf", b"\xff none")
+    assert (kept.kind, kept.body) == (legacy.UNREAD, b"\xff none")
     assert len(kept.uid) == UID_BYTES
+    assert "expected a line of 8 values" in legacy.why_unread(kept.body)
 
 
 @pytest.mark.parametrize(

@@ -178,15 +178,6 @@ def test_there_is_room_again_when_something_was_deleted(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_what_is_larger_than_the_bound_is_taken_by_an_empty_spool(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", max_bytes=2 * size_of(entry(1)))
-
-    assert spool.append([entry(number) for number in range(3)]) == 3
-    with pytest.raises(StoreFull):
-        spool.append([entry(4)])
-    spool.close()
-
-
 def test_the_bound_counts_what_all_sinks_keep(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", max_bytes=2 * size_of(entry(1)))
     spool.append([entry(1), entry(2, "pushgateway")])
