@@ -42,7 +42,8 @@ class SpoolView(msgspec.Struct, frozen=True):
     """What waits for one sink, and how it does.
 
     entries, size_bytes: on the disk of the controller. oldest_s: how long the first has waited.
-    trouble: why the sink does not take them, "" if it does; sink_entries, sink_trouble: what it says of itself.
+    trouble: why the sink does not take them, "" if it does. sink_entries, sink_trouble, sink_refused: what it says of
+    itself; see `Stored`.
     """
 
     sink: str
@@ -52,6 +53,7 @@ class SpoolView(msgspec.Struct, frozen=True):
     trouble: str = ""
     sink_entries: int = 0
     sink_trouble: str = ""
+    sink_refused: int = 0
 
 
 class Report(Message, frozen=True):
@@ -185,11 +187,13 @@ class Stored(Message, frozen=True):
     """From a sink: what came under this serial is safe with me.
 
     entries: what waits here for its database or gateway. trouble: why that does not take them, "" if it does.
+    refused: records of this life that it never will.
     """
 
     serial: int
     entries: int = 0
     trouble: str = ""
+    refused: int = 0
 
 
 # Controller to the processes that it owns, and back; these never leave the node.

@@ -124,16 +124,17 @@ def _controllers(views: list[ControllerView]) -> Table:
 
 def _spools(views: list[ControllerView]) -> Table:
     table = Table(
-        ("CONTROLLER", "SINK", "RECORDS", "BYTES", "OLDEST", "AT THE SINK", "TROUBLE"),
-        right=("RECORDS", "BYTES", "OLDEST", "AT THE SINK"),
+        ("CONTROLLER", "SINK", "RECORDS", "BYTES", "OLDEST", "AT THE SINK", "REFUSED", "TROUBLE"),
+        right=("RECORDS", "BYTES", "OLDEST", "AT THE SINK", "REFUSED"),
     )
     for view in views:
         for spool in view.spools:
             oldest = duration_text(spool.oldest_s) if spool.entries else "-"
             trouble = spool.trouble or spool.sink_trouble or "-"
             table.add(
-                view.name, spool.sink, spool.entries, spool.size_bytes, oldest, spool.sink_entries, trouble
-            )
+                view.name, spool.sink, spool.entries, spool.size_bytes, oldest, spool.sink_entries,
+                spool.sink_refused, trouble,
+            )  # fmt: skip
     return table
 
 

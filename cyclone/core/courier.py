@@ -25,13 +25,14 @@ class Courier:
     """Owns which batch is on its way to one sink, and what the sink has said of itself.
 
     trouble: why the sink does not take what waits, "" if it does.
-    sink_entries, sink_trouble: what waits there, and why, as it said last.
+    sink_entries, sink_trouble, sink_refused: what waits there, and why, and what never will be taken, as it said last.
     """
 
     def __init__(self, now: float) -> None:
         self.trouble = "not connected yet"
         self.sink_entries = 0
         self.sink_trouble = ""
+        self.sink_refused = 0
         self._serial = 0
         # By serial: where the batch ends in the spool, and when it was sent. More than one if it was repeated.
         self._on_the_way: dict[int, tuple[int, float]] = {}
@@ -79,6 +80,7 @@ class Courier:
         self._again_at = now + (self._patience_s if self._on_the_way else ASK_S)
         self.trouble = ""
         self.sink_entries, self.sink_trouble = message.entries, message.trouble
+        self.sink_refused = message.refused
         return through
 
     def refused(self, reason: str, now: float) -> None:

@@ -254,7 +254,11 @@ class Crew:
         # The youngest first, because each of them goes to the front of a queue, here or at the master.
         self._take_back(unbegun, now, decision)
         for held in executed:
-            self._close(held, self._end_of_running(worker, held, status, now), now, decision)
+            end = self._end_of_running(worker, held, status, now)
+            if worker.stopped is None:
+                tid = held.assignment.tid
+                decision.note(f"worker died slot={slot} pid={worker.pid} tid={tid} reason={end.error!r}")
+            self._close(held, end, now, decision)
         for held in reversed(lost):
             self._close(held, _end_of_lost(held, "its result died with its worker"), now, decision)
         if not worker.chunk and worker.stopped is None:

@@ -484,7 +484,11 @@ class Controller:
             log.error("giving up: %s", broken)
             return EXIT_INTERNAL
         if self._crew.unreachable and not self._told_to_stop:
-            log.error("retry limit reached: no answer from the master%s", self._why_refused())
+            log.error(
+                "retry limit reached: no answer from the master at %s%s",
+                self._line.address,
+                self._why_refused(),
+            )
             return EXIT_UNREACHABLE
         log.info("Finished")
         return EXIT_OK

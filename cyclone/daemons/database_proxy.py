@@ -96,7 +96,7 @@ class Proxy:
 
     def standing(self) -> Standing:
         figures = self._writer.figures
-        return Standing(figures.spool_entries, figures.reason)
+        return Standing(figures.spool_entries, figures.reason, figures.dead_letters)
 
     def finish(self) -> None:
         self._writer.stop(LAST_S)

@@ -101,9 +101,11 @@ class Delivery:
             oldest_s = max(0.0, unix_time - oldest_at)
             if sink in self._ways:
                 courier = self._ways[sink].courier
-                told = (courier.trouble, courier.sink_entries, courier.sink_trouble)
+                told = (
+                    courier.trouble, courier.sink_entries, courier.sink_trouble, courier.sink_refused,
+                )  # fmt: skip
             else:
-                told = ("no such sink in [sinks]", 0, "")
+                told = ("no such sink in [sinks]", 0, "", 0)
             views.append(SpoolView(sink, entries, size, oldest_s, *told))
         return views
 
@@ -197,8 +199,10 @@ class Delivery:
         if trouble == way.told_trouble or (not way.connections and not way.line.refused_reason):
             return
         way.told_trouble = trouble
-        if trouble:
+        if way.courier.trouble:
             log.warning("sink takes no records sink=%s: %s", way.address.name, trouble)
+        elif trouble:
+            log.warning("sink takes records, and cannot pass them on sink=%s: %s", way.address.name, trouble)
         else:
             log.info("sink takes records sink=%s", way.address.name)
 

@@ -102,7 +102,7 @@ class Gateway:
 
     def standing(self) -> Standing:
         textfile_trouble = "" if self._textfile is None else self._textfile.trouble
-        return Standing(0, self._push_figures.trouble or textfile_trouble)
+        return Standing(0, self._push_figures.trouble or textfile_trouble, self._invalid)
 
     def finish(self) -> None:
         self._show()

@@ -39,10 +39,14 @@ AGAIN_S = 2.0
 
 
 class Standing(NamedTuple):
-    """How a sink does. entries: what waits here; trouble: why it does not go on, "" if it does."""
+    """How a sink does. entries: what waits here; trouble: why it does not go on, "" if it does.
+
+    refused: what it has put aside in this life because nobody takes it.
+    """
 
     entries: int
-    trouble: str
+    trouble: str = ""
+    refused: int = 0
 
 
 class Keeper(Protocol):
@@ -139,7 +143,7 @@ class Sink:
                 # Controllers keep what they have, and come again.
                 self._door.say(peer, Refused(f"the sink has no room: {refusal}", delivery.serial))
             else:
-                self._door.say(peer, Stored(delivery.serial, standing.entries, standing.trouble))
+                self._door.say(peer, Stored(delivery.serial, *standing))
 
     def _on_term(self) -> None:
         log.info("told to stop")

@@ -242,10 +242,11 @@ class Writer:
         """Move rows of one kind. Returns how many are held, because their table is not as it must be."""
         table = self._kinds[name][1]
         left = len(group)
+        dead: list[tuple[_Waiting, str]] = []
         try:
             for settled in sift(group, lambda some: self._commit(table, some)):
                 if settled.reason:
-                    self._bury([(each, settled.reason) for each in settled.rows])
+                    dead += [(each, settled.reason) for each in settled.rows]
                 else:
                     self._spool.delete(each.seq for each in settled.rows)
                 left -= len(settled.rows)
@@ -254,6 +255,9 @@ class Writer:
                 raise
             log.error("entries are held until somebody mends it kind=%s reason=%s", name, failure)
             self._held_kinds[name] = str(failure)
+        finally:
+            if dead:
+                self._bury(dead)
         return left
 
     def _commit(self, table: Table, some: Sequence[_Waiting]) -> int:
@@ -272,9 +276,11 @@ class Writer:
         self._dead_letters.append([(each.entry, reason) for each, reason in dead], time.time())
         self._spool.delete(each.seq for each, _ in dead)
         self._figures = replace(self._figures, dead_letters=self._figures.dead_letters + len(dead))
+        (first, reason), kinds = dead[0], sorted({each.entry.kind for each, _ in dead})
         log.warning(
-            "entries refused count=%d file=%s reason=%s", len(dead), self._dead_letters.path, dead[0][1]
-        )
+            "entries refused count=%d kinds=%s file=%s; the first: tid=%s reason=%s",
+            len(dead), ",".join(kinds), self._dead_letters.path, first.entry.tid, reason,
+        )  # fmt: skip
 
     def _failed(self, reason: str, *, to_mend: bool, longest_s: float = RETRY_MAX_S) -> None:
         self._batching.failed(self._clock(), reason, self._jitter(), to_mend=to_mend, longest_s=longest_s)
