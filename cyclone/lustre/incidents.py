@@ -11,8 +11,8 @@ that found this phase in order. The rules:
 * A task may have told of a fault while it lasted; that counts as told.
 
 This mind lives in one place, the generator: tasks run on many nodes and know nothing of each other. Its incidents
-outlive it, so `now` is Unix time in seconds. What was to be told and was not `told` is told by the next life, with the
-same key.
+outlive it, so `now` is Unix time in seconds. What was to be told at once and was not `told` is told by the next life,
+with the same key; what waited for a digest is told as the next life finds it.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class Notice:
 
 _Key = tuple[int, str]
 
-#: How bad a state is; what does not stand here is worse than both.
-_GRAVITY = {OstState.SLOW.value: 0, OstState.TIMEOUT.value: 1}
-_GRAVEST = 2
+#: How bad a state is, "" if people were told of none; what does not stand here is worse than all.
+_GRAVITY = {"": 0, OstState.SLOW.value: 1, OstState.TIMEOUT.value: 2}
+_GRAVEST = 3
 
 
 class Incidents:
@@ -115,7 +115,7 @@ class Incidents:
         return notices
 
     def told(self, notice: Notice, now: float) -> None:
-        """People were told of it, or will be whatever happens."""
+        """People were told of it, or will be, unless this process is killed while it holds the mail in memory."""
         for each in notice.incidents:
             key = (each.ost, each.phase)
             known = self._known(key)
@@ -134,21 +134,28 @@ class Incidents:
 
     def _on_fault(self, ost: int, fault: Fault, now: float) -> list[Notice]:
         key = (ost, fault.phase)
-        known = self._known(key)
+        # If nobody was told yet that it was over, it goes on.
+        known = self._known(key) or self._over.pop(key, None)
         incident = Incident(ost, fault.phase, fault.state.value, fault.text, now)
         if known is not None:
             incident = replace(
                 incident, since=known.since, told_at=known.told_at, told_state=known.told_state
             )
         self._keep(incident)
+        notices = []
         if fault.mailed:
             self._notices["fault"] += 1
-            self._mark(incident, incident.state, now)
-        elif self._is_due(incident, now) or _gravity(incident.state) > _gravity(incident.told_state):
-            if self._may_tell("fault"):
-                return [_notice("fault", [incident])]
+            # A task does not know what else people were told of it: what was worse is no news when it comes back.
+            self._mark(incident, max(incident.told_state, incident.state, key=_gravity), now)
+        elif not self._is_due(incident, now) and _gravity(incident.state) <= _gravity(incident.told_state):
+            return []
+        elif self._may_tell("fault"):
+            notices.append(_notice("fault", [incident]))
+        else:
             self._untold.add(key)
-        return []
+            return []
+        self._listed[key] = replace(incident, told_at=now)
+        return notices
 
     def _on_fine(self, ost: int, phase: str) -> list[Notice]:
         key = (ost, phase)
@@ -172,11 +179,8 @@ class Incidents:
 
     def _mark(self, incident: Incident, state: str, now: float) -> None:
         """People know of it, as being in this state."""
-        key = (incident.ost, incident.phase)
-        marked = replace(incident, told_at=now, told_state=state)
-        self._keep(marked)
-        self._listed[key] = marked
-        self._untold.discard(key)
+        self._keep(replace(incident, told_at=now, told_state=state))
+        self._untold.discard((incident.ost, incident.phase))
 
     def _known(self, key: _Key) -> Incident | None:
         return self._open.get(key[0], {}).get(key[1])

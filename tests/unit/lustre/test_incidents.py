@@ -140,6 +140,18 @@ def test_what_goes_to_and_fro_is_told_once() -> None:
     assert [notice.incidents[0].state for notice in told] == ["SLOW", "WRITE_FAILED"]
 
 
+def test_a_mail_of_a_task_that_it_is_slow_does_not_make_a_time_out_news_again() -> None:
+    mind = incidents(repeat_s=HOUR)
+    faults = [fault(state=OstState.SLOW, mailed=True), fault(state=OstState.TIMEOUT)]
+    first = mind.hear(3, faults, (), 100.0)
+    mind.end_round(110.0)
+
+    later = mind.hear(3, faults, (), 100.0 + HOUR)
+
+    assert [notice.incidents[0].state for notice in first] == ["TIMEOUT"]
+    assert later == []
+
+
 def test_people_are_told_when_it_is_over() -> None:
     mind = incidents()
     mind.hear(3, [fault()], (), 100.0)
@@ -188,6 +200,18 @@ def test_what_stood_in_a_digest_was_told() -> None:
     assert mind.end_round(170.0) == []
 
 
+def test_a_digest_does_not_name_again_what_stood_in_the_one_before() -> None:
+    mind = incidents(digest_most=1)
+    for ost in range(3):
+        mind.hear(ost, [fault()], (), 100.0)
+    mind.end_round(110.0)
+
+    for ost in range(5):
+        mind.hear(ost, [fault()], (), 160.0)
+
+    assert about(mind.end_round(170.0)) == [("fault", [3, 4])]
+
+
 def test_mails_of_tasks_count_among_those_of_a_round() -> None:
     mind = incidents(digest_most=2)
     for ost in range(2):
@@ -215,6 +239,20 @@ def test_many_that_are_over_are_told_of_in_a_digest() -> None:
 
     assert about(single) == [("recovery", [0]), ("recovery", [1])]
     assert about(mind.end_round(210.0)) == [("recovery", [2, 3, 4, 5])]
+
+
+def test_what_comes_back_before_people_were_told_that_it_was_over_goes_on() -> None:
+    mind = incidents(digest_most=1)
+    for ost in range(2):
+        mind.hear(ost, [fault()], (), 100.0)
+    mind.end_round(110.0)
+    for ost in range(2):
+        mind.hear(ost, [], ("write",), 160.0)
+
+    told = mind.hear(1, [fault()], (), 170.0)
+
+    assert told == mind.end_round(180.0) == []
+    assert [(each.ost, each.since) for each in mind.open()] == [(1, 100.0)]
 
 
 def test_what_was_over_before_anybody_was_told_is_not_told() -> None:
