@@ -172,6 +172,8 @@ class Outbox:
 
     def __init__(self, directory: Path, server: MailServer) -> None:
         self._directory, self._server = directory, server
+        # `{file: receivers left}`, where that could not be written: who has taken a mail does not get it at each try.
+        self._left: dict[Path, list[str]] = {}
 
     def post(self, message: EmailMessage) -> None:
         """Keep a mail on disk; one that waits already is not kept twice. Raises OSError when it cannot be kept."""
@@ -196,7 +198,7 @@ class Outbox:
     def deliver(self) -> int:
         """Try to send what waits, oldest first. Returns how many mails wait after that.
 
-        Stops at a server that cannot be talked to. What nobody took for five days is thrown away, which is logged.
+        Stops at a server that cannot be talked to. What was not taken for five days is thrown away, which is logged.
         """
         waiting = self._waiting()
         for file in list(waiting):
@@ -207,6 +209,8 @@ class Outbox:
                 _log.warning("a mail waits file=%s reason=%s", file.name, error)
                 if not error.lasting:
                     break
+            except OSError as error:
+                _log.warning("a mail cannot be read, or changed file=%s reason=%s", file.name, error)
         return len(waiting)
 
     def _waiting(self) -> list[Path]:
@@ -231,22 +235,38 @@ class Outbox:
             if status.st_nlink == 0:
                 return True
             message = message_from_bytes(stream.read(), policy=policy.SMTP)
-            is_old = time.time() - status.st_mtime >= _KEEP_S
-            try:
-                left = self._server.send(message)
-            except MailError:
-                if not is_old:
-                    raise
-                left = []
-                _log.error("a mail is thrown away, nobody took it subject=%r", message["Subject"])
-            if left and not is_old:
+            left = self._left[file] = self._receivers_left(file, message, status.st_mtime)
+            if left:
                 message.replace_header("To", ", ".join(left))
                 self._keep(message, file)
                 # It is as old as it was.
                 os.utime(file, ns=(status.st_mtime_ns, status.st_mtime_ns))
-                return False
-            file.unlink(missing_ok=True)
-        return True
+            else:
+                file.unlink(missing_ok=True)
+            del self._left[file]
+        return not left
+
+    def _receivers_left(self, file: Path, message: EmailMessage, posted_at: float) -> list[str]:
+        """Send it, and return who is still to get it. Raises MailError when it was not taken."""
+        if file in self._left:
+            if not self._left[file]:
+                return []
+            message.replace_header("To", ", ".join(self._left[file]))
+        is_old = time.time() - posted_at >= _KEEP_S
+        try:
+            left = self._server.send(message)
+        except MailError:
+            if not is_old:
+                raise
+            left = [str(message["To"])]
+        if left and is_old:
+            _log.error(
+                "a mail is thrown away, it was not taken subject=%r receivers=%s",
+                message["Subject"],
+                ", ".join(left),
+            )
+            return []
+        return left
 
 
 class Postman:

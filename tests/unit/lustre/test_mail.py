@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from pathlib import Path
 
 import pytest
@@ -362,6 +363,70 @@ def test_a_mail_that_nobody_takes_for_days_is_thrown_away_aloud(
 
     assert box.deliver() == 0
     assert "thrown away" in caplog.text
+
+
+def test_a_receiver_who_is_refused_for_days_is_given_up_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with SmtpServer(busy=frozenset({"two@example.org"})) as smtp:
+        box = outbox(tmp_path, smtp)
+        receivers = ("one@example.org", "two@example.org")
+        box.post(Mailing("cyclone@example.org", receivers).compose("x", "", "a", NOON))
+        (file,) = (tmp_path / "spool").iterdir()
+        os.utime(file, (0, file.stat().st_mtime - 6 * 86_400))
+
+        assert box.deliver() == 0
+
+    assert "thrown away, it was not taken subject='x' receivers=two@example.org" in caplog.text
+
+
+def test_who_has_taken_a_mail_does_not_get_it_again_while_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(box: Outbox, message: Message, file: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with SmtpServer(busy=frozenset({"two@example.org"})) as smtp:
+        box = outbox(tmp_path, smtp)
+        receivers = ("one@example.org", "two@example.org")
+        box.post(Mailing("cyclone@example.org", receivers).compose("x", "", "a", NOON))
+        monkeypatch.setattr(Outbox, "_keep", full)
+        waiting = [box.deliver(), box.deliver()]
+        smtp.busy = frozenset()
+
+        waiting.append(box.deliver())
+
+        assert waiting == [1, 1, 0]
+        assert [taken.receivers for taken in smtp.mails] == [("one@example.org",), ("two@example.org",)]
+
+
+def test_a_mail_that_was_taken_is_not_sent_again_while_it_cannot_be_removed(
+    smtp: SmtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(file: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    box = outbox(tmp_path, smtp)
+    box.post(mail())
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refused)
+        assert box.deliver() == 1
+
+    assert box.deliver() == 0
+    assert len(smtp.mails) == 1
+
+
+def test_a_file_that_cannot_be_read_keeps_no_mail_waiting(
+    smtp: SmtpServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    box = outbox(tmp_path, smtp)
+    box.post(mail())
+    (tmp_path / "spool" / "a.mail").mkdir()
+    os.utime(tmp_path / "spool" / "a.mail", (0, 0))
+
+    assert box.deliver() == 1
+    assert len(smtp.mails) == 1
+    assert "a mail cannot be read, or changed file=a.mail" in caplog.text
 
 
 def test_two_processes_never_send_the_same_mail(smtp: SmtpServer, tmp_path: Path) -> None:
