@@ -247,10 +247,13 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         now, unix = self._monotonic(), self._unix()
         self._is_wanted_now = False
         if now >= self._schedule.due:
+            interval_s = self.settings.measure_interval_s
+            # Since it was due: a survey may take longer than half an interval.
+            late_s = (now - self._schedule.due) % interval_s
             self._missed += self._schedule.begin(now)
             if self.settings.at is not None:
                 # Not this one again, should the clock have been set back a little.
-                self._schedule.due = self._due_by_day(unix + self.settings.measure_interval_s / 2)
+                self._schedule.due = self._due_by_day(unix - late_s + interval_s / 2)
         # Never used twice, also when the clock was set back.
         self._number = max(self._number + 1, int(unix))
         self._begun += 1

@@ -350,6 +350,44 @@ def test_a_clock_that_is_set_back_a_little_measures_no_round_twice(stage: Stage,
     assert stage.looked_at() == [0]
 
 
+class Slow(Instant):
+    """A survey that takes 35 seconds."""
+
+    def __init__(self, stage: Stage, survey: Survey) -> None:
+        super().__init__(survey)
+        self._stage, self._until = stage, stage.now + 35.0
+
+    @property
+    def is_over(self) -> bool:  # type: ignore[override]
+        return self._stage.now >= self._until
+
+    def abandon(self, patience_s: float) -> None:
+        pass
+
+
+class SlowlySurveyed(Watched):
+    def _survey(self) -> Any:
+        return Slow(self.stage, self.survey)
+
+
+@pytest.mark.usefixtures("lfs")
+def test_a_survey_of_more_than_half_an_interval_costs_no_round(stage: Stage, tmp_path: Path) -> None:
+    local = datetime.fromtimestamp(UNIX).astimezone()
+    first_s = 60 - local.second
+    SlowlySurveyed.stage = stage
+    stage.until = first_s + 200.0
+    ini = config(tmp_path, {"control": {"at": "00:00", "measure_interval": "60"}})
+
+    generator(stage, ini, Survey({0: ""}), SlowlySurveyed).run()
+
+    begins = [
+        moment
+        for task, moment in zip(stage.submitted, stage.moments, strict=True)
+        if isinstance(task, OstTask)
+    ]
+    assert begins == pytest.approx([first_s + 35 + 60 * number for number in range(3)], abs=0.2)
+
+
 @pytest.mark.usefixtures("lfs")
 @pytest.mark.parametrize("keys", [{"cycles": "1"}, {"at": "00:00"}])
 def test_several_monitors_do_not_begin_at_one_moment_however_they_are_told_when(
