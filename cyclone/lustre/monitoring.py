@@ -268,9 +268,11 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
                 target._replace(state=None) if target.state is OstState.DOWN else target for target in targets
             ]
         begun = self._rounds.begin(self._number, targets, now)
+        # Also those that this round does not look at.
+        late = {due.ost for due, _ in self._rounds.open(now)}
         self.log.info(
             "round begins number=%d expected=%d down=%d late=%d",
-            self._number, len(targets), len(begun.down), len(begun.late),
+            self._number, len(targets), len(begun.down), len(late),
         )  # fmt: skip
         if not targets:
             self.log.error("no OST is known, there is nothing to look at")
@@ -287,7 +289,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._record(rows, f"mon-{self._number}-states")
         # After those, since of a part that hangs more is known than that its OST is down.
         self._tell_hung(begun.hung)
-        self._remove_leftovers({*self._inventory.not_active(), *begun.late})
+        self._remove_leftovers({*self._inventory.not_active(), *late})
 
     def _hand_in(self) -> None:
         due = self._rounds.due(self._monotonic())

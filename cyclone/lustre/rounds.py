@@ -64,11 +64,10 @@ class End(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """What a new round knows at once. late: OSTs with a task of an earlier round that has not ended, hung or not."""
+    """What a new round knows at once."""
 
     down: list[Target]
     hung: list[Hung]
-    late: list[int]
 
 
 class Summary(NamedTuple):
@@ -157,14 +156,11 @@ class Rounds:
         """Begin the next round. number: larger than every earlier one."""
         this = self._round = _Round(number, now)
         late = {(each.ost, each.part): each for each in self._open.values()}
-        begun = Begun([], [], [])
+        begun = Begun([], [])
         to_look_at: list[tuple[Target, str]] = []
         for target in targets:
             keys = [(target.ost, part) for part in self._parts]
-            held = [key for key in keys if key in late]
-            if held:
-                begun.late.append(target.ost)
-            if target.state is not None and len(held) < len(keys):
+            if target.state is not None and not late.keys() >= set(keys):
                 begun.down.append(target)
             for key in keys:
                 if key in late:

@@ -544,6 +544,21 @@ def test_leftovers_are_not_looked_for_where_something_hangs_nor_twice_at_a_time(
     assert [task.osts_avoided for task in removals] == [{2, 7}, {1, 2, 7}]
 
 
+@pytest.mark.usefixtures("lfs")
+def test_leftovers_are_not_looked_for_where_something_hangs_that_is_selected_no_more(
+    stage: Stage, tmp_path: Path
+) -> None:
+    stage.behave = hanging(2)
+    stage.until = 3700.0
+    made = generator(stage, config(tmp_path, {}))
+    asking(stage, made, 200.0, "select", osts="0-1")
+
+    made.run()
+
+    removals = [task for task in stage.submitted if isinstance(task, RemoveLeftoversTask)]
+    assert [task.osts_avoided for task in removals] == [set(), {2}]
+
+
 # What hangs.
 
 
