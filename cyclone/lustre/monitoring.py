@@ -54,7 +54,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
 
     commands: ClassVar[Mapping[str, str]] = {
         "status": "the newest round, what hangs, what is down, open incidents",
-        "select": "look at these OSTs from the next round on: osts=0-9,12; empty is all",
+        "select": "look at these OSTs from the next round on, and forget the others now: osts=0-9,12; empty is all",
         "retire": "expect these OSTs no more: osts=3",
         "run-now": "begin a round now, besides the regular ones",
     }
@@ -172,6 +172,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
 
     def _stop(self) -> None:
         try:
+            self._tell_retired()
             # Also of a round that is interrupted: what it has found is known.
             self._end_round()
         finally:

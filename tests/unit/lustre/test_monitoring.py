@@ -1254,6 +1254,22 @@ def test_a_retired_ost_is_expected_no_more_also_after_a_restart(stage: Stage, tm
 
 
 @pytest.mark.usefixtures("lfs")
+def test_what_was_retired_last_before_the_end_is_recorded_too(stage: Stage, tmp_path: Path) -> None:
+    made = generator(stage, config(tmp_path, {}), Survey({0: "", 1: "no answer"}))
+
+    def retire() -> None:
+        if stage.now > 10 and not stage.stopping:
+            made.on_command("retire", {"osts": "1"})
+            stage.until = stage.now
+
+    stage.on_moment = retire
+
+    made.run()
+
+    assert [row["state"] for row in stage.rows()] == ["DOWN", "RETIRED"]
+
+
+@pytest.mark.usefixtures("lfs")
 def test_an_ost_that_is_selected_can_be_retired(stage: Stage, tmp_path: Path, smtp: SmtpServer) -> None:
     stage.until = 130.0
     ini = config(
