@@ -67,9 +67,10 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._surveyor: Surveyor | None = None
         self._unanswered: Mapping[str, str] = {}
         self._left_behind: Mapping[str, int] = {}
-        # Of the newest round: what its tasks have found, and rows about what none could tell.
+        # Of the newest round: what its tasks have found, rows about what none could tell, and the faults of each part.
         self._results: list[OstResult] = []
         self._known_rows: list[Row] = []
+        self._faults: dict[tuple[int, str], Sequence[Fault]] = {}
         self._own: set[str] = set()
         self._leftovers = ""
         self._retired: list[int] = []
@@ -259,7 +260,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._number = max(self._number + 1, int(unix))
         self._begun += 1
         self._begun_at = unix
-        self._results, self._known_rows = [], []
+        self._results, self._known_rows, self._faults = [], [], {}
         self._inventory.hear(survey, unix)
         self._left_behind = survey.left_behind
         self._tell_unanswered(survey.unanswered)
@@ -347,12 +348,14 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
                 rows += self._task.state_rows(ost, part, OstState.RETIRED, "it is expected no more", moment)
         self._record(rows, f"mon-{self._number}-retired-{self._unix():.3f}")
 
-    def _known_state(self, ost: int, part: str, fault: Fault) -> list[Row]:
+    def _known_state(self, ost: int, part: str, fault: Fault, *, is_of_this_round: bool = True) -> list[Row]:
         """Tell the incidents of a fault of which no task has told, and return the rows for it."""
         self._hear(ost, [fault], ())
         moment = datetime.fromtimestamp(self._unix(), UTC)
         rows = self._task.state_rows(ost, part, fault.state, fault.text, moment)
-        self._known_rows += rows
+        if is_of_this_round:
+            self._known_rows += rows
+            self._faults[ost, part] = [fault]
         return rows
 
     # Ends of tasks.
@@ -371,13 +374,15 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             self.log.warning(
                 "fault found ost=%d phase=%s state=%s reason=%s", end.ost, fault.phase, fault.state, fault.text
             )  # fmt: skip
-        if isinstance(result.value, OstResult) and end.is_of_this_round:
-            self._results.append(result.value)
+        if end.is_of_this_round:
+            self._faults[end.ost, end.part] = faults
+            if isinstance(result.value, OstResult):
+                self._results.append(result.value)
         if result.ok or outcome is Outcome.SKIPPED:
             self._hear(end.ost, faults, fine)
         else:
             (fault,) = faults
-            rows = self._known_state(end.ost, end.part, fault)
+            rows = self._known_state(end.ost, end.part, fault, is_of_this_round=end.is_of_this_round)
             self._record(rows, f"{result.tid}-{fault.state.lower()}")
 
     def _judged(self, result: Result) -> tuple[Sequence[Fault], Sequence[str], Outcome]:
@@ -527,21 +532,23 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
                 for target in self._inventory.targets(self._selection)
                 if target.state is not None
             },
-            "faults": self._faults(),
+            "faults": self._told_faults(),
             "incidents": [
                 {"ost": each.ost, "phase": each.phase, "state": each.state, "since": each.since, "reason": each.text}
                 for each in self._incidents.open()
             ],
         }  # fmt: skip
 
-    def _faults(self) -> dict[int, list[dict[str, str]]]:
-        """`{OST: what is wrong with it}`, of all tasks of the newest round."""
-        found: dict[int, list[dict[str, str]]] = {}
-        for result in self._results:
-            for each in result.faults:
-                fault = {"phase": each.phase, "state": each.state, "reason": each.text}
-                found.setdefault(result.ost, []).append(fault)
-        return found
+    def _told_faults(self) -> dict[int, list[dict[str, str]]]:
+        """`{OST: what is wrong with it}`, as far as the newest round knows. What all parts have in common is told once."""
+        by_ost: dict[int, dict[Fault, None]] = {}
+        for (ost, _), faults in self._faults.items():
+            if faults:
+                by_ost.setdefault(ost, {}).update(dict.fromkeys(faults))
+        return {
+            ost: [{"phase": each.phase, "state": each.state, "reason": each.text} for each in faults]
+            for ost, faults in by_ost.items()
+        }
 
 
 def _first_line(result: Result) -> str:

@@ -982,6 +982,32 @@ def test_a_round_in_which_every_check_breaks_down_counts_errors_and_late_ends_co
 
 
 @pytest.mark.usefixtures("lfs")
+def test_a_check_of_an_earlier_round_that_breaks_down_late_is_no_error_of_this_one(
+    stage: Stage, tmp_path: Path
+) -> None:
+    first = f"mon-{int(UNIX)}-1"
+
+    def behave(task: BaseTask) -> Result | None:
+        if task.tid == first:
+            return ended(first, state="failed", outcome="timed_out") if stage.now > 70 else None
+        # So that the second round is not over by then.
+        return hanging(0)(task) if stage.now > 50 else fine(task)
+
+    def settle() -> None:
+        if stage.now > 70 and first not in stage.remembered:
+            stage.settle(first)
+
+    stage.behave, stage.on_moment, stage.until = behave, settle, 110.0
+    sections = {"control": {"hung_after": "300"}, "task": {"task_name": "creation"}}
+    made = generator(stage, config(tmp_path, sections))
+
+    made.run()
+
+    assert [row["errors"] for row in stage.rows("file_creation_round")] == [0, 0]
+    assert made._status()["faults"] == {}
+
+
+@pytest.mark.usefixtures("lfs")
 def test_all_pairs_of_an_ost_that_is_down_are_told_of(stage: Stage, tmp_path: Path) -> None:
     sections = {"control": {"cycles": "1"}, "task": {"task_name": "creation"}}
 
@@ -1180,6 +1206,26 @@ def test_the_status_tells_what_hangs_what_is_down_and_what_is_faulty(stage: Stag
     assert status["not_looked_at"] == {"2": {"state": "DOWN", "reason": "no answer"}}
     assert status["faults"]["0"][0]["state"] == "WRITE_FAILED"
     assert {each["ost"] for each in status["incidents"]} == set()
+
+
+@pytest.mark.usefixtures("lfs")
+def test_the_status_tells_the_faults_of_which_no_task_has_told(stage: Stage, tmp_path: Path) -> None:
+    def behave(task: BaseTask) -> Result | None:
+        if isinstance(task, OstTask) and task.ost_idx == 0:
+            return ended(str(task.tid), state="failed", outcome="timed_out", error="it took too long")
+        return hanging(1)(task)
+
+    stage.behave, stage.until = behave, 50.0
+    sections = {
+        "control": {"hung_after": "30"},
+        "task": {"task_name": "creation", "per_pair": "on"},
+    }
+    made = generator(stage, config(tmp_path, sections), Survey({0: "", 1: "", 2: "no answer", 3: ""}))
+
+    made.run()
+
+    told = {ost: [fault["state"] for fault in faults] for ost, faults in made._status()["faults"].items()}
+    assert told == {0: ["TIMEOUT"], 1: ["HUNG", "HUNG"], 2: ["DOWN"]}
 
 
 @pytest.mark.usefixtures("lfs")
