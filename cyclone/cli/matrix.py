@@ -15,7 +15,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from cyclone.errors import EXIT_OK, EXIT_TASK_FAILED, ConfigError
 
 _CHECK = "cyclone_lustre_file_creation_check"
 _CHECKED_AT = "cyclone_lustre_file_creation_check_timestamp_seconds"
+#: Of each group of a Pushgateway: when it was pushed last.
+_PUSHED_AT = "push_time_seconds"
 _TIMEOUT_S = 15.0
 
 #: The labels of a series and their values.
@@ -95,7 +97,8 @@ def read(source: str) -> str:
 def pairs(exposition: str, source: str, old_before: float) -> list[Pair]:
     """Every pair that the text tells of, by file system, MDT and OST.
 
-    Of a pair that is in several groups of a Pushgateway the newest check counts, of two as new the one that is bad.
+    Of a pair that is in several groups of a Pushgateway the newest check counts, of two as new the one that is bad. What
+    is not looked at has no time of a check: it is as new as the push of its group.
     old_before: Unix time; what was checked earlier is old, or when that is not known.
     Raises ConfigError when it is not the text format of Prometheus.
     """
@@ -105,8 +108,8 @@ def pairs(exposition: str, source: str, old_before: float) -> list[Pair]:
         raise ConfigError(
             "needs prometheus-client; expected an installation of cyclone[prometheus]"
         ) from None
-    values: dict[str, dict[_Series, float]] = {_CHECK: {}, _CHECKED_AT: {}}
-    newest: dict[_Place, Pair] = {}
+    values: dict[str, dict[_Series, float]] = {_CHECK: {}, _CHECKED_AT: {}, _PUSHED_AT: {}}
+    newest: dict[_Place, tuple[tuple[float, bool], Pair]] = {}
     try:
         for family in text_string_to_metric_families(exposition):
             for sample in family.samples:
@@ -119,12 +122,18 @@ def pairs(exposition: str, source: str, old_before: float) -> list[Pair]:
             if not math.isfinite(checked_at):
                 checked_at = 0.0
             state = "bad" if value != 1 else "old" if checked_at < old_before else "fine"
-            pair, known = Pair(*place, state, checked_at), newest.get(place)
-            if known is None or (checked_at, state == "bad") > (known.checked_at, known.state == "bad"):
-                newest[place] = pair
+            rank = checked_at or _pushed_at(series, values[_PUSHED_AT]), state == "bad"
+            if place not in newest or rank > newest[place][0]:
+                newest[place] = rank, Pair(*place, state, checked_at)
     except (ValueError, KeyError) as error:
         raise ConfigError(f"is not the text format of Prometheus: {error}", file=source) from None
-    return [newest[place] for place in sorted(newest)]
+    return [newest[place][1] for place in sorted(newest)]
+
+
+def _pushed_at(series: _Series, pushed_at: Mapping[_Series, float]) -> float:
+    """When the group of this series was pushed, as Unix time; 0 if that is not known."""
+    groups = [labels for labels in pushed_at if labels <= series]
+    return pushed_at[max(groups, key=len)] if groups else 0.0
 
 
 def _age(text: str) -> float:

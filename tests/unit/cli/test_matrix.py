@@ -189,6 +189,31 @@ def test_of_a_pair_in_several_groups_the_newest_check_counts(
     assert told(grouped(*groups)) == code
 
 
+def pushed(*groups: tuple[float, float | None, float]) -> str:
+    """A pair in several groups of a Pushgateway: what came of its check, when that was if it was, and the last push."""
+    lines = []
+    for number, (value, at, push) in enumerate(groups):
+        group = f'instance="{number}",job="cyclone"'
+        labels = f'{{{group},target="lustre",mdt_index="0",ost_index="0"}}'
+        lines += [(matrix._CHECK, labels, value), (matrix._PUSHED_AT, f"{{{group}}}", push)]
+        if at is not None:
+            lines.append((matrix._CHECKED_AT, labels, at))
+    return "".join(f"{name}{labels} {value}\n" for name, labels, value in sorted(lines))
+
+
+@pytest.mark.parametrize(
+    ("groups", "code"),
+    [
+        ([(1, 100.0, 110.0), (0, None, 900.0)], 1), ([(0, None, 900.0), (1, 100.0, 110.0)], 1),
+        ([(0, None, 110.0), (1, 890.0, 900.0)], 0), ([(1, 890.0, 900.0), (0, None, 110.0)], 0),
+    ],
+)  # fmt: skip
+def test_a_pair_that_is_not_looked_at_is_as_new_as_the_push_of_its_group(
+    told: Any, groups: list[tuple[float, float | None, float]], code: int
+) -> None:
+    assert told(pushed(*groups)) == code
+
+
 @pytest.mark.parametrize("moment", ["NaN", "+Inf"])
 def test_a_check_of_which_the_moment_makes_no_sense_is_old(told: Any, moment: str) -> None:
     assert told(grouped((1, moment)), "--older-than", "3600") == 1
