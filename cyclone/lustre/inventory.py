@@ -22,7 +22,7 @@ class Survey:
     reasons: `{OST: why it is not active, "" if it is}`, as `lfs check` told; None if it told nothing.
     in_usage: those that `lfs df` told of. servers: `{OST: address of its server}`.
     unanswered: `{program: why it did not answer}`. left_behind: `{program: number of its process}`, of those that
-    do not die.
+    do not die. deactivated: those that were switched off, as `lctl` told.
     """
 
     reasons: Mapping[int, str] | None = None
@@ -30,6 +30,7 @@ class Survey:
     servers: Mapping[int, str] = field(default_factory=dict)
     unanswered: Mapping[str, str] = field(default_factory=dict)
     left_behind: Mapping[str, int] = field(default_factory=dict)
+    deactivated: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,9 @@ class Inventory:
     def hear(self, survey: Survey, now: float) -> None:
         """Remember what a survey told. An OST that was retired and is active is expected again."""
         self._survey = survey
-        reasons = survey.reasons or {}
-        for index in {*reasons, *survey.in_usage}:
+        for index in {*(survey.reasons or ()), *survey.in_usage, *survey.deactivated}:
             known = self._known.get(index, KnownOst(index, now))
-            is_back = reasons.get(index) == "" or index in survey.in_usage
+            is_back = self._is_active(index) or index in survey.in_usage
             self._known[index] = replace(known, seen_at=now, retired=known.retired and not is_back)
         for index, server in survey.servers.items():
             if index in self._known:
@@ -115,13 +115,9 @@ class Inventory:
             if reasons is None:
                 return Target(index)  # nobody could tell, so it is tried
             return Target(index, "", OstState.UNKNOWN, "it is selected, but the file system has no such OST")
-        if (
-            reasons is None
-            or reasons.get(index) == ""
-            or (index not in reasons and index in self._survey.in_usage)
-        ):
+        reason = self._reason(index)
+        if reason == "" or (reason is None and (reasons is None or index in self._survey.in_usage)):
             return Target(index, known.server)
-        reason = reasons.get(index)
         if reason is None:
             seen = datetime.fromtimestamp(known.seen_at, UTC)
             return Target(
@@ -134,7 +130,13 @@ class Inventory:
         return Target(index, known.server, state, reason)
 
     def _is_active(self, index: int) -> bool:
-        return (self._survey.reasons or {}).get(index) == ""
+        return self._reason(index) == ""
+
+    def _reason(self, index: int) -> str | None:
+        """Why it is not active, "" if it is; None if the newest survey does not say."""
+        if index in self._survey.deactivated:
+            return DEACTIVATED
+        return (self._survey.reasons or {}).get(index)
 
 
 def select(available: Collection[int], selection: Sequence[int]) -> list[int]:

@@ -109,7 +109,7 @@ class MonitoringSettings(Settings):
     lfs_timeout_s: float = seconds(
         "lustre", "lfs_timeout", "20",
         "How long a round waits for lctl, lfs df and lfs check together at its beginning. If lfs check has told "
-        "nothing by then, every OST that is known is tried.",
+        "nothing by then, every OST that is known and was not switched off is tried.",
         minimum=0.1, maximum=STEP_S_MAX,
     )  # fmt: skip
     target: str = text(

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from cyclone.lustre.inventory import Survey
 from cyclone.lustre.lfs import Lfs, LfsError, LfsTimedOut
-from cyclone.lustre.parsing import DEACTIVATED
 from cyclone.lustre.program import is_left_behind
 
 _Answer = TypeVar("_Answer")
@@ -51,21 +50,18 @@ class Surveyor:
 
     def _run(self) -> None:
         # The one that waits for each server that hangs comes last. Without servers the order of tasks is worse; without
-        # reasons every OST is simply tried.
+        # reasons every OST is simply tried that was not switched off.
         servers = self._answer("lctl ost_conn_uuid", lambda lfs: lfs.oss_of(self._fs), left=4)
         deactivated = self._answer("lctl active", lambda lfs: lfs.deactivated(self._fs), left=3)
         usage = (
             self._answer("lfs df", lambda lfs: lfs.usage(self._fs_path), left=2) if self._fs_path else None
         )
         osts = self._answer("lfs check", lambda lfs: lfs.osts(self._fs), left=1)
-        reasons = None
-        if osts is not None:
-            reasons = {index: ost.reason for index, ost in osts.items()} | dict.fromkeys(
-                deactivated or (), DEACTIVATED
-            )
+        reasons = None if osts is None else {index: ost.reason for index, ost in osts.items()}
         self._found = Survey(
-            reasons, frozenset(usage or ()), servers or {}, self._unanswered, self._left_behind
-        )
+            reasons, frozenset(usage or ()), servers or {}, self._unanswered, self._left_behind,
+            deactivated or frozenset(),
+        )  # fmt: skip
 
     def _answer(self, program: str, question: Callable[[Lfs], _Answer], *, left: int) -> _Answer | None:
         """What a program answers, None if it does not. left: questions that share the time that is left, this included."""

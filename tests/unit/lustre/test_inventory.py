@@ -31,6 +31,25 @@ def test_an_ost_that_was_switched_off_is_inactive() -> None:
     assert heard(Survey({1: "deactivated"})).targets(())[0].state is OstState.INACTIVE
 
 
+@pytest.mark.parametrize("reasons", [None, {0: "", 1: ""}, {0: "", 1: "no answer"}])
+def test_what_lctl_knows_to_be_switched_off_is_inactive_whatever_lfs_check_tells(
+    reasons: dict[int, str] | None,
+) -> None:
+    inventory = heard(Survey({0: ""}), Survey(reasons, deactivated=frozenset({1})))
+
+    assert [target.state for target in inventory.targets(())] == [None, OstState.INACTIVE]
+
+
+def test_a_retired_ost_that_is_switched_off_does_not_come_back() -> None:
+    survey = Survey({0: "", 1: ""}, deactivated=frozenset({1}))
+    inventory = heard(survey)
+    inventory.retire([1])
+
+    inventory.hear(survey, 300.0)
+
+    assert inventory.available() == [0]
+
+
 def test_an_ost_that_has_vanished_from_every_list_is_down() -> None:
     inventory = heard(Survey({0: "", 1: ""}), Survey({0: ""}))
 

@@ -44,7 +44,18 @@ def test_it_learns_that_an_ost_was_switched_off(sim: SimulatedLustre) -> None:
 
     survey = found(sim)
 
-    assert survey.reasons == {0: "", 1: "deactivated", 2: ""}
+    assert survey.deactivated == {1}
+
+
+def test_it_learns_that_an_ost_was_switched_off_also_when_lfs_check_tells_nothing(
+    sim: SimulatedLustre,
+) -> None:
+    sim.ost(1, state="deactivated")
+    sim.fault(cmd="check", errno="EPERM")
+
+    survey = found(sim)
+
+    assert (survey.reasons, survey.deactivated) == (None, {1})
 
 
 def test_an_ost_that_one_list_loses_is_in_the_other(sim: SimulatedLustre) -> None:
