@@ -63,7 +63,11 @@ class Preset:
     later: Mapping[str, inspect.Parameter]
 
     def make(self, **filled: Any) -> BaseTask:
-        """A new task of this kind. filled: more values; they win over those of the file.
+        """A new task of this kind. See `arguments`."""
+        return self.kind(**self.arguments(**filled))
+
+    def arguments(self, **filled: Any) -> dict[str, Any]:
+        """What the constructor of such a task is given. filled: more values; they win over those of the file.
 
         Raises TaskFileError when a value is unknown, or when one is still missing.
         """
@@ -75,7 +79,7 @@ class Preset:
         for name, parameter in self.later.items():
             if name not in values:
                 values[name] = self._nothing(name, parameter)
-        return self.kind(**values)
+        return values
 
     def _nothing(self, name: str, parameter: inspect.Parameter) -> Any:
         wanted, optional = _wanted(self.kind, name)

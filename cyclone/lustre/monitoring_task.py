@@ -58,22 +58,16 @@ class MonitoringTask:
 
     def make(self, ost: int, part: str = "", round_name: str = "", quiet: Sequence[str] = ()) -> BaseTask:
         """A new task. quiet: phases whose faults people know of already."""
-        filled: dict[str, Any] = {}
-        if "ost_idx" in self._properties:
-            filled["ost_idx"] = ost
-        if part:
-            filled["mdt_index_rangeset"] = part
-        if "mail_round" in self._properties:
-            filled.update(mail_round=round_name, mail_quiet=",".join(quiet))
-        return self._preset.make(**filled)
+        return self._preset.make(**self._filled(ost, part, round_name, quiet))
 
     def explain(self) -> str:
         """The task as it will be made: its class, and each property as the task file has it or by default."""
         preset = self._preset
         parameters = inspect.signature(self._preset.kind).parameters.values()
         defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
-        filled = dict.fromkeys(preset.later, "(filled in for each task)")
-        values = {**defaults, **preset.values, **filled}
+        filled = self._filled(0, self.parts[0], "", ())
+        told = dict.fromkeys(filled, "(filled in for each task)")
+        values = {**defaults, **preset.arguments(**filled), **told}
         lines = [f"task {preset.name} of {self._settings.task_file}: {preset.kind.__module__}.{self._kind}"]
         return "\n".join([*lines, *(f"  {name} = {value}" for name, value in values.items())])
 
@@ -106,6 +100,17 @@ class MonitoringTask:
         }
         rows = [Row(sink, MonitoringRound, fields) for sink in sample.sinks()]
         return rows + sample.round_rows(results, known, started_at)
+
+    def _filled(self, ost: int, part: str, round_name: str, quiet: Sequence[str]) -> dict[str, Any]:
+        """The properties that differ from task to task."""
+        filled: dict[str, Any] = {}
+        if "ost_idx" in self._properties:
+            filled["ost_idx"] = ost
+        if part:
+            filled["mdt_index_rangeset"] = part
+        if "mail_round" in self._properties:
+            filled.update(mail_round=round_name, mail_quiet=",".join(quiet))
+        return filled
 
     def _found(self) -> Preset:
         settings = self._settings

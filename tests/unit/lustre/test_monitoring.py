@@ -1495,6 +1495,25 @@ def test_the_explanation_tells_the_settings_and_the_task_as_it_will_be_made(
     assert "  total_size_bytes = 4K" in lines
     assert "  phase_timeout = 120.0" in lines
     assert "  ost_idx = (filled in for each task)" in lines
+    assert "  db_proxy_port = " in lines
+
+
+@pytest.mark.usefixtures("lfs")
+@pytest.mark.parametrize(
+    ("task", "filled"),
+    [
+        ({"task_name": "alert"}, {"ost_idx", "mail_round", "mail_quiet"}),
+        ({"task_name": "creation"}, {"ost_idx"}),
+        ({"task_name": "creation", "per_pair": "on"}, {"ost_idx", "mdt_index_rangeset"}),
+    ],
+)
+def test_the_explanation_tells_what_differs_from_task_to_task(
+    stage: Stage, tmp_path: Path, task: dict[str, str], filled: set[str]
+) -> None:
+    told = generator(stage, config(tmp_path, {"task": task})).explain_config()
+
+    properties = [line.strip().split(" = ") for line in told.splitlines() if line.endswith("for each task)")]
+    assert {name for name, _ in properties} == filled
 
 
 # With a simulated Lustre.
