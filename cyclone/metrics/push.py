@@ -62,7 +62,9 @@ def group_url(address: str, job: str = "", grouping: Mapping[str, str] | None = 
     except ValueError:  # of the port, or of an address of IPv6
         is_whole = None
     if not is_whole or parts.query or parts.fragment:
-        raise ValueError(f"{found}, {expected}")
+        # Where its parts cannot be told apart, a password may go on as far as the last @.
+        masked = re.sub(r"//.*@", "//", address)
+        raise ValueError(f"found {masked!r}, {expected}")
     if group := _GROUP.match(parts.path):
         if len(group[2].split("/")) % 2:
             raise ValueError(f"{found}, where a label has no value; {expected}")

@@ -165,6 +165,14 @@ def test_a_complaint_does_not_tell_the_password(password: str) -> None:
     assert "word" not in str(raised.value)
 
 
+@pytest.mark.parametrize("password", ["se/cret", "se?cret", "se#cret", "se/cr@et", "[/cret"])
+def test_a_complaint_does_not_tell_a_password_that_is_taken_for_something_else(password: str) -> None:
+    with pytest.raises(ValueError, match="found 'http://pg:9091', expected") as raised:
+        group_url(f"http://me:{password}@pg:9091", "cyclone")
+
+    assert "cr" not in str(raised.value)
+
+
 # The requests.
 
 
