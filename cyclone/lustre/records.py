@@ -126,8 +126,9 @@ class FileCreation(Record, frozen=True, kw_only=True):
             "cyclone_lustre_file_creation_errors_total",
             "Checks that did not end well, by reason.",
             ("target", "reason"),
-            # Without an error there is no such series, so there is none that could be taken away.
-            lambda row: None if row.state in ("OK", _RETIRED) else 1.0,
+            # Without an error there is no such series, so there is none that could be taken away. What somebody has
+            # switched off is no error.
+            lambda row: None if row.state in ("OK", "INACTIVE", _RETIRED) else 1.0,
             kind="counter",
         ),
     )

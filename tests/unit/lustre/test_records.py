@@ -124,6 +124,12 @@ def test_errors_are_counted_by_reason_and_success_takes_nothing_back() -> None:
     }
 
 
+def test_an_ost_that_somebody_has_switched_off_counts_as_no_error() -> None:
+    known = shown(creation(state="INACTIVE", reason="INACTIVE"), creation(state="DOWN", reason="DOWN"))
+
+    assert known["cyclone_lustre_file_creation_errors_total"] == {("lustre", "DOWN"): 1.0}
+
+
 def test_the_error_of_a_file_system_is_that_of_its_newest_round() -> None:
     bad = FileCreationRound(target="lustre", started_at=NOON, pairs=6, errors=2)
     good = FileCreationRound(target="lustre", started_at=NOON, pairs=6, errors=0)
