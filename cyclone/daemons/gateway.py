@@ -106,7 +106,10 @@ class Gateway:
 
     def finish(self) -> None:
         self._show()
-        self._write()
+        if self._textfile is not None and self._settings.delete_on_exit:
+            self._textfile.remove()
+        else:
+            self._write()
         if self._pusher is not None and not self._pusher.stop(self._settings.timeout_s + 1):
             log.warning("the last push did not end in time")
         if self._endpoint is not None:

@@ -16,7 +16,10 @@ log = logging.getLogger(__name__)
 
 
 class Textfile:
-    """Owns one file, which holds all that was shown at one moment. trouble: why it cannot be written, "" if it can."""
+    """Owns one file, which holds all that was shown at one moment.
+
+    trouble: why it cannot be written, or removed; "" if it can.
+    """
 
     def __init__(self, exposition: Exposition, file: Path) -> None:
         self._exposition, self._file = exposition, file
@@ -30,6 +33,13 @@ class Textfile:
             self._tell(f"{self._file} cannot be written: {error.strerror}")
         else:
             self._tell("")
+
+    def remove(self) -> None:
+        """Take it away: a node exporter shows the last numbers of a file for as long as it is there."""
+        try:
+            self._file.unlink(missing_ok=True)
+        except OSError as error:
+            self._tell(f"{self._file} cannot be removed: {error.strerror}")
 
     def _tell(self, trouble: str) -> None:
         if trouble and trouble != self.trouble:

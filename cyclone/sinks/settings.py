@@ -240,7 +240,10 @@ class PushgatewayClientSettings(SinkSettings):
     )
     timeout_s: float = seconds("push", "timeout", "15", "How long one push may take.", minimum=0.1)
     delete_on_exit: bool = switch(
-        "push", "delete_on_exit", "off", "Take the group out of the gateway when this client ends."
+        "push",
+        "delete_on_exit",
+        "off",
+        "Take the group out of the gateway, and the textfile away, when this client ends.",
     )
     stale_after_s: float = seconds(
         "push", "stale_after", "3600",

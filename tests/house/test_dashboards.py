@@ -34,11 +34,12 @@ RULES = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule
 #: Prometheus and the Pushgateway give these to every series.
 GIVEN = {"job", "instance"}
 
-#: `{metric: its labels}`: what Cyclone tells, and what a Pushgateway adds.
+#: `{metric: its labels}`: what Cyclone tells, and what a Pushgateway and a node exporter add.
 KNOWN: dict[str, set[str]] = {
     **{declaration.name: set(declaration.labels) for declaration in OWN},
     **{metric.name: set(metric.labels) for kind in load_kinds().values() for metric in kind.metrics},
     "push_time_seconds": set(),
+    "node_textfile_mtime_seconds": {"file"},
 }
 
 #: What may stand in the label `state`.

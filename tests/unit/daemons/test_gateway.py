@@ -69,6 +69,18 @@ def test_neither_whoever_asks_for_it_nor_the_end_waits_for_the_interval(tmp_path
     assert SHOWN in written(tmp_path)
 
 
+def test_the_file_is_taken_away_at_the_end_where_that_is_wanted(tmp_path: Path) -> None:
+    keeper = Gateway(settings_of(tmp_path, delete_on_exit="on"))
+    keeper.keep([entry(1)])
+    keeper.flush()
+    before = written(tmp_path)
+
+    keeper.finish()
+
+    assert SHOWN in before
+    assert written(tmp_path) == ""
+
+
 def test_what_is_no_record_is_counted_and_the_rest_is_shown(tmp_path: Path) -> None:
     keeper = Gateway(settings_of(tmp_path))
 

@@ -26,6 +26,26 @@ def test_the_file_holds_what_was_shown_last_and_nothing_lies_beside_it(tmp_path:
     assert textfile.trouble == ""
 
 
+def test_a_file_can_be_taken_away_also_when_it_was_never_written(tmp_path: Path) -> None:
+    textfile = Textfile(Exposition(), tmp_path / "cyclone.prom")
+    textfile.write()
+
+    textfile.remove()
+    textfile.remove()
+
+    assert [*tmp_path.iterdir()] == []
+    assert textfile.trouble == ""
+
+
+def test_a_file_that_cannot_be_taken_away_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "cyclone.prom").mkdir()
+    textfile = Textfile(Exposition(), tmp_path / "cyclone.prom")
+
+    textfile.remove()
+
+    assert "cyclone.prom cannot be removed: " in textfile.trouble
+
+
 def test_a_file_that_cannot_be_written_is_told_of_until_it_can(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
