@@ -101,7 +101,7 @@ def test_a_file_that_cannot_be_written_is_its_trouble(tmp_path: Path) -> None:
 
     keeper.flush()
 
-    assert before == (0, "")
+    assert before == (0, "", 0)
     assert "cannot be written" in keeper.standing().trouble
 
 
