@@ -45,7 +45,10 @@ class Ini:
         try:
             parser.read_string(text, source=str(file))
         except configparser.Error as error:
-            raise ConfigError(" ".join(str(error).split()), file=file) from None
+            problem = (
+                f"{' '.join(str(error).split())}; expected lines KEY = VALUE below lines [SECTION], each once"
+            )
+            raise ConfigError(problem, file=file) from None
         return cls({name: parser[name] for name in parser.sections()}, file)
 
     def __getitem__(self, section: str) -> Mapping[str, str]:

@@ -104,7 +104,10 @@ def fields(kind: type[Record]) -> tuple[Field, ...]:
     not inherited, comes before that (msgspec: "Structs"). Raises RuleBroken when the declaration is not sound.
     """
     if not _NAME.match(kind.kind) or not _NAME.match(table(kind)):
-        raise RuleBroken(f"{kind.__qualname__}: the kind {kind.kind!r} or its table has no usable name")
+        expected = "small letters, digits and underscores, a letter first, 64 at most"
+        raise RuleBroken(
+            f"{kind.__qualname__}: found kind {kind.kind!r}, table {table(kind)!r}; expected {expected}"
+        )
     hints = typing.get_type_hints(kind, include_extras=True)
     found = tuple(_field(kind, name, hints[name]) for name in kind.__struct_fields__)
     names = {field.name for field in found}
@@ -188,7 +191,10 @@ def _field(kind: type[Record], name: str, hint: Any) -> Field:
         allowed = ", ".join(each.__name__ for each in FIELD_TYPES)
         raise RuleBroken(f"{kind.__qualname__}.{name}: found {hint!r}, expected one of {allowed}, or None")
     if not _NAME.match(name) or name in ROW_COLUMNS:
-        raise RuleBroken(f"{kind.__qualname__}.{name}: this cannot be the name of a field")
+        expected = f"small letters, digits and underscores, and none of {', '.join(ROW_COLUMNS)}"
+        raise RuleBroken(
+            f"{kind.__qualname__}.{name}: found {name!r} as the name of a field, expected {expected}"
+        )
     bounds = [meta.max_length for meta in metas if meta.max_length is not None]
     return Field(
         name=name,

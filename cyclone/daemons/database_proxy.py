@@ -187,6 +187,12 @@ def serve(settings: DatabaseProxySettings) -> int:
     return sink.serve(proxy)
 
 
+def check(settings: DatabaseProxySettings) -> None:
+    """For `--check`: what a start would find wrong with the settings. Raises ConfigError, PluginError."""
+    dialect_of(settings)
+    _view(settings, kinds_of(settings))
+
+
 def create_tables(settings: DatabaseProxySettings) -> int:
     """Make the tables that are not there, and say how those that are differ from what is expected."""
     database = Database(dialect_of(settings))
@@ -270,7 +276,7 @@ def main() -> int:
         ),
         Action("--print-sql", "print the statements of --create-table, and end", show_sql),
     )
-    return run_daemon("database-proxy", what, DatabaseProxySettings, serve, actions=actions)
+    return run_daemon("database-proxy", what, DatabaseProxySettings, serve, check, actions=actions)
 
 
 if __name__ == "__main__":

@@ -121,14 +121,9 @@ class Gateway:
         settings = self._settings
         if not settings.url:
             return None
-        instance = settings.instance or socket.gethostname()
-        try:
-            url = group_url(settings.url, settings.job, {"instance": instance})
-        except ValueError as error:
-            raise ConfigError(str(error), file=settings.ini_file, section="push", key="url") from None
         return Pusher(
             self._exposition,
-            Group(url, settings.timeout_s),
+            Group(_group_url(settings), settings.timeout_s),
             interval_s=settings.interval_s,
             rejected_file=settings.pid_file.with_suffix(".rejected"),
             delete_at_end=settings.delete_on_exit,
@@ -158,3 +153,18 @@ class Gateway:
         self._exposition.show("client", client_families(figures))
         if self._watch is not None:
             self._exposition.show("cluster", cluster_families(self._watch.cluster))
+
+
+def check(settings: PushgatewayClientSettings) -> None:
+    """For `--check`: what a start would find wrong with the settings. Raises ConfigError, PluginError."""
+    load_kinds(settings.kind_modules, settings.kind_path)
+    if settings.url:
+        _group_url(settings)
+
+
+def _group_url(settings: PushgatewayClientSettings) -> str:
+    instance = settings.instance or socket.gethostname()
+    try:
+        return group_url(settings.url, settings.job, {"instance": instance})
+    except ValueError as error:
+        raise ConfigError(str(error), file=settings.ini_file, section="push", key="url") from None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from types import ModuleType
 
 from cyclone.daemons.entry import run_daemon
 from cyclone.daemons.scraping import not_installed
@@ -12,25 +14,34 @@ from cyclone.sinks.settings import PushgatewayClientSettings
 
 
 def serve(settings: PushgatewayClientSettings) -> int:
-    try:
-        # Only here, so that whoever lacks a package is told so in a sentence.
-        from cyclone.daemons.gateway import Gateway
-    except ModuleNotFoundError as error:
-        raise ConfigError(not_installed(error)) from None
+    gateway = _gateway()
     sink = Sink(settings, settings.port)
     try:
-        gateway = Gateway(settings)
-        gateway.start()
+        keeper = gateway.Gateway(settings)
+        keeper.start()
     except BaseException:
         sink.close()
         raise
-    return sink.serve(gateway)
+    return sink.serve(keeper)
+
+
+def check(settings: PushgatewayClientSettings) -> None:
+    """For `--check`: see `gateway.check`."""
+    _gateway().check(settings)
+
+
+def _gateway() -> ModuleType:
+    """Only when it is needed, so that whoever lacks a package is told so in a sentence. Raises ConfigError."""
+    try:
+        return import_module("cyclone.daemons.gateway")
+    except ModuleNotFoundError as error:
+        raise ConfigError(not_installed(error)) from None
 
 
 def main() -> int:
     """Entry point of `cyclone-pushgateway-client`."""
     what = "Show what tasks record to Prometheus: push it to a Pushgateway, or be scraped."
-    return run_daemon("pushgateway-client", what, PushgatewayClientSettings, serve)
+    return run_daemon("pushgateway-client", what, PushgatewayClientSettings, serve, check)
 
 
 if __name__ == "__main__":

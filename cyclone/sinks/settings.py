@@ -17,6 +17,7 @@ from cyclone.settings import (
     choice,
     curve_of_server,
     directories,
+    host_and_port,
     key_dir,
     listening_target,
     log_file,
@@ -260,6 +261,8 @@ class PushgatewayClientSettings(SinkSettings):
         if not self.url and self.metrics_port is None and self.textfile is None:
             problem = "is empty, expected an URL, or a [metrics] port to be asked at, or a textfile"
             raise ini.wrong("push", "url", problem)
+        if self.master:
+            host_and_port(self.master, ini.file, "master", "address")
         if self.textfile is not None and self.textfile.suffix != ".prom":
             raise ini.wrong(
                 "push",

@@ -87,7 +87,10 @@ class Connection(Protocol):
 
 
 class Dialect(Protocol):
-    """A product: how it is connected to, its words, its errors."""
+    """A product: how it is connected to, its words, its errors. place: what it is connected to, for errors."""
+
+    @property
+    def place(self) -> str: ...
 
     def connect(self) -> Connection:
         """Raises what the library raises, or DatabaseFailure."""
@@ -231,8 +234,9 @@ class Database:
         failure = self._dialect.failure(error)
         if connecting and failure is Failure.ROW:
             failure = Failure.CONFIGURATION
-        text = " ".join(str(error).split())
-        return DatabaseFailure(failure, f"{type(error).__name__}: {text}")
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        # What is about a row is the same in any database.
+        return DatabaseFailure(failure, text if failure is Failure.ROW else f"{self._dialect.place}: {text}")
 
 
 def difference(name: str, expected: Definition, found: Definition) -> str:

@@ -127,7 +127,7 @@ def test_a_gateway_that_is_away_is_the_trouble_of_the_sink(cluster: Cluster, gat
     gateway.stop()
     start(cluster, url=gateway.url, interval=0.1)
     [controller] = [daemon for daemon in cluster.daemons if daemon.name == "controller"]
-    controller.wait_for_log("sink takes no records sink=pushgateway: ")
+    controller.wait_for_log("sink takes records, and cannot pass them on sink=pushgateway: ")
 
     gateway.restart()
 

@@ -32,6 +32,10 @@ class Csv:
 
     directory: Path
 
+    @property
+    def place(self) -> str:
+        return str(self.directory)
+
     def connect(self) -> CsvConnection:
         return CsvConnection(self.directory)
 

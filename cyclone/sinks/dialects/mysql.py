@@ -7,6 +7,7 @@ in their errors.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import ssl
@@ -24,6 +25,9 @@ from cyclone.record import Field, Value
 from cyclone.sinks.sql import DatabaseFailure, Definition, Failure, Row, Table, index_name, utc
 
 PASSWORD_VARIABLE = "CYCLONE_DB_PASSWORD"  # noqa: S105 - the name of the variable
+
+# It tells of its plug-ins with each connection.
+logging.getLogger("mysql").setLevel(logging.WARNING)
 
 #: All of UTF-8. In others a backslash may be the second byte of something else, and not all texts can be written.
 CHARSET = "utf8mb4"
@@ -163,6 +167,12 @@ class Mysql:
     def __init__(self, settings: MysqlSettings, environment: Mapping[str, str] = os.environ) -> None:
         self._settings = settings
         self._environment = environment
+
+    @property
+    def place(self) -> str:
+        settings = self._settings
+        server = settings.unix_socket or f"{settings.host}:{settings.port}"
+        return f"database {settings.database} at {server}"
 
     def connect(self) -> MysqlConnection:
         settings = self._settings

@@ -41,6 +41,10 @@ class Sqlite:
 
     path: str | Path
 
+    @property
+    def place(self) -> str:
+        return str(self.path)
+
     def connect(self) -> SqliteConnection:
         return SqliteConnection(self.path)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cyclone.daemons.database_proxy import Proxy, dialect_of, kinds_of
+from cyclone.daemons.database_proxy import Proxy, check, dialect_of, kinds_of
 from cyclone.errors import ConfigError, StoreError, StoreFull
 from cyclone.ini import Ini
 from cyclone.record import table
@@ -110,3 +110,23 @@ def test_the_table_of_another_kind_is_refused(tmp_path, name):
         kinds_of(settings(tmp_path, table=name))
 
     assert (raised.value.section, raised.value.key) == ("db", "table")
+
+
+# What `--check` finds.
+
+
+def test_a_check_finds_a_module_that_a_start_would_refuse(tmp_path):
+    told = DatabaseProxySettings.of(
+        Ini({"db": {"dialect": "sqlite"}, "records": {"modules": "nosuch.module"}})
+    )
+
+    with pytest.raises(ConfigError, match=r"nosuch\.module"):
+        check(told)
+
+
+@pytest.mark.parametrize("view", ["ost_perf_history", "old_table"])
+def test_a_view_cannot_have_the_name_of_a_table(tmp_path, view):
+    mysql = Ini({"db": {"dialect": "mysql"}, "legacy": {"view": view, "table": "old_table"}})
+
+    with pytest.raises(ConfigError, match="which is the name of a table"):
+        check(DatabaseProxySettings.of(mysql))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cyclone.daemons import gateway
-from cyclone.daemons.gateway import Gateway
+from cyclone.daemons.gateway import Gateway, check
 from cyclone.errors import ConfigError
 from cyclone.ini import Ini
 from cyclone.lustre.records import FileCreation
@@ -106,8 +106,11 @@ def test_a_file_that_cannot_be_written_is_its_trouble(tmp_path: Path) -> None:
 
 
 def test_a_url_that_is_none_is_refused_by_its_key(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"\[push\] url: .*expected http://HOST:PORT"):
-        Gateway(settings_of(tmp_path, url="gateway:9091"))
+    settings = settings_of(tmp_path, url="gateway:9091")
+
+    for refusing in (Gateway, check):
+        with pytest.raises(ConfigError, match=r"\[push\] url: .*expected http://HOST:PORT"):
+            refusing(settings)
 
 
 @pytest.mark.parametrize(

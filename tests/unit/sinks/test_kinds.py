@@ -80,7 +80,7 @@ def test_a_name_or_table_that_is_taken_is_refused_with_both_places(write, tmp_pa
         ("raise SystemExit(3)\n", "SystemExit"),
         ("import no_such_module_anywhere\n", "no_such_module_anywhere"),
         (HEAD + "class Bad(Record):\n    kind = 'bad'\n    parts: list[int]\n", "Bad.parts"),
-        (HEAD + "class Bad(Record):\n    kind = 'bad name'\n    part: int\n", "no usable name"),
+        (HEAD + "class Bad(Record):\n    kind = 'bad name'\n    part: int\n", "expected small letters"),
         (
             "from __future__ import annotations\n"
             + HEAD
@@ -118,5 +118,5 @@ def test_the_rows_of_a_kind_can_go_to_another_table(reading):
 
 @pytest.mark.parametrize("name", ["Readings", "a b", "x; DROP TABLE y", "a" * 65, "1st"])
 def test_a_table_with_a_name_that_is_none_is_refused(reading, name):
-    with pytest.raises(PluginError, match="no usable name"):
+    with pytest.raises(PluginError, match="expected small letters"):
         with_table(reading, name)

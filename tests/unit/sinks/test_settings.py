@@ -36,3 +36,12 @@ def test_a_certificate_without_its_key_is_refused(given, missing):
 def test_a_key_of_2_that_is_called_otherwise_is_refused_with_its_name(kind, section, key, now):
     with pytest.raises(ConfigError, match=now):
         kind.of(Ini({section: {key: "1"}}))
+
+
+def test_the_address_of_a_master_is_checked_before_the_start():
+    with pytest.raises(ConfigError) as raised:
+        PushgatewayClientSettings.of(
+            Ini({"master": {"address": "nonsense"}, "push": {"url": "http://gateway"}})
+        )
+
+    assert (raised.value.section, raised.value.key) == ("master", "address")

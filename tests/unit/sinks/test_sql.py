@@ -53,6 +53,8 @@ class Line:
 class Product:
     """A dialect that counts its connections."""
 
+    place = "the product"
+
     def __init__(self) -> None:
         self.lines: list[Line] = []
         self.refusal: Exception | None = None

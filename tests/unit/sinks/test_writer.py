@@ -305,7 +305,7 @@ def test_a_missing_table_holds_its_kind_only(site, entry, visit, caplog):
     writer.wake()
     wait_for("more readings", lambda: writer.figures.stored == 1600)
     wait_for("visits alone are left", lambda: writer.figures.spool_entries == 1500)
-    assert "visit: OperationalError: no such table" in writer.figures.reason
+    assert "OperationalError: no such table: visit" in writer.figures.reason
     assert "entries are held until somebody mends it kind=visit" in caplog.text
 
     site.create_tables(visit)
