@@ -63,16 +63,20 @@ class Inventory:
         """All of them, growing."""
         return [self._known[index] for index in sorted(self._known)]
 
-    def hear(self, survey: Survey, now: float) -> None:
-        """Remember what a survey told. An OST that was retired and is active is expected again."""
+    def hear(self, survey: Survey, now: float) -> list[int]:
+        """Remember what a survey told. An OST that was retired and is active is expected again: returns those."""
         self._survey = survey
+        back = []
         for index in {*(survey.reasons or ()), *survey.in_usage, *survey.deactivated}:
             known = self._known.get(index, KnownOst(index, now))
             is_back = self._is_active(index) or index in survey.in_usage
             self._known[index] = replace(known, seen_at=now, retired=known.retired and not is_back)
+            if known.retired and is_back:
+                back.append(index)
         for index, server in survey.servers.items():
             if index in self._known:
                 self._known[index] = replace(self._known[index], server=server)
+        return sorted(back)
 
     def retire(self, indexes: Iterable[int]) -> None:
         """Expect these no more, all or none. Raises ValueError when one is not known, or is active."""

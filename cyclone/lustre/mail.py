@@ -104,8 +104,8 @@ class MailServer:
             with contextlib.suppress(OSError):
                 connection.quit()
             connection.close()
-        for receiver, reason in refused.items():
-            _log.warning("mail server refused a receiver receiver=%s reason=%s", receiver, reason)
+        for receiver, said in refused.items():
+            _log.warning("mail server refused a receiver receiver=%s reason=%s", receiver, _answer(*said))
         return [receiver for receiver, (code, _) in refused.items() if code in _FOR_NOW]
 
     def _connect(self) -> smtplib.SMTP:
@@ -273,10 +273,11 @@ class Postman:
     """A thread that empties an outbox, so that nobody waits for a server.
 
     A mail that cannot be kept on disk is held in memory, and sent from there.
-    retry_s: how long to wait after a server did not take everything.
+    retry_s: how long to wait after a server did not take everything. waiting: mails that were left the last time.
     """
 
     def __init__(self, outbox: Outbox, retry_s: float = 60.0) -> None:
+        self.waiting = 0
         self._outbox, self._retry_s = outbox, retry_s
         self._held: deque[EmailMessage] = deque()
         self._wake = threading.Event()
@@ -312,11 +313,11 @@ class Postman:
             self._wake.clear()
             last = self._stopping
             try:
-                waiting = self._send_held() + self._outbox.deliver()
+                self.waiting = self._send_held() + self._outbox.deliver()
             except OSError as error:
                 _log.warning("the outbox cannot be read reason=%s", error)
-                waiting = 1
-            pause_s = self._retry_s if waiting else None
+                self.waiting = max(1, self.waiting)
+            pause_s = self._retry_s if self.waiting else None
             if last:
                 return
 
@@ -366,9 +367,9 @@ def _credentials(file: str) -> tuple[str, str]:
 def _reason(error: Exception) -> str:
     """What a server or the system said, on one line."""
     if isinstance(error, smtplib.SMTPResponseException):
-        said = error.smtp_error
-        text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
-        return f"{error.smtp_code} {' '.join(text.split())}"
+        return _answer(error.smtp_code, error.smtp_error)
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return "; ".join(f"{receiver}: {_answer(*said)}" for receiver, said in error.recipients.items())
     # smtplib tells of a time-out as of a connection that was closed.
     if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
         return "it does not answer"
@@ -377,3 +378,8 @@ def _reason(error: Exception) -> str:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:32]
+
+
+def _answer(code: int, said: bytes | str) -> str:
+    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+    return f"{code} {' '.join(text.split())}"

@@ -252,7 +252,12 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             interval_s = self.settings.measure_interval_s
             # Since it was due: a survey may take longer than half an interval.
             late_s = (now - self._schedule.due) % interval_s
-            self._missed += self._schedule.begin(now)
+            if missed := self._schedule.begin(now):
+                self._missed += missed
+                self.log.warning(
+                    "rounds missed count=%d total=%d: what is asked before a round took longer than measure_interval",
+                    missed, self._missed,
+                )  # fmt: skip
             if self.settings.at is not None:
                 # Not this one again, should the clock have been set back a little.
                 self._schedule.due = self._due_by_day(unix - late_s + interval_s / 2)
@@ -261,7 +266,8 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._begun += 1
         self._begun_at = unix
         self._results, self._known_rows, self._faults = [], [], {}
-        self._inventory.hear(survey, unix)
+        for ost in self._inventory.hear(survey, unix):
+            self.log.info("OST was retired and is active, it is expected again ost=%d", ost)
         self._left_behind = survey.left_behind
         self._tell_unanswered(survey.unanswered)
         targets = self._inventory.targets(self._selection)
@@ -532,6 +538,8 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
                 for target in self._inventory.targets(self._selection)
                 if target.state is not None
             },
+            "unanswered": dict(self._unanswered),
+            "mails_waiting": 0 if self._postman is None else self._postman.waiting,
             "faults": self._told_faults(),
             "incidents": [
                 {"ost": each.ost, "phase": each.phase, "state": each.state, "since": each.since, "reason": each.text}

@@ -70,6 +70,14 @@ def test_when_nothing_could_be_learned_everything_known_is_tried() -> None:
     assert [(target.ost, target.state) for target in inventory.targets(())] == [(0, None), (1, None)]
 
 
+def test_one_that_was_retired_and_is_active_again_is_told_once() -> None:
+    inventory = heard(Survey({0: "", 1: "no answer"}))
+    inventory.retire([1])
+    back = Survey({0: "", 1: ""})
+
+    assert [inventory.hear(back, 200.0), inventory.hear(back, 260.0)] == [[1], []]
+
+
 def test_what_was_known_outlives_a_process() -> None:
     inventory = Inventory(heard(Survey({0: "", 1: ""}, servers={1: "10.0.0.1"})).known())
     inventory.hear(Survey({0: ""}), 200.0)

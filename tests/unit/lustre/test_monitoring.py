@@ -809,6 +809,7 @@ def test_rounds_that_were_missed_are_counted(
         "missed=0",
         "missed=2",
     ]
+    assert sum("rounds missed count=2 total=2" in line for line in caplog.messages) == 1
 
 
 @pytest.mark.usefixtures("lfs")
