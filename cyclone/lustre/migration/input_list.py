@@ -300,6 +300,9 @@ def load_again(base: Path, rules: Rules, is_wanted: Callable[[], bool] = lambda:
     if head is None:
         files = ListFiles.new(base)
         stamp = stamp_of(files.active)
+        if stamp is not None:
+            # Made of the list as it was; of one that was called done at once nothing else is left.
+            discard(files.index, files.plain, files.draft)
         return Loaded(files, index(files, rules, is_wanted), stamp=stamp)
     files = ListFiles(base, head.suffix)
     found = index(files, rules, is_wanted)

@@ -249,7 +249,7 @@ class Inputs:
         except JournalDamaged as error:
             aside = set_aside(files.journal)
             log.error("a journal without a list is set aside reason=%s as=%s", error, aside)
-            return False
+            return files.plain.exists()  # of a list that was called done when it was read
         files = ListFiles(base, head.suffix)
         if files.done.exists() or (files.plain.exists() and not base.exists()):
             return True  # it was called done when it was read, or the end of it was cut short
@@ -283,8 +283,8 @@ class Inputs:
                 # The journal first: a list that is called active always has its own.
                 if loaded.identity and _identity_or_none(files.base) != loaded.identity:
                     raise ListChanged(f"{files.base}: was changed while it was read")
-                journal = Journal.create(files.journal, head)
                 undo.callback(discard, files.journal)
+                journal = Journal.create(files.journal, head)
                 undo.callback(journal.close)
                 if loaded.identity:
                     _rename(files.base, files.active, undo)

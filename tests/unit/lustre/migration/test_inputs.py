@@ -5,12 +5,14 @@ import gzip
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cyclone.errors import ConfigError
 from cyclone.lustre.migration import inputs as module
+from cyclone.lustre.migration import journal
 from cyclone.lustre.migration.entry import Entry
 from cyclone.lustre.migration.input_list import SPOILED, InputList, ListChanged, load, load_again
 from cyclone.lustre.migration.inputs import Inputs
@@ -315,6 +317,24 @@ def test_a_list_that_could_not_be_taken_has_its_names_as_before(
     assert len(entries(inputs)) == 1
 
 
+def test_a_journal_that_cannot_be_opened_is_not_left_beside_its_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = put(tmp_path, b"3 /lustre/a")
+    inputs = an_input(tmp_path)
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        loaded = load(file, RULES)
+        patched.setattr(journal, "os", SimpleNamespace(**{**vars(os), "open": refused}))
+        with pytest.raises(OSError, match="Too many open files"):
+            inputs.admit(loaded)
+
+    assert inputs.waiting(0) == [file]
+
+
 def test_a_list_that_cannot_be_taken_is_not_waited_for_until_somebody_changes_it(tmp_path: Path) -> None:
     file = put(tmp_path, b"3 /lustre/a")
     inputs = an_input(tmp_path, settle_s=10)
@@ -404,6 +424,16 @@ def test_of_a_list_that_was_changed_between_two_lives_every_entry_is_looked_at_a
 
     assert [entry.path for entry in entries(later)] == [b"/lustre/b", b"/lustre/c"]
     assert "the journal is set aside" in caplog.text
+
+
+def test_a_packed_list_that_was_changed_between_two_lives_is_unpacked_anew(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a", name="a.input.gz")
+    take_all(an_input(tmp_path))
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b", name="b.input.gz").rename(tmp_path / "a.input.gz.active")
+
+    later = resume(tmp_path)
+
+    assert [entry.path for entry in entries(later)] == [b"/lustre/a", b"/lustre/b"]
 
 
 def test_a_dry_run_looks_again_at_a_list_that_was_changed_meanwhile(tmp_path: Path) -> None:
@@ -520,6 +550,22 @@ def test_a_damaged_journal_is_set_aside(tmp_path: Path) -> None:
     assert (tmp_path / "a.input.journal.aside").read_bytes() == b"\0" * 100
 
 
+def test_without_a_journal_a_list_that_was_called_done_is_read_from_what_is_left_of_it(
+    tmp_path: Path,
+) -> None:
+    put(tmp_path, b"3 /lustre/a")
+    take_all(an_input(tmp_path, done_on_load=True))
+    (tmp_path / "a.input.journal").write_bytes(b"\0" * 100)
+
+    later = resume(tmp_path, done_on_load=True)
+    (entry,) = entries(later)
+    later.on_final(entry, SUCCESS)
+    later.settle()
+
+    assert entry.path == b"/lustre/a"
+    assert names(tmp_path) == {"a.input.done", "a.input.journal.aside"}
+
+
 def test_without_an_index_it_is_made_again(tmp_path: Path) -> None:
     put(tmp_path, b"3 /lustre/a", b"rubbish", b"3 /lustre/b", name="a.input.gz")
     inputs = an_input(tmp_path)
@@ -576,8 +622,8 @@ def test_a_flight_that_belongs_to_no_entry_is_told_as_an_entry(tmp_path: Path) -
     take_all(inputs)
     inputs.on_started(entries(inputs)[0], 9)
     inputs.settle()
-    with open(tmp_path / "a.input.journal", "ab") as journal:
-        journal.write(b"> 0 5 0 9\n")
+    with open(tmp_path / "a.input.journal", "ab") as stream:
+        stream.write(b"> 0 5 0 9\n")
 
     later = resume(tmp_path)
     (after,) = later.lists.values()
