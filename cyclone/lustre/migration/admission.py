@@ -7,6 +7,7 @@ tasks are in flight does not.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -34,10 +35,11 @@ class Obstacle(NamedTuple):
 class _Trouble:
     """What tasks had to suffer from one OST since it was well."""
 
-    __slots__ = ("locked_until", "strikes", "times")
+    __slots__ = ("locked_until", "newest", "strikes", "times")
 
     def __init__(self) -> None:
         self.locked_until: dict[Role, float] = {}
+        self.newest = -math.inf  # when a task had trouble that went to it
         self.times = {Role.SOURCE: 0, Role.TARGET: 0}
         self.strikes: set[int] = set()  # sources that had trouble with it
 
@@ -112,6 +114,11 @@ class Admission:
     def leave_alone(self, ost: int, role: Role, now: float) -> None:
         """Lock this OST for a while; twice as long as the last time if nothing has succeeded since."""
         trouble = self._trouble(ost)
+        if role is Role.TARGET:
+            trouble.newest = now
+        self._lock(trouble, ost, role, now)
+
+    def _lock(self, trouble: _Trouble, ost: int, role: Role, now: float) -> None:
         if role in trouble.locked_until:
             return  # by another task that was in flight at the same time
         self.changes += 1
@@ -124,26 +131,31 @@ class Admission:
     def suspect(self, target: int, source: int, now: float) -> None:
         """The trouble of this source may be that of its target, if others had the same."""
         trouble = self._trouble(target)
+        trouble.newest = now
         trouble.strikes.add(source)
         if len(trouble.strikes) >= STRIKES_MOST:
             trouble.strikes.clear()
-            self.leave_alone(target, Role.TARGET, now)
+            self._lock(trouble, target, Role.TARGET, now)
 
     def blame(self, target: int, source: int, now: float) -> None:
         """With another target this source was well, so its trouble was that of this one, unless that was well since."""
         trouble = self._trouble(target)
         if source in trouble.strikes:
             trouble.strikes.clear()
-            self.leave_alone(target, Role.TARGET, now)
+            self._lock(trouble, target, Role.TARGET, now)
 
-    def forgive(self, source: int, target: int) -> None:
-        """A task between these two has succeeded."""
+    def forgive(self, source: int, target: int, since: float) -> None:
+        """A task between these two has succeeded that was started then."""
         for ost, role in ((source, Role.SOURCE), (target, Role.TARGET)):
             trouble = self._troubles.get(ost)
             if trouble is not None:
                 trouble.times[role] = 0
-        if target in self._troubles:
-            self._troubles[target].strikes.clear()
+        trouble = self._troubles.get(target)
+        if trouble is not None:
+            trouble.strikes.clear()
+            # What others made of a trouble of before says less than that it was well after it.
+            if since > trouble.newest and trouble.locked_until.pop(Role.TARGET, None) is not None:
+                self.changes += 1
 
     def left_alone(self) -> Iterator[tuple[int, Role, float]]:
         """`(OST, role, until when)`"""

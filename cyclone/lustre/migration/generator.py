@@ -99,6 +99,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         self._telling: set[str] = set()  # tids of tasks that record how the OSTs stand
         self._started: list[Run] = []  # what is to be handed in as soon as that is noted
         self._shut_since: int | None = None
+        self._is_keeping = False  # entries that should wait on disk
         self._doubts: set[str] = set()
 
     def validate_config(self) -> None:
@@ -447,7 +448,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             self._statistics.on_retry()
             self._inputs.on_retry(entry)
             if ended.away_until is not None:
-                self._supply.put_away(entry, ended.away_until)
+                self._put_away(entry, ended.away_until)
         elif self._inputs.on_final(entry, report):
             self._statistics.on_final(entry.source, report.state, report.reason, report.size, now)
             if report.state is FileState.FAILED:
@@ -456,6 +457,20 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
                     "file failed path=%s source=%d reason=%s message=%s",
                     path, entry.source, report.reason, report.message,
                 )  # fmt: skip
+
+    def _put_away(self, entry: Entry, until: float) -> None:
+        try:
+            self._supply.put_away(entry, until)
+        except OSError as error:
+            # In memory there is room for it after all: fewer others are brought.
+            self._mind.rest(entry, until)
+            if not self._is_keeping:
+                self.log.error(
+                    "entries that are tried again are kept in memory, for on disk they cannot be: %s", error
+                )
+            self._is_keeping = True
+        else:
+            self._is_keeping = False
 
     # Telling.
 

@@ -153,6 +153,11 @@ class InputList:
             self._away = Away(self.files.base.parent)
         self._away.put(entry, until)
 
+    @property
+    def away(self) -> int:
+        """How many entries are kept so."""
+        return 0 if self._away is None else self._away.count
+
     # What happens to an entry.
 
     def on_started(self, entry: Entry, target: int) -> None:
@@ -173,7 +178,9 @@ class InputList:
         if self._journal is not None:
             if report.state in RETRYABLE:
                 records = self._retryable.setdefault(report.state, bytearray())
-                records += self._record(entry.offset) + self.files.separator
+                # An entry that is spoiled has no path: its record stands for it.
+                record = b"%d %s" % (entry.source, entry.path) if entry.path else self._record(entry.offset)
+                records += record + self.files.separator
             self._journal.final(
                 Final(
                     entry.id.number, entry.source, report.state, report.size, report.actual, entry.offset,

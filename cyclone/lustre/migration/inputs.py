@@ -204,6 +204,11 @@ class Inputs:
         """Keep an entry on disk; from this moment on it may be taken again. Raises OSError."""
         self.lists[entry.id.input].put_away(entry, until)
 
+    @property
+    def away(self) -> int:
+        """How many entries are kept on disk until they may be taken again."""
+        return sum(each.away for each in self.lists.values())
+
     def on_started(self, entry: Entry, target: int) -> None:
         """A task for this entry is about to be handed in: call `settle` before it is."""
         self._list_of(entry).on_started(entry, target)

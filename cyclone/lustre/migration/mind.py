@@ -19,6 +19,7 @@ tells: the source is left alone first, and the target as soon as the file has go
 from __future__ import annotations
 
 import heapq
+import math
 from bisect import bisect_left, insort
 from collections import Counter, deque
 from collections.abc import Collection, Hashable, Iterable, Mapping
@@ -87,6 +88,13 @@ class _Turn(NamedTuple):
     ost: int
 
 
+class _Room(NamedTuple):
+    """What fits on a target, in bytes."""
+
+    size: float
+    target: int
+
+
 class _Ost:
     """One OST: what it has in flight, and where it stands."""
 
@@ -145,6 +153,9 @@ class Mind:
         self._resting: list[tuple[float, int, Entry]] = []
         self._count = 0
         self._roomy = -1  # the target that was the last to have room for a file that had to wait
+        self._rooms: tuple[list[_Room], list[_Room]] | None = (
+            None  # see `_roomiest`; None if that has changed
+        )
         self._files = Rate(plan.rate_files_per_s, now)
         self._bytes = Rate(plan.rate_mb_per_s * _MB, now)
         self._moved_files = self._moved_bytes = 0
@@ -173,6 +184,12 @@ class Mind:
         stock = self._stock(source)
         stock.queue.extend(entries)
         self._look_at(source)
+
+    def rest(self, entry: Entry, until: float) -> None:
+        """Keep an entry until its next try; also one for which there was no room, if it can be kept nowhere else."""
+        self._stock(entry.source).resting += 1
+        self._count += 1
+        heapq.heappush(self._resting, (until, self._count, entry))
 
     def expect(self, sources: Iterable[int]) -> None:
         """There are entries of these sources, though not here yet: `hungry` tells when they are wanted."""
@@ -211,6 +228,7 @@ class Mind:
     def decide(self, now: float) -> Turn:
         """What to start now. Everything that it returns counts as in flight, or as ended, from here on."""
         turn = Turn()
+        self._rooms = None
         self._wake(now)
         if self.holds or self.tripped:
             return turn
@@ -401,8 +419,11 @@ class Mind:
             if not self._fits_nowhere(entry):
                 self._put_back(stock, entry)
                 return None
-            ended = self._rest_or_end(entry, None, _NO_ROOM, now)
-            turn.ended.append(ended)
+            turn.ended.append(
+                self._rest(entry, None, _NO_ROOM, now)
+                if self._will_fit(entry)
+                else self._rest_or_end(entry, None, _NO_ROOM, now)
+            )
         return self._start(entry, target, now)
 
     def _next_entry(self, stock: _Stock) -> Entry | None:
@@ -439,8 +460,12 @@ class Mind:
         return avoided
 
     def _fits(self, entry: Entry, target: int) -> bool:
+        return entry.size is None or entry.size <= self._room(target)
+
+    def _room(self, target: int) -> float:
+        """In bytes; without end if nobody knows."""
         free = self.fills.free_bytes(target)
-        return entry.size is None or free is None or entry.size <= free - self.plan.target_reserve_bytes
+        return math.inf if free is None else free - self.plan.target_reserve_bytes
 
     def _fits_nowhere(self, entry: Entry) -> bool:
         """Is there a target for it, but none that has room for a file of its size?"""
@@ -449,14 +474,33 @@ class Mind:
         # Asked for each source while targets are in use; mostly the answer is the same target as the last time.
         if self._has_room_for(entry, self._roomy):
             return False
-        for target in self.plan.targets:
-            if self._has_room_for(entry, target):
-                self._roomy = target
-                return False
-        return any(
-            target != entry.source and self.obstacle(target, Role.TARGET) is None
-            for target in self.plan.targets
-        )
+        roomiest = _first_but(entry.source, self._roomiest()[0])
+        if roomiest is None:
+            return False
+        self._roomy = roomiest.target
+        return entry.size > roomiest.size
+
+    def _will_fit(self, entry: Entry) -> bool:
+        """Has a target room for it that must not take part now, but will by itself?"""
+        roomiest = _first_but(entry.source, self._roomiest()[1])
+        return roomiest is not None and entry.size is not None and entry.size <= roomiest.size
+
+    def _roomiest(self) -> tuple[list[_Room], list[_Room]]:
+        """The targets with most room: those that may take part, and those that will by themselves.
+
+        Two of each, for one may be the source itself. To ask all targets for each file would take minutes.
+        """
+        if self._rooms is None:
+            may: list[_Room] = []
+            will: list[_Room] = []
+            for target in self.plan.targets:
+                obstacle = self.obstacle(target, Role.TARGET)
+                if obstacle is None:
+                    may.append(_Room(self._room(target), target))
+                elif not obstacle.is_lasting:
+                    will.append(_Room(self._room(target), target))
+            self._rooms = heapq.nlargest(2, may), heapq.nlargest(2, will)
+        return self._rooms
 
     def _has_room_for(self, entry: Entry, target: int) -> bool:
         """May the entry go there, now or when a task there has ended?"""
@@ -476,6 +520,7 @@ class Mind:
         self._ost(target).running[Role.TARGET] += 1
         if not self.plan.is_dry:
             self.fills.start(entry.source, target, size)
+            self._rooms = None
         self._files.spend(1)
         self._bytes.spend(size)
         self._count += 1
@@ -520,7 +565,7 @@ class Mind:
         self._bytes.spend(report.size - run.size)
         self._moved_files += 1
         self._moved_bytes += report.size
-        self.admission.forgive(run.entry.source, run.target)
+        self.admission.forgive(run.entry.source, run.target, run.since)
         if run.entry.avoid is not None and run.entry.avoid != run.target:
             self.admission.blame(run.entry.avoid, run.entry.source, now)
             self._look_at(run.entry.avoid)
@@ -556,14 +601,14 @@ class Mind:
         entry.billed += 1
         if entry.billed > self.plan.retry_max or entry.tries >= TRIES_MOST:
             return self._final(entry, target, report)
-        stock = self._stock(entry.source)
+        return self._rest(entry, target, report, now)
+
+    def _rest(self, entry: Entry, target: int | None, report: Report, now: float) -> Ended:
         until = now + self.plan.retry_delay_s
         # A source with nothing but busy files must not keep the others of its files from coming in.
-        if stock.resting >= max(1, self.plan.queue_most // 2):
+        if self._stock(entry.source).resting >= max(1, self.plan.queue_most // 2):
             return Ended(entry, target, report, is_final=False, away_until=until)
-        stock.resting += 1
-        self._count += 1
-        heapq.heappush(self._resting, (until, self._count, entry))
+        self.rest(entry, until)
         return Ended(entry, target, report, is_final=False)
 
     def _final(self, entry: Entry, target: int | None, report: Report) -> Ended:
@@ -601,6 +646,10 @@ class Mind:
         if stock is None:
             stock = self._stocks[source] = _Stock()
         return stock
+
+
+def _first_but(ost: int, rooms: Iterable[_Room]) -> _Room | None:
+    return next((room for room in rooms if room.target != ost), None)
 
 
 _Key = TypeVar("_Key")

@@ -47,17 +47,18 @@ class OstQueues:
         self._queues: dict[int, _Queue] = {}
 
     def put(self, ost: int, *numbers: int) -> None:
-        """Add one element."""
+        """Add one element. Raises OSError; then it was not added."""
         queue = self._queues.get(ost)
         if queue is None:
             queue = self._queues[ost] = _Queue()
-        queue.fresh.extend(numbers)
-        queue.length += 1
-        self._gathered += self._width
+        # First room is made: whoever is refused keeps the element, and it must not be here as well.
         if len(queue.fresh) >= _CHUNK_NUMBERS:
             self._write(queue)
         elif self._gathered >= _GATHERED_MOST:
             self.write_all()
+        queue.fresh.extend(numbers)
+        queue.length += 1
+        self._gathered += self._width
 
     def take(self, ost: int, most: int, descriptor: int) -> list[tuple[int, ...]]:
         """The oldest elements, and they are here no more. descriptor: of the file. Raises OSError."""

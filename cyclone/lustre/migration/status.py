@@ -31,7 +31,7 @@ def status(mind: Mind, inputs: Inputs, statistics: Statistics, now: float) -> di
         "left": left.total(),
         "eta_s": statistics.eta_s(left.total(), now),
         "in_flight": [in_flight(run, now) for run in mind.running.values()],
-        "resting": mind.resting,
+        "resting": mind.resting + inputs.away,
         "sources": {
             str(source): {
                 "left": count,
@@ -141,7 +141,7 @@ def progress_lines(mind: Mind, inputs: Inputs, statistics: Statistics, now: floa
     speed = statistics.speed(now)
     yield (
         f"migration {state_of(mind)} left={left.total()} {counts} in_flight={len(mind.running)}"
-        f" resting={mind.resting} retries={statistics.retries} moved_gb={statistics.moved_bytes / 1e9:.3f}"
+        f" resting={mind.resting + inputs.away} retries={statistics.retries} moved_gb={statistics.moved_bytes / 1e9:.3f}"
         f" eta={eta_text(statistics.eta_s(left.total(), now))}"
     )
     yield "migration speed " + " ".join(

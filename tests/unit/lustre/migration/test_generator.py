@@ -425,6 +425,22 @@ def test_between_two_tries_of_a_file_lies_the_delay_also_if_it_waits_on_disk(sit
         assert all(300 <= later - earlier < 400 for earlier, later in pairwise(moments))
 
 
+def test_what_cannot_wait_on_disk_waits_in_memory(
+    site: Site, desk: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    site.put("a.input", *lines(3, 60))
+    monkeypatch.setattr(module.Inputs, "put_away", full)
+    desk.answer = lambda task: moved(task, "BUSY", "EBUSY", "busy")
+    site.run(cache_entries_per_ost=20, retry_max=2)
+
+    assert len(desk.submitted) == 180
+    assert caplog.text.count("entries that are tried again are kept in memory") == 1
+    assert site.names() == {"a.input.done", "a.input.busy"}
+
+
 @pytest.mark.parametrize(
     ("state", "outcome", "tries"),
     [

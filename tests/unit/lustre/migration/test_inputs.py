@@ -653,6 +653,36 @@ def test_an_entry_that_is_put_away_comes_after_all_others(tmp_path: Path) -> Non
     assert not inputs.has_more(3, 60)
 
 
+def test_entries_that_are_away_do_not_wait_for_those_before_them(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b", b"3 /lustre/c")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+
+    # Somebody has shortened the time between two tries meanwhile.
+    for entry, until in zip(entries(inputs), (30, 3600, 60), strict=True):
+        inputs.put_away(entry, until)
+    away = inputs.away
+    first = inputs.take(3, 9, 59).entries
+    others = inputs.take(3, 9, 60).entries
+
+    assert (away, inputs.away) == (3, 0)
+    assert [entry.path for entry in first + others] == [b"/lustre/a", b"/lustre/b", b"/lustre/c"]
+    assert len(first) == 1
+
+
+def test_what_is_made_a_list_is_what_was_tried_whatever_the_list_holds_by_now(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    _, second = entries(inputs)
+    (tmp_path / "a.input.active").write_bytes(b"# a longer line than before\n3 /lustre/b\n")
+
+    inputs.on_final(second, BUSY)
+    inputs.settle()
+
+    assert (tmp_path / "a.input.busy").read_bytes() == b"3 /lustre/b\n"
+
+
 def test_busy_entries_become_a_list_that_is_taken_at_once(tmp_path: Path) -> None:
     put(tmp_path, b"3 /lustre/a", b"3 /lustre/b", b"3 /lustre/c")
     inputs = an_input(tmp_path)

@@ -520,6 +520,47 @@ def test_more_busy_files_than_may_rest_in_memory_are_put_away() -> None:
     assert mind.space(0) == 2
 
 
+@pytest.mark.parametrize(("is_left_alone", "billed"), [(True, 0), (False, 1)])
+def test_a_file_is_not_billed_while_a_target_with_room_for_it_is_left_alone(
+    is_left_alone: bool, billed: int
+) -> None:
+    mind = Mind(a_plan(targets=frozenset({10, 11})), 0, stale_s=STALE_S)
+    roomy = Level(50 if is_left_alone else 90, 10**9, 10**9)
+    mind.on_levels({0: Level(50), 10: roomy, 11: Level(50, 10**9, 10)}, 0)
+    if is_left_alone:
+        mind.admission.leave_alone(10, Role.TARGET, 0)
+    large, small = *some_entries(0, 1, size=2**30), *some_entries(0, 1, 1, size=2**10)
+    mind.change(mind.plan, 0)
+    mind.offer(0, [large, small])
+
+    turn = mind.decide(0)
+
+    assert [(run.entry, run.target) for run in turn.started] == [(small, 11)]
+    assert [(ended.entry, ended.is_final) for ended in turn.ended] == [(large, False)]
+    assert large.billed == billed
+
+
+def test_files_that_fit_nowhere_cost_no_look_at_every_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = frozenset(range(100, 200))
+    mind = Mind(a_plan(targets=targets), 0, stale_s=STALE_S)
+    full = {target: Level(90, 10**9, 10**9) for target in targets}
+    mind.on_levels({0: Level(50)} | full | {100: Level(50, 10**9, 10)}, 0)
+    mind.offer(0, some_entries(0, 200, size=2**30))
+    asked = 0
+    really = Mind.obstacle
+
+    def obstacle(self: Mind, ost: int, role: Role) -> object:
+        nonlocal asked
+        asked += 1
+        return really(self, ost, role)
+
+    monkeypatch.setattr(Mind, "obstacle", obstacle)
+    turn = mind.decide(0)
+
+    assert len(turn.ended) == 200
+    assert asked < 200
+
+
 def test_a_target_without_room_is_left_alone_and_the_file_goes_elsewhere_at_once() -> None:
     mind = a_mind(entries={0: 1})
     (first,) = mind.decide(0).started
@@ -596,6 +637,18 @@ def test_a_target_is_to_blame_if_the_file_goes_to_another_one() -> None:
 
     assert (first.target, second.entry, second.target, third.target) == (13, first.entry, 10, 10)
     assert str(mind.obstacle(13, Role.TARGET)) == "left alone after trouble"
+
+
+def test_targets_that_are_well_after_a_trouble_of_their_source_are_not_left_alone() -> None:
+    mind = a_mind(a_plan(source_max_tasks=4), entries={0: 8})
+    for run in mind.decide(0).started:
+        end(mind, run, TROUBLE)
+
+    for run in mind.decide(60).started:
+        end(mind, run, now=61)
+
+    assert list(mind.admission.left_alone()) == []
+    assert len(mind.decide(61).started) == 4
 
 
 def test_a_target_that_was_well_with_others_since_is_not_to_blame() -> None:

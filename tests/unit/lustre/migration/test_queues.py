@@ -22,6 +22,22 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "_GATHERED_MOST", 40)
 
 
+def test_an_element_that_is_refused_is_not_in_the_queue(
+    file: IO[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = OstQueues(file, width=2)
+    for number in range(4):
+        found.put(7, number, number)
+
+    with monkeypatch.context() as patched, open("/dev/full", "wb", buffering=0) as full:
+        patched.setattr(found, "_file", full)
+        with pytest.raises(OSError, match="No space left"):
+            found.put(7, 4, 4)
+    found.put(7, 5, 5)
+
+    assert found.take(7, 9, file.fileno()) == [(number, number) for number in (0, 1, 2, 3, 5)]
+
+
 def test_each_ost_has_its_own_order(file: IO[bytes]) -> None:
     found = OstQueues(file, width=2)
     for number in range(100):
