@@ -13,7 +13,7 @@ import os
 import struct
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Self
@@ -54,6 +54,10 @@ class Signature(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, status: os.stat_result, rules: Rules) -> Self:
         return cls(status.st_size, status.st_mtime_ns, rules.root)
+
+
+#: No list has it, so an index with it is taken for that of none.
+_OF_NO_LIST = Signature(0, 0, b"")
 
 
 class _Foot(msgspec.Struct, frozen=True):
@@ -120,6 +124,18 @@ def index(files: ListFiles, rules: Rules, is_wanted: Callable[[], bool] = lambda
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise Unreadable(f"{files.base}: {error}") from None
     return Index(foot, content, files.index)
+
+
+def index_of(files: ListFiles, elements: Collection[tuple[int, int, int]]) -> Index:
+    """Make an index of these entries only, `(OST, number, offset)` of each. Raises OSError."""
+    with replacing(files.index) as file:
+        queues = OstQueues(file, _WIDTH)
+        for element in elements:
+            queues.put(*element)
+        queues.write_all()
+        foot = _Foot(_OF_NO_LIST, len(elements), 0, False, queues.end(), queues.directory())
+        _put_foot(file, foot)
+    return Index(foot, files.current(), files.index)
 
 
 @contextmanager
@@ -194,9 +210,13 @@ def _write(
                 raise Cancelled(f"{files.base}: not wanted any more")
         queues.write_all()
         foot = _Foot(signature, entries, rejected, carriage_returns, queues.end(), queues.directory())
-        file.seek(queues.end())
-        file.write(msgspec.msgpack.encode(foot) + _FOOT.pack(queues.end(), _MAGIC))
+        _put_foot(file, foot)
     return foot
+
+
+def _put_foot(file: IO[bytes], foot: _Foot) -> None:
+    file.seek(foot.end)
+    file.write(msgspec.msgpack.encode(foot) + _FOOT.pack(foot.end, _MAGIC))
 
 
 def complaint(number: int, reason: str, record: bytes, separator: bytes) -> bytes:

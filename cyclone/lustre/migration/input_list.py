@@ -18,7 +18,7 @@ from cyclone.errors import CycloneError
 from cyclone.generators.files import replacing
 from cyclone.lustre.migration.away import Away
 from cyclone.lustre.migration.entry import Entry, EntryId
-from cyclone.lustre.migration.index import Cancelled, Index, discard, index, opened
+from cyclone.lustre.migration.index import Cancelled, Index, discard, index, index_of, opened
 from cyclone.lustre.migration.journal import (
     NEVER_TRIED,
     Final,
@@ -27,6 +27,7 @@ from cyclone.lustre.migration.journal import (
     Journal,
     JournalDamaged,
     Past,
+    flights_of,
     read_head,
     read_lines,
     write_out,
@@ -112,12 +113,10 @@ class InputList:
         """Entries with their targets whose tasks were in flight when the former life ended."""
         found = []
         for number, flight in sorted(self._past.flights.items()):
-            entry = self._entry_in_flight(number, flight)
-            if entry is not None:
-                found.append((entry, flight.target))
-            else:
-                log.warning("a task in flight belongs to no entry list=%s number=%d", self.files.name, number)
-        self._adopted = frozenset(entry.id.number for entry, _ in found)
+            entry = self._entry(number, flight.offset, flight.source)
+            entry.path = entry.key = flight.path
+            entry.tries = flight.tries
+            found.append((entry, flight.target))
         self._past.flights.clear()
         return found
 
@@ -162,7 +161,8 @@ class InputList:
 
     def on_started(self, entry: Entry, target: int) -> None:
         if self._journal is not None:
-            self._journal.started(entry.id.number, entry.offset, entry.tries, target)
+            flight = Flight(entry.offset, entry.tries, target, entry.source, entry.path)
+            self._journal.started(entry.id.number, flight)
 
     def on_retry(self, entry: Entry) -> None:
         if self._journal is not None:
@@ -270,15 +270,6 @@ class InputList:
         except Rejected:
             return -1, b""
 
-    def _entry_in_flight(self, number: int, flight: Flight) -> Entry | None:
-        ost, path = self._parsed(self._record(flight.offset))
-        if ost < 0:
-            return None
-        entry = self._entry(number, flight.offset, ost)
-        entry.path = entry.key = path
-        entry.tries = flight.tries
-        return entry
-
 
 @contextmanager
 def _appending(file: Path) -> Iterator[int]:
@@ -302,8 +293,19 @@ def load(base: Path, rules: Rules, is_wanted: Callable[[], bool] = lambda: True)
 
 
 def load_again(base: Path, rules: Rules, is_wanted: Callable[[], bool] = lambda: True) -> Loaded:
-    """Read a list that was taken in a former life, and its journal. Raises Unreadable, Cancelled, OSError."""
-    head = _head_of(ListFiles(base))
+    """Read a list that was taken in a former life, and its journal. Raises Unreadable, Cancelled, OSError.
+
+    Of one that was changed meanwhile there is no more than its tasks in flight, if it has any: it is read as it is now when
+    they have ended, for no file must be moved by two tasks at once.
+    """
+    files = ListFiles(base)
+    head = _head_of(files)
+    if head is not None and is_another(files, head.stamp):
+        flights = flights_of(files.journal)
+        if flights:
+            return _load_flights(ListFiles(base, head.suffix), head, flights)
+        _start_anew(files, f"{files.active} was changed")
+        head = None
     if head is None:
         files = ListFiles.new(base)
         stamp = stamp_of(files.active)
@@ -321,19 +323,29 @@ def load_again(base: Path, rules: Rules, is_wanted: Callable[[], bool] = lambda:
 
 def _head_of(files: ListFiles) -> Head | None:
     try:
-        head = read_head(files.journal)
+        return read_head(files.journal)
     except FileNotFoundError:
         log.warning("no journal is left: every entry is looked at again journal=%s", files.journal)
         return None
     except JournalDamaged as error:
-        reason = str(error)
-    else:
-        if not is_another(files, head.stamp):
-            return head
-        reason = f"{files.active} was changed"
+        _start_anew(files, str(error))
+        return None
+
+
+def _start_anew(files: ListFiles, reason: str) -> None:
     aside = set_aside(files.journal)
     log.error("every entry is looked at again, the journal is set aside reason=%s as=%s", reason, aside)
-    return None
+
+
+def _load_flights(files: ListFiles, head: Head, flights: dict[int, Flight]) -> Loaded:
+    log.error(
+        "a list was changed, it is read again when its tasks in flight have ended list=%s in_flight=%d",
+        files.name, len(flights),
+    )  # fmt: skip
+    past = Past(max(flights) + 1)
+    past.flights.update(flights)
+    elements = [(flight.source, number, flight.offset) for number, flight in flights.items()]
+    return Loaded(files, index_of(files, elements), head=head, past=past)
 
 
 def set_aside(journal: Path) -> Path:

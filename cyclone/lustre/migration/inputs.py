@@ -22,6 +22,7 @@ from cyclone.lustre.migration.input_list import (
     Loaded,
     Taken,
     identity_of,
+    is_another,
     set_aside,
     stamp_of,
 )
@@ -295,7 +296,8 @@ class Inputs:
                     _rename(files.base, files.active, undo)
             if files.draft.exists():
                 _rename(files.draft, files.rejected, undo)
-            if self.done_on_load and files.active.exists():
+            # One that was changed is not called done: it is given back when its tasks in flight have ended.
+            if self.done_on_load and files.active.exists() and not is_another(files, head.stamp):
                 if not files.plain.exists():
                     os.link(files.active, files.plain)
                     undo.callback(discard, files.plain)

@@ -1,7 +1,7 @@
 """What has been done of a list: a file of lines to which lines are only ever added.
 
     {"id": …}                                         the first line: which list, in which of its lives
-    > NUMBER OFFSET TRIES TARGET                      a task was started for this entry
+    > NUMBER OFFSET TRIES TARGET SOURCE PATH          a task was started for this entry; newlines of the path are NULs
     < NUMBER BILLED                                   it has ended, and the entry will be tried again
     = NUMBER SOURCE STATE SIZE ACTUAL OFFSET REASON   the entry has its result
     ! STATE                                           all entries with this result so far were fed back as a new list
@@ -13,6 +13,7 @@ list is done. A line that makes no sense is told of and left out, with the same 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ from cyclone.generators.files import replacing
 from cyclone.lustre.migration.lines import OST_INDEX_MAX, RECORD_BYTES_MAX
 from cyclone.lustre.migration.names import RETRYABLE
 from cyclone.lustre.migration.verdict import FileState
+
+log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 1 << 20
 
@@ -49,11 +52,13 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Flight(NamedTuple):
-    """A task that was started and of which nothing more is known."""
+    """A task that was started and of which nothing more is known. source, path: whatever the list holds by now."""
 
     offset: int
     tries: int
     target: int
+    source: int
+    path: bytes
 
 
 class Retry(NamedTuple):
@@ -122,14 +127,14 @@ class Past:
         words = line.split(b" ", 7)
         try:
             if words[0] == b">":
-                number, offset, tries, target = (_number(word) for word in words[1:])
+                number, flight = _flight(line)
                 if self._is_ours(number) and number not in self.finals:
-                    self.flights[number] = Flight(offset, tries, _ost(target))
+                    self.flights[number] = flight
             elif words[0] == b"<":
                 number, billed = (_number(word) for word in words[1:])
-                flight = self.flights.pop(number, None)
-                if flight is not None:
-                    self.retries[number] = Retry(flight.tries + 1, billed)
+                ended = self.flights.pop(number, None)
+                if ended is not None:
+                    self.retries[number] = Retry(ended.tries + 1, billed)
             elif words[0] == b"=":
                 self._add_final(_final(words), on_final)
             elif words[0] == b"!":
@@ -177,8 +182,11 @@ class Journal:
         os.ftruncate(descriptor, _end_of_lines(descriptor))
         return cls(file, descriptor)
 
-    def started(self, number: int, offset: int, tries: int, target: int) -> None:
-        self._note(b"> %d %d %d %d\n" % (number, offset, tries, target))
+    def started(self, number: int, flight: Flight) -> None:
+        offset, tries, target, source, path = flight
+        # No path holds a NUL.
+        shown = path.replace(b"\n", b"\0")
+        self._note(b"> %d %d %d %d %d %s\n" % (number, offset, tries, target, source, shown))
 
     def retried(self, number: int, billed: int) -> None:
         self._note(b"< %d %d\n" % (number, billed))
@@ -236,6 +244,33 @@ def read_lines(file: Path) -> Iterator[bytes]:
         while line := stream.readline(RECORD_BYTES_MAX):
             if line.endswith(b"\n"):
                 yield line[:-1]
+
+
+def flights_of(file: Path) -> dict[int, Flight]:
+    """`{number: task}` of what is in flight, whatever became of the list since. Raises OSError."""
+    found: dict[int, Flight] = {}
+    for line in read_lines(file):
+        kind, _, rest = line.partition(b" ")
+        try:
+            if kind == b">":
+                number, flight = _flight(line)
+                found[number] = flight
+            elif kind in (b"<", b"="):
+                found.pop(_number(rest.partition(b" ")[0]), None)
+        except ValueError as error:
+            log.debug("a line of a journal makes no sense journal=%s reason=%s", file, error)
+    return found
+
+
+def _flight(line: bytes) -> tuple[int, Flight]:
+    _, number, offset, tries, target, source, path = line.split(b" ", 6)
+    return _number(number), Flight(
+        _number(offset),
+        _number(tries),
+        _ost(_number(target)),
+        _ost(_number(source)),
+        path.replace(b"\0", b"\n"),
+    )
 
 
 def _final(words: list[bytes]) -> Final:

@@ -425,6 +425,27 @@ def test_between_two_tries_of_a_file_lies_the_delay_also_if_it_waits_on_disk(sit
         assert all(300 <= later - earlier < 400 for earlier, later in pairwise(moments))
 
 
+def test_a_file_has_one_task_also_if_its_list_was_changed_between_two_lives(site: Site, desk: Any) -> None:
+    file = site.put("a.input", *lines(3, 3))
+    desk.answer, desk.burdens = lambda _: desk.WAIT, lambda task: [task.filename]
+
+    def until_all_are_in_flight() -> None:
+        desk.stopping = len(desk.open) == 3
+
+    desk.script = until_all_are_in_flight
+    site.run(source_max_tasks=9)
+    with open(f"{file}.active", "a") as active:
+        active.write("3 /lustre/new\n")
+    desk.stopping, desk.script = False, lambda: None
+    asked = desk.asked
+    desk.answer = lambda task: desk.WAIT if desk.asked < asked + 10 else moved(task)
+    site.run(source_max_tasks=9)
+
+    assert set(desk.most.values()) == {1}
+    assert "/lustre/new" in {task.filename for task in desk.submitted}
+    assert site.names() == {"a.input.done"}
+
+
 def test_what_cannot_wait_on_disk_waits_in_memory(
     site: Site, desk: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

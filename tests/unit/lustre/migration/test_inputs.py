@@ -616,20 +616,37 @@ def test_an_entry_that_was_changed_in_the_list_has_failed(tmp_path: Path) -> Non
     assert (tmp_path / "a.input.failed").exists()
 
 
-def test_a_flight_that_belongs_to_no_entry_is_told_as_an_entry(tmp_path: Path) -> None:
-    put(tmp_path, b"3 /lustre/a")
+@pytest.mark.parametrize("done_on_load", [False, True])
+def test_a_list_that_was_changed_is_read_again_when_its_tasks_in_flight_have_ended(
+    tmp_path: Path, done_on_load: bool
+) -> None:
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b", b"4 /lustre/c\nd", name="a.input0")
     inputs = an_input(tmp_path)
-    take_all(inputs)
-    inputs.on_started(entries(inputs)[0], 9)
+    (before,) = take_all(inputs)
+    _, second = entries(inputs)
+    (third,) = entries(inputs, source=4)
+    for entry in (second, third):
+        inputs.on_started(entry, 9)
     inputs.settle()
-    with open(tmp_path / "a.input.journal", "ab") as stream:
-        stream.write(b"> 0 5 0 9\n")
+    put(tmp_path, b"3 /lustre/new", b"3 /lustre/b", name="a.input0.active")
 
-    later = resume(tmp_path)
-    (after,) = later.lists.values()
+    # Twice, for the second life may be killed as well.
+    for ending in (second, third):
+        later = resume(tmp_path, done_on_load=done_on_load)
+        (after,) = later.lists.values()
+        flights = after.flights()
+        assert after.id == before.id
+        assert entries(later) == entries(later, source=4) == []
+        assert later.waiting(0) == []
+        (again,) = (entry for entry, _ in flights if entry.id == ending.id)
+        assert again.path == ending.path
+        later.on_final(again, SUCCESS)
+        ended = later.settle()
 
-    assert after.flights() == []
-    assert [entry.id.number for entry in entries(later)] == [0]
+    assert [each.was_changed for each in ended] == [True]
+    assert names(tmp_path) == {"a.input0"}
+    take_all(later)
+    assert [entry.path for entry in entries(later)] == [b"/lustre/new", b"/lustre/b"]
 
 
 # Again.

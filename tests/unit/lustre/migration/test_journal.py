@@ -14,12 +14,14 @@ from cyclone.lustre.migration.journal import (
     JournalDamaged,
     Past,
     Retry,
+    flights_of,
     read_head,
     read_lines,
 )
 from cyclone.lustre.migration.verdict import FileState
 
 HEAD = Head("0123456789ab", ".2")
+PATH = b"/lustre/a name\nof two lines"
 
 
 def final(number: int, state: FileState = FileState.SUCCESS, reason: str = "") -> Final:
@@ -29,14 +31,14 @@ def final(number: int, state: FileState = FileState.SUCCESS, reason: str = "") -
 def written(file: Path) -> Journal:
     """A journal with a bit of everything in it, of a list of ten records."""
     journal = Journal.create(file, HEAD)
-    journal.started(0, 0, 0, 10)
-    journal.started(1, 10, 0, 11)
+    journal.started(0, Flight(0, 0, 10, 3, PATH))
+    journal.started(1, Flight(10, 0, 11, 3, PATH))
     journal.final(final(0))
     journal.retried(1, 1)
-    journal.started(1, 10, 1, 12)
-    journal.started(2, 20, 0, 13)
+    journal.started(1, Flight(10, 1, 12, 3, PATH))
+    journal.started(2, Flight(20, 0, 13, 3, PATH))
     journal.final(final(2, FileState.BUSY, "EBUSY"))
-    journal.started(4, 40, 2, 13)
+    journal.started(4, Flight(40, 2, 13, 3, PATH))
     journal.retried(4, 1)
     journal.final(final(3, FileState.FAILED, "it said:\nno  \t way"))
     journal.fed_back(FileState.BUSY)
@@ -57,8 +59,9 @@ def test_it_tells_what_was_noted(tmp_path: Path) -> None:
 
     past, told = past_of(tmp_path / "journal")
 
+    assert flights_of(tmp_path / "journal") == past.flights
     assert read_head(tmp_path / "journal") == HEAD
-    assert past.flights == {1: Flight(offset=10, tries=1, target=12)}
+    assert past.flights == {1: Flight(offset=10, tries=1, target=12, source=3, path=PATH)}
     assert past.retries == {1: Retry(tries=1, billed=1), 4: Retry(tries=3, billed=1)}
     assert past.results == {FileState.SUCCESS: 1, FileState.BUSY: 1, FileState.FAILED: 1}
     assert past.sizes[FileState.SUCCESS] == 4096
@@ -74,7 +77,7 @@ def test_the_first_result_of_an_entry_counts(tmp_path: Path) -> None:
     journal = Journal.create(tmp_path / "journal", HEAD)
     journal.final(final(1))
     journal.final(final(1, FileState.FAILED))
-    journal.started(1, 10, 1, 10)
+    journal.started(1, Flight(10, 1, 10, 3, PATH))
     journal.flush()
     journal.close()
 
@@ -108,9 +111,9 @@ def test_cut_at_any_byte_it_tells_the_lines_that_are_whole_and_can_be_gone_on_wi
 @pytest.mark.parametrize(
     "line",
     [
-        b"", b"?", b"= 1", b"> 1 2 3", b"> 1 2 3 4 5", b"= 1 3 WHAT 0 - 0 ", b"= -1 3 SUCCESS 0 - 0 ",
+        b"", b"?", b"= 1", b"> 1 2 3", b"> 1 2 3 4 5", b"> 1 2 3 4 x /", b"= 1 3 WHAT 0 - 0 ", b"= -1 3 SUCCESS 0 - 0 ",
         b"= 10 3 SUCCESS 0 - 0 ", b"= 1 65536 SUCCESS 0 - 0 ", b"= 1 3 SUCCESS 0 x 0 ", b"! SUCCESS", b"! BUSY x",
-        b"< ", b"< 1", b"> 99 0 0 0", b"\0" * 30, b"\xff\xff", b"> 1 0 0 70000", b"= " + b"9" * 30 + b" 3 SUCCESS 0 - 0 ",
+        b"< ", b"< 1", b"> 99 0 0 0 3 /", b"\0" * 30, b"\xff\xff", b"> 1 0 0 70000 3 /", b"= " + b"9" * 30 + b" 3 SUCCESS 0 - 0 ",
     ],
 )  # fmt: skip
 def test_a_line_that_makes_no_sense_is_counted_and_left_out(tmp_path: Path, line: bytes) -> None:
