@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from typing import Self
 
 import msgspec
@@ -27,6 +28,7 @@ _MEANING_LONGEST = 10_000
 
 #: A process that is killed before its generator was checked is started again, but not for ever.
 STARTS_MOST = 5
+_PAUSE_S = 0.5
 
 
 class Errand(msgspec.Struct, frozen=True):
@@ -93,7 +95,9 @@ class GeneratorProcess:
 
         Raises GeneratorUnusable when it has not; the process has ended then.
         """
-        for _ in range(STARTS_MOST):
+        for number in range(STARTS_MOST):
+            if number:
+                time.sleep(_PAUSE_S)  # what is missing now may be there then
             self.spawn()
             verdict = self.verdict()
             if verdict is not None:
@@ -120,10 +124,15 @@ class GeneratorProcess:
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
                 )
+                self._pidfd = os.pidfd_open(self._process.pid)
             except OSError as error:
                 log.warning("the process of the task generator cannot be started: %s", error)
+                if self._process is not None:
+                    # Nobody would notice its end.
+                    self._process.kill()
+                    self._process.wait()
+                    self._process = None
                 return
-        self._pidfd = os.pidfd_open(self._process.pid)
         self._tell(self._errand())
 
     @property

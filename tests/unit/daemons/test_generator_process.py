@@ -1,12 +1,22 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import subprocess
+import time
+from typing import Any
 
 import msgspec
 import pytest
 
-from cyclone.daemons.generator_process import _LETTER_BYTES_MAX, GeneratorProcess, Verdict
+from cyclone.daemons.generator_process import (
+    _LETTER_BYTES_MAX,
+    STARTS_MOST,
+    GeneratorProcess,
+    GeneratorUnusable,
+    Verdict,
+)
 from cyclone.ini import Ini
 from cyclone.settings import MasterSettings
 
@@ -44,3 +54,41 @@ def test_a_process_for_which_the_system_has_no_room_counts_as_killed(
 
     assert process.verdict() is None
     assert "cannot be started" in caplog.text
+
+
+def test_a_process_whose_end_nobody_would_notice_is_not_left_behind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    children: list[subprocess.Popen[bytes]] = []
+    really = subprocess.Popen
+
+    def start(*arguments: Any, **keywords: Any) -> subprocess.Popen[bytes]:
+        children.append(really(*arguments, **keywords))
+        return children[0]
+
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    monkeypatch.setattr(subprocess, "Popen", start)
+    process = GeneratorProcess(settings())
+
+    process.spawn()
+
+    assert process.verdict() is None
+    assert "Too many open files" in caplog.text
+    assert children[0].returncode == -signal.SIGKILL
+
+
+def test_between_its_starts_a_process_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    pauses: list[float] = []
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    monkeypatch.setattr(time, "sleep", pauses.append)
+
+    with pytest.raises(GeneratorUnusable, match="killed whenever it starts"):
+        GeneratorProcess(settings()).start()
+
+    assert len(pauses) == STARTS_MOST - 1
