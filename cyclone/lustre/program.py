@@ -95,8 +95,9 @@ def _uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, former)
-    if came:
-        signal.raise_signal(signal.SIGTERM)
+        # Also when nothing could be started.
+        if came:
+            signal.raise_signal(signal.SIGTERM)
 
 
 class _Program(subprocess.Popen[bytes]):

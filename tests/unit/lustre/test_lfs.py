@@ -198,6 +198,23 @@ def test_an_attempt_that_is_stopped_while_the_program_starts_leaves_none_behind(
     assert state(started[0]) == ""
 
 
+def test_an_attempt_that_is_stopped_while_a_program_cannot_be_started_is_stopped(programs, lfs, monkeypatch):
+    def start(self, *arguments):
+        signal.raise_signal(signal.SIGTERM)
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    def stop(*_):
+        raise SystemExit(9)
+
+    monkeypatch.setattr(subprocess.Popen, "_execute_child", start)
+    former = signal.signal(signal.SIGTERM, stop)
+    try:
+        with pytest.raises(SystemExit):
+            lfs.version()
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
 def test_a_program_that_cannot_be_killed_is_left_and_told(programs, lfs, monkeypatch, caplog):
     programs.write("lfs", f"echo $$ > '{programs.directory}/pid'; exec sleep 600 </dev/null >/dev/null 2>&1")
     lfs.timeout_s = 0.5
