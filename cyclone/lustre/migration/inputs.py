@@ -30,7 +30,6 @@ from cyclone.lustre.migration.journal import Head, Journal, JournalDamaged, Past
 from cyclone.lustre.migration.lines import Rules
 from cyclone.lustre.migration.names import (
     ListFiles,
-    false_lists,
     fed_back,
     retryable_lists,
     taken_lists,
@@ -44,7 +43,8 @@ log = logging.getLogger(__name__)
 class Inputs:
     """Owns the directory: every list in it, from the moment it is found until it is done.
 
-    lists: `{id: list}`, those that are being worked on, oldest first. untaken: `{list: why it could not be taken}`.
+    lists: `{id: list}`, those that are being worked on, oldest first. untaken: `{list: why it is not done}`,
+    for it could not be taken, or was changed after that.
     settle_s: a list that has not changed for so long is complete. done_on_load: call a list done when it is read, as
     scripts of old expect. is_dry: leave all names as they are and note nothing.
     """
@@ -66,6 +66,7 @@ class Inputs:
         self._complete: set[Path] = set()  # made by ourselves
         self._warned_of: set[Path] = set()
         self._touched: set[str] = set()  # lists with something to flush
+        self._ended: list[InputList] = []  # lists that were put away, which nobody was told yet
         self._by_source: dict[
             int, list[InputList]
         ] = {}  # the lists with entries of each source, oldest first
@@ -85,11 +86,11 @@ class Inputs:
     def waiting(self, now: float) -> list[Path]:
         """Lists that are complete and may be loaded, by name. now: monotonic."""
         try:
-            found = waiting_lists(self.directory)
-            self._warn_of(false_lists(self.directory))
+            found, false = waiting_lists(self.directory)
         except OSError as error:
             log.error("the directory of lists cannot be read directory=%s reason=%s", self.directory, error)
             return []
+        self._warn_of(false)
         taken = {each.files.base for each in self.lists.values()}
         complete = [base for base in found if base not in taken and self._is_complete(base, now)]
         for base in self._seen.keys() - set(found):
@@ -147,12 +148,12 @@ class Inputs:
         touched = [self.lists[each] for each in self._touched]
         for each in touched:
             each.flush()
-        ended = []
         for each in touched:
             if each.left == 0:
                 self._finish(each)
-                ended.append(each)
+                self._ended.append(each)
             self._touched.discard(each.id)
+        ended, self._ended = self._ended, []
         return ended
 
     def _finish(self, each: InputList) -> None:

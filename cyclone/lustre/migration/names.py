@@ -33,8 +33,10 @@ _RETRYABLE = re.compile(r"(?P<name>.+\.input0?(?:\.gz)?)\.(?P<kind>busy|failed)(
 _FED_BACK = re.compile(r"\.(?:busy|failed)-[0-9]+\Z")
 _ENDING = re.compile(r"\.input0?(?:\.gz)?\Z")
 
-#: Whatever a list is called now: those that were packed are so until they are done, but what is made of them is not.
-_FORM = re.compile(r".*\.input(?P<nul>0?)(?P<packed>\.gz(?:\.active|\.done(?:\.[0-9]+)?)?\Z)?", re.DOTALL)
+#: Whatever a list is called now, and whatever has been put behind that.
+_RECORDS = re.compile(r".*\.input(?P<nul>0?)(?:\.|\Z)", re.DOTALL)
+#: A list that was packed is so until it is done, but what is made of it is not; anything may have been packed later.
+_PACKED = re.compile(r".*(?:\.gz|\.input0?\.gz\.(?:active|done(?:\.[0-9]+)?))\Z", re.DOTALL)
 
 _COUNTERS_MOST = 1_000_000
 
@@ -132,24 +134,18 @@ class Form(NamedTuple):
 
 def form_of(file: Path) -> Form:
     """By its name, which may be that of a list in any state; else it is a file of lines, with `.gz` or without."""
-    match = _FORM.match(file.name)
-    if match is None:
-        return Form(b"\n", file.name.endswith(".gz"))
-    return Form(b"\0" if match["nul"] else b"\n", match["packed"] is not None)
+    records = _RECORDS.match(file.name)
+    separator = b"\0" if records is not None and records["nul"] else b"\n"
+    return Form(separator, _PACKED.match(file.name) is not None)
 
 
-def waiting_lists(directory: Path) -> list[Path]:
-    """What may be taken, by name. Raises OSError."""
-    return [file for file in _named_as_lists(directory) if file.is_file()]
-
-
-def false_lists(directory: Path) -> list[Path]:
-    """What is called like a list and is no file: a directory, a link to nowhere. Raises OSError."""
-    return [file for file in _named_as_lists(directory) if not file.is_file()]
-
-
-def _named_as_lists(directory: Path) -> list[Path]:
-    return sorted(file for file in directory.iterdir() if _LIST.match(file.name))
+def waiting_lists(directory: Path) -> tuple[list[Path], list[Path]]:
+    """What may be taken, and what is only called like a list: a directory, a link to nowhere. By name. Raises OSError."""
+    waiting: list[Path] = []
+    false: list[Path] = []
+    for file in sorted(file for file in directory.iterdir() if _LIST.match(file.name)):
+        (waiting if file.is_file() else false).append(file)
+    return waiting, false
 
 
 def taken_lists(directory: Path) -> list[Path]:

@@ -258,7 +258,7 @@ def test_split_it_becomes_lists_of_the_same_length(tmp_path: Path, output: Path)
 
     run(output, "--split", 3, "--from-lists", source)
 
-    lists = [lines_of(output, file.name) for file in waiting_lists(output)]
+    lists = [lines_of(output, file.name) for file in waiting_lists(output)[0]]
     assert [len(lines) for lines in lists] == [4, 3, 3]
     assert sorted(line for lines in lists for line in lines) == sorted(source.read_bytes().splitlines())
 

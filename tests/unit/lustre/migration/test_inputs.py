@@ -129,6 +129,34 @@ def test_entries_of_all_lists_come_in_the_order_of_the_lists(tmp_path: Path) -> 
     assert [inputs.has_more(source, 0) for source in (3, 4, 5)] == [False, True, False]
 
 
+def test_lists_that_are_done_are_told_also_if_another_could_not_be_put_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.input", "b.input", "c.input"):
+        put(tmp_path, b"3 /lustre/x", name=name)
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    for entry in entries(inputs):
+        inputs.on_final(entry, SUCCESS)
+    really = InputList.finish
+    calls = 0
+
+    def refused_once(self: InputList, *, keep_journal: bool) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        really(self, keep_journal=keep_journal)
+
+    monkeypatch.setattr(InputList, "finish", refused_once)
+    with pytest.raises(OSError, match="No space left"):
+        inputs.settle()
+    ended = inputs.settle()
+
+    assert {each.files.name for each in ended} == {"a.input", "b.input", "c.input"}
+    assert inputs.settle() == []
+
+
 def test_a_list_without_entries_is_done_at_once(tmp_path: Path) -> None:
     put(tmp_path, b"rubbish")
     inputs = an_input(tmp_path)

@@ -26,9 +26,10 @@ def test_only_what_is_called_a_list_waits(tmp_path: Path) -> None:
     )  # fmt: skip
     (tmp_path / "k.input").mkdir()
 
-    found = [file.name for file in waiting_lists(tmp_path)]
+    waiting, false = ([file.name for file in found] for found in waiting_lists(tmp_path))
 
-    assert found == ["a.input", "b.input0", "c.input.gz", "d.input0.gz"]
+    assert waiting == ["a.input", "b.input0", "c.input.gz", "d.input0.gz"]
+    assert false == ["k.input"]
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,9 @@ def test_only_what_is_called_a_list_waits(tmp_path: Path) -> None:
     [
         ("a.input", b"\n", False), ("a.input0", b"\0", False), ("a.input.gz", b"\n", True),
         ("a.input0.gz", b"\0", True), ("a.input0.b.input", b"\n", False),
+        ("a.input.gz.active", b"\n", True), ("a.input0.gz.done.2", b"\0", True), ("a.input.gz.busy", b"\n", False),
+        ("a.input.done.gz", b"\n", True), ("my.input.2024.gz", b"\n", True), ("a.inputs.gz", b"\n", True),
+        ("a.input0.busy.gz", b"\0", True), ("run.input0815", b"\n", False),
     ],
 )  # fmt: skip
 def test_a_name_says_how_its_records_end_and_whether_they_are_packed(
