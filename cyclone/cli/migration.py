@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(answer))
     elif options.action == "status":
         # What else has a `status` tells other things.
-        if "left_alone" not in answer:
+        if not isinstance(answer, dict) or "left_alone" not in answer:
             raise Refusal(
                 "the generator of this job is none of a migration; ask it by `cyclone command status`"
             )
@@ -94,7 +94,7 @@ def _show(status: dict[str, Any]) -> None:
         sources.print()
     if status["untaken"]:
         print()
-        untaken = Table(("LIST", "NOT TAKEN BECAUSE"))
+        untaken = Table(("LIST", "NOT DONE BECAUSE"))
         for name, why in status["untaken"].items():
             untaken.add(name, why)
         untaken.print()

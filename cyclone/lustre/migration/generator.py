@@ -100,6 +100,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         self._started: list[Run] = []  # what is to be handed in as soon as that is noted
         self._shut_since: int | None = None
         self._is_keeping = False  # entries that should wait on disk
+        self._is_unsaved = False  # what was ordered last
         self._doubts: set[str] = set()
 
     def validate_config(self) -> None:
@@ -130,7 +131,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         if self._mind.tripped and not self.stopping:
             raise CycloneError(f"the migration was stopped: {self._mind.tripped}")
         if self._inputs.untaken and not (self.stopping or self._is_stop_wanted):
-            raise CycloneError(f"lists could not be taken: {', '.join(status.untaken(self._inputs))}")
+            raise CycloneError(f"lists are not done: {', '.join(status.untaken(self._inputs))}")
 
     # From its beginning to its end.
 
@@ -191,13 +192,17 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
 
     def _order(self, **different: Any) -> None:
         """From now on these, in the next life as well."""
-        self._orders = msgspec.structs.replace(self._orders, **different)
-        if self._orders_file is None:
-            return
+        self._orders, self._is_unsaved = msgspec.structs.replace(self._orders, **different), True
         try:
-            self._orders.write(self._orders_file)
+            self._save_orders()
         except OSError as error:
-            self.log.error("what is ordered cannot be kept, the next life does not know it: %s", error)
+            self.log.error("what is ordered cannot be kept yet: %s", error)
+
+    def _save_orders(self) -> None:
+        """See that the next life knows them. Raises OSError; the next call tries it again."""
+        if self._is_unsaved and self._orders_file is not None:
+            self._orders.write(self._orders_file)
+        self._is_unsaved = False
 
     def _warn(self) -> None:
         settings = self.settings
@@ -223,18 +228,20 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             call = partial(load_again, base, self._inputs.rules, lambda: not self.stopping)
             try:
                 loaded = self._wait_for(self.background.start(call))
-            except (CycloneError, OSError) as error:
+            except CycloneError as error:
                 self.log.error("a list that was begun cannot be read, it waits for the next start: %s", error)
                 self._inputs.cannot_take(base, str(error))
+                continue
+            except OSError as error:
+                self._intake.put_off(base, error, is_begun=True)
                 continue
             taken = None if loaded is None else self._intake.take(loaded)
             if taken is not None:
                 self._on_taken(taken)
-                self._started += self._adopt(taken.flights())
 
     def _adopt(self, flights: list[tuple[Entry, int]]) -> list[Run]:
         entries = [entry for entry, _ in flights]
-        if self.settings.look_at_files and not self.settings.local_mode:
+        if entries and self.settings.look_at_files and not self.settings.local_mode:
             paths = [entry.path for entry in entries]
             chore = self.background.start(partial(look_at, paths, self._workshop.block))
             # Their OST may be down; then they are known by their paths, which is almost as good.
@@ -285,6 +292,10 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             except OSError as error:
                 self.log.error("the report cannot be written: %s", error)
         try:
+            self._save_orders()
+        except OSError as error:
+            self.log.error("what is ordered cannot be kept, the next life does not know it: %s", error)
+        try:
             self._inputs.close()
         except OSError as error:
             self.log.error("not everything could be noted, the next start looks at it again: %s", error)
@@ -302,7 +313,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         for source, left in told["sources"].items():
             yield f"migration ended source={source} left={left['left']} because={left['reason']!r}"
         for name, reason in told["untaken"].items():
-            yield f"migration ended list={name} not taken because={reason!r}"
+            yield f"migration ended list={name} not done because={reason!r}"
 
     # What time does.
 
@@ -358,6 +369,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
     # Lists.
 
     def _on_taken(self, taken: InputList) -> None:
+        self._started += self._adopt(taken.flights())
         self._mind.expect(taken.sources())
         self._shut_since = None
         self._doubt()
@@ -387,8 +399,9 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             self.submit(self._workshop.make(run))
 
     def _settle(self, now: float) -> bool:
-        """See that what was noted outlives this process; False while there is no room for it."""
+        """See that what was noted or ordered outlives this process; False while there is no room for it."""
         try:
+            self._save_orders()
             ended = self._inputs.settle()
         except OSError as error:
             if _DISK not in self._mind.holds:
@@ -580,9 +593,9 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             except ConfigError as error:
                 raise ValueError(f"nothing was changed: {error}") from None
         complete = MigrationSettings.complete(self._ini)
-        return dict(complete["migration"]) | {
-            f"[migration.limits] {key}": value for key, value in complete["migration.limits"].items()
-        }
+        told = {f"[migration.limits] {key}": value for key, value in complete["migration.limits"].items()}
+        # Who is excluded by order is in no ini file.
+        return {**complete["migration"], "ost_exclude": _osts(self.settings.excluded), **told}
 
     def _apply(self, ini: Ini) -> None:
         """Go on with these settings. Raises ConfigError; then nothing has changed."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cyclone.errors import CycloneError
 from cyclone.lustre.migration.background import Background, Chore
-from cyclone.lustre.migration.input_list import InputList, ListChanged, Loaded, load
+from cyclone.lustre.migration.input_list import InputList, ListChanged, Loaded, load, load_again
 from cyclone.lustre.migration.inputs import Inputs
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ class Intake:
         self._background = background
         self._is_wanted = is_wanted
         self._next: deque[Path] = deque()
+        self._begun: set[Path] = set()  # lists of a former life that could not be taken yet
         self._reading: tuple[Path, Chore[Loaded]] | None = None
         self.since: float | None = None  # when the reading began that is going on
         self._look_at = now
@@ -53,7 +54,9 @@ class Intake:
         if self._reading is None and self._next:
             base = self._next.popleft()
             self.since = now
-            call = partial(load, base, self._inputs.rules, self._is_wanted)
+            call = partial(
+                load_again if base in self._begun else load, base, self._inputs.rules, self._is_wanted
+            )
             self._reading = base, self._background.start(call)
         if self._reading is None or not self._reading[1].is_done():
             return []
@@ -67,9 +70,10 @@ class Intake:
             if self._inputs.cannot_take(base, str(error)):
                 log.error("a list cannot be read, it is passed over until somebody changes it: %s", error)
             self._inputs.pass_over(base)
+            self._begun.discard(base)
             return []
         except OSError as error:
-            self._put_off(base, error)
+            self.put_off(base, error, is_begun=base in self._begun)
             return []
         taken = self.take(loaded)
         return [] if taken is None else [taken]
@@ -82,8 +86,9 @@ class Intake:
             log.info("a list is not complete: %s", error)
             return None
         except OSError as error:
-            self._put_off(loaded.files.base, error)
+            self.put_off(loaded.files.base, error, is_begun=not loaded.identity)
             return None
+        self._begun.discard(loaded.files.base)
         log.info(
             "list taken list=%s id=%s entries=%d rejected=%d left=%d",
             taken.files.name, taken.id, taken.entries, taken.rejected, taken.left,
@@ -105,8 +110,10 @@ class Intake:
             for line in islice(complaints, _SHOWN_MOST):
                 log.warning("rejected record: %s", line.decode("utf-8", "backslashreplace").rstrip("\n"))
 
-    def _put_off(self, base: Path, error: OSError) -> None:
-        """A disk that is full now may have room at the next look."""
+    def put_off(self, base: Path, error: OSError, *, is_begun: bool) -> None:
+        """A disk that is full now may have room at the next look. is_begun: in a former life."""
+        if is_begun:
+            self._begun.add(base)
         if self._inputs.cannot_take(base, str(error)):
             log.error("a list cannot be taken for now list=%s reason=%s", base.name, error)
 
@@ -128,5 +135,6 @@ class Intake:
         if self._is_asked:
             self._inputs.look_again()
         self._is_asked, self._look_at = False, now + interval_s
+        self._next.extend(sorted(self._begun))
         self._next.extend(self._inputs.waiting(now))
         self._has_looked = True

@@ -44,4 +44,6 @@ class Orders(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self == type(self)():
             file.unlink(missing_ok=True)
         else:
-            write_json(file, msgspec.to_builtins(self))
+            # What Lustre told of a file may hold what UTF-8 does not have, and would be refused when it is read.
+            stopped = self.stopped.encode("utf-8", "backslashreplace").decode()
+            write_json(file, msgspec.to_builtins(msgspec.structs.replace(self, stopped=stopped)))

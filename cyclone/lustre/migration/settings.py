@@ -431,7 +431,7 @@ _FIXED = frozenset({
     ("migration", "input_dir"), ("migration", "dry_run"), ("migration", "done_on_load"),
     ("migration", "look_at_files"), ("migration", "oss_map"), ("lustre", "fs_path"), ("lustre", "fs_name"),
     ("lustre", "lfs_bin"), ("lustre", "use_sudo"), ("lustre", "lfs_timeout"),
-    ("task", "task_file"), ("task", "task_name"), ("migration", "verify"),
+    ("task", "task_file"), ("task", "task_name"), ("task", "packages"), ("migration", "verify"),
 })  # fmt: skip
 
 

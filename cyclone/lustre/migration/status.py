@@ -48,6 +48,7 @@ def status(mind: Mind, inputs: Inputs, statistics: Statistics, now: float) -> di
             {"ost": ost, "role": str(role), "for_s": round(until - now, 3)}
             for ost, role, until in mind.admission.left_alone()
         ],
+        "excluded": sorted(mind.plan.excluded),
         "lists": [list_status(each) for each in inputs.lists.values()],
         "untaken": untaken(inputs),
     }
@@ -127,7 +128,7 @@ def list_status(each: InputList) -> dict[str, Any]:
 
 
 def untaken(inputs: Inputs) -> dict[str, str]:
-    """`{name of a list: why it could not be taken}`"""
+    """`{name of a list: why it is not done}`"""
     return {base.name: reason for base, reason in sorted(inputs.untaken.items())}
 
 

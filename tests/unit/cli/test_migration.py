@@ -17,7 +17,7 @@ STATUS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def ask(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]) -> int:
+def ask(monkeypatch: pytest.MonkeyPatch, answer: object) -> int:
     """What becomes of `cyclone migration status` when the generator answers so."""
     monkeypatch.setattr(migration, "ask", lambda *_: answer)
     parser = argparse.ArgumentParser()
@@ -37,6 +37,9 @@ def test_the_status_is_told_in_words(
     assert "b.input.gz  it is damaged" in told
 
 
-def test_the_status_of_another_generator_is_none_of_a_migration(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("answer", [{"round": 1, "state": "waiting"}, None, 3, "fine"])
+def test_the_status_of_another_generator_is_none_of_a_migration(
+    monkeypatch: pytest.MonkeyPatch, answer: object
+) -> None:
     with pytest.raises(Refusal, match="none of a migration"):
-        ask(monkeypatch, {"round": 1, "state": "waiting"})
+        ask(monkeypatch, answer)

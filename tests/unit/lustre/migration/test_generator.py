@@ -24,6 +24,7 @@ from cyclone.lustre.migration.background import AtOnce, Threads
 from cyclone.lustre.migration.fill import Level
 from cyclone.lustre.migration.generator import LustreOstMigrationTaskGenerator
 from cyclone.lustre.migration.input_list import load
+from cyclone.lustre.migration.orders import Orders
 from cyclone.lustre.migration.verdict import FileState
 from cyclone.lustre.migration_record import MigrationOst
 from cyclone.lustre.ost_state_task import OstStateTask
@@ -250,11 +251,11 @@ def test_a_run_that_leaves_a_list_because_it_cannot_be_read_ends_with_an_error(
     site.put("a.input.gz", "3 /lustre/x")
     site.put("b.input", "3 /lustre/x")
 
-    with pytest.raises(CycloneError, match=r"lists could not be taken: a\.input\.gz"):
+    with pytest.raises(CycloneError, match=r"lists are not done: a\.input\.gz"):
         site.run(report_file=site.directory / "report.json")
 
     assert site.names() == {"a.input.gz", "b.input.done"}
-    assert "migration ended list=a.input.gz not taken" in caplog.text
+    assert "migration ended list=a.input.gz not done" in caplog.text
     assert list(json.loads((site.directory / "report.json").read_text())["untaken"]) == ["a.input.gz"]
 
 
@@ -279,6 +280,37 @@ def test_a_list_for_which_there_is_no_room_is_taken_when_there_is(
 
     assert caplog.text.count("a list cannot be taken for now") == 1
     assert len(desk.submitted) == 2
+
+
+def test_a_list_of_a_former_life_for_which_there_is_no_room_is_taken_when_there_is(
+    site: Site, desk: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.put("a.input", *lines(3, 4))
+    desk.answer = lambda _: desk.WAIT
+
+    def script() -> None:
+        desk.stopping = len(desk.open) == 1
+
+    desk.script = script
+    site.run()
+    desk.stopping, desk.answer = False, moved
+    really = module.Inputs.admit
+    full_until = desk.now + 200
+
+    def admit(self: Any, loaded: Any) -> Any:
+        if desk.now < full_until:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return really(self, loaded)
+
+    def until_done() -> None:
+        desk.stopping = site.names() == {"a.input.done"}
+
+    monkeypatch.setattr(module.Inputs, "admit", admit)
+    desk.script = until_done
+    site.run(stop_when_done="no")
+
+    assert caplog.text.count("a list cannot be taken for now") == 1
+    assert len(desk.recorded) == 4
 
 
 # Limits.
@@ -1021,10 +1053,43 @@ def test_after_a_life_that_was_stopped_nothing_moves_before_somebody_resumes(
     assert len(desk.recorded) == 5
 
 
+def test_what_stopped_a_life_is_kept_as_soon_as_there_is_room(
+    site: Site, desk: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    really = module.Orders.write
+    calls = 0
+
+    def full_once(self: Orders, file: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        really(self, file)
+
+    monkeypatch.setattr(module.Orders, "write", full_once)
+    site.put("a.input", *lines(3, 5))
+    desk.answer = lambda task: moved(task, "FAILED", "verify", "permanent")
+    with pytest.raises(CycloneError, match="verify"):
+        site.run()
+
+    kept = Orders.read(site.inputs / ".cyclone-migration.orders")
+
+    assert kept.stopped == "verify: /lustre/3/0"
+    assert caplog.text.count("what is ordered cannot be kept") == 1
+
+
+def test_orders_can_be_read_whatever_lustre_has_told(tmp_path: Path) -> None:
+    Orders(stopped="a \udcff in it").write(tmp_path / "orders")
+
+    assert Orders.read(tmp_path / "orders") == Orders(stopped="a \\udcff in it")
+
+
 def test_an_ost_stays_excluded_after_a_reload_and_a_restart(site: Site, desk: Any) -> None:
     site.put("a.input", *lines(3, 3), *lines(4, 3))
     made, operator = next_life(site, desk)
+    told: list[Any] = []
     operator.when(lambda: True, lambda: operator.tell("exclude", osts="3"))
+    operator.when(lambda: True, lambda: told.extend(operator.tell(name) for name in ("limits", "status")))
     operator.when(lambda: True, lambda: operator.tell("reload"))
     operator.when(lambda: len(desk.recorded) >= 2, stopping(desk))
     made.run()
@@ -1038,6 +1103,7 @@ def test_an_ost_stays_excluded_after_a_reload_and_a_restart(site: Site, desk: An
     operator.when(lambda: True, lambda: operator.tell("include", osts="3"))
     made.run()
 
+    assert (told[0]["ost_exclude"], told[1]["excluded"]) == ("3", [3])
     assert seen == [{4}]
     assert len(desk.recorded) == 6
 
@@ -1266,7 +1332,7 @@ def test_a_begun_list_that_cannot_be_read_keeps_no_other_from_being_done(
     site.put("a.input.gz.active", "3 /lustre/x")
     site.put("b.input", "3 /lustre/y")
 
-    with pytest.raises(CycloneError, match=r"lists could not be taken: a\.input\.gz"):
+    with pytest.raises(CycloneError, match=r"lists are not done: a\.input\.gz"):
         site.run()
 
     assert "a list that was begun cannot be read, it waits for the next start" in caplog.text

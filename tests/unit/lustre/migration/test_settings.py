@@ -217,6 +217,7 @@ def test_what_must_not_change_is_noticed_however_it_was_written() -> None:
     after = settings(lustre__fs_path="/other", migration__dry_run="on", migration__max_tasks="3")
 
     assert before.fixed_but_changed(after) == ["[lustre] fs_path", "[migration] dry_run"]
+    assert before.fixed_but_changed(settings(task__packages="/other")) == ["[task] packages"]
     assert before.fixed_but_changed(settings(migration__dry_run="off")) == []
     assert before.fixed_but_changed(settings(migration__dry_run="no", lustre__fs_path="/lustre/")) == []
 
