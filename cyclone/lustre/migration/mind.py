@@ -153,9 +153,8 @@ class Mind:
         self._resting: list[tuple[float, int, Entry]] = []
         self._count = 0
         self._roomy = -1  # the target that was the last to have room for a file that had to wait
-        self._rooms: tuple[list[_Room], list[_Room]] | None = (
-            None  # see `_roomiest`; None if that has changed
-        )
+        # See `_roomiest`; None if that may have changed.
+        self._rooms: tuple[list[_Room], list[_Room]] | None = None
         self._files = Rate(plan.rate_files_per_s, now)
         self._bytes = Rate(plan.rate_mb_per_s * _MB, now)
         self._moved_files = self._moved_bytes = 0
@@ -419,11 +418,12 @@ class Mind:
             if not self._fits_nowhere(entry):
                 self._put_back(stock, entry)
                 return None
-            turn.ended.append(
-                self._rest(entry, None, _NO_ROOM, now)
-                if self._will_fit(entry)
-                else self._rest_or_end(entry, None, _NO_ROOM, now)
-            )
+            if self._will_fit(entry):
+                # Nothing bounds how often, so it must not be at once.
+                ended = self._rest(entry, None, _NO_ROOM, now + max(1.0, self.plan.retry_delay_s))
+            else:
+                ended = self._rest_or_end(entry, None, _NO_ROOM, now)
+            turn.ended.append(ended)
         return self._start(entry, target, now)
 
     def _next_entry(self, stock: _Stock) -> Entry | None:
@@ -601,10 +601,9 @@ class Mind:
         entry.billed += 1
         if entry.billed > self.plan.retry_max or entry.tries >= TRIES_MOST:
             return self._final(entry, target, report)
-        return self._rest(entry, target, report, now)
+        return self._rest(entry, target, report, now + self.plan.retry_delay_s)
 
-    def _rest(self, entry: Entry, target: int | None, report: Report, now: float) -> Ended:
-        until = now + self.plan.retry_delay_s
+    def _rest(self, entry: Entry, target: int | None, report: Report, until: float) -> Ended:
         # A source with nothing but busy files must not keep the others of its files from coming in.
         if self._stock(entry.source).resting >= max(1, self.plan.queue_most // 2):
             return Ended(entry, target, report, is_final=False, away_until=until)

@@ -524,7 +524,7 @@ def test_more_busy_files_than_may_rest_in_memory_are_put_away() -> None:
 def test_a_file_is_not_billed_while_a_target_with_room_for_it_is_left_alone(
     is_left_alone: bool, billed: int
 ) -> None:
-    mind = Mind(a_plan(targets=frozenset({10, 11})), 0, stale_s=STALE_S)
+    mind = Mind(a_plan(targets=frozenset({10, 11}), retry_delay_s=0), 0, stale_s=STALE_S)
     roomy = Level(50 if is_left_alone else 90, 10**9, 10**9)
     mind.on_levels({0: Level(50), 10: roomy, 11: Level(50, 10**9, 10)}, 0)
     if is_left_alone:
@@ -538,6 +538,7 @@ def test_a_file_is_not_billed_while_a_target_with_room_for_it_is_left_alone(
     assert [(run.entry, run.target) for run in turn.started] == [(small, 11)]
     assert [(ended.entry, ended.is_final) for ended in turn.ended] == [(large, False)]
     assert large.billed == billed
+    assert mind.next_moment(0) == (1 if is_left_alone else 0)
 
 
 def test_files_that_fit_nowhere_cost_no_look_at_every_target(monkeypatch: pytest.MonkeyPatch) -> None:
