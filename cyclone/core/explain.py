@@ -202,7 +202,7 @@ def _obstacle(scheduler: Scheduler, lane: Lane, now: float) -> str:
     controllers = list(scheduler.controllers.values())
     takers = [controller for controller in controllers if controller.takes_tasks]
     if not controllers:
-        return "No controller has come to this master."
+        return "No controller is connected."
     if not takers:
         return f"No controller takes tasks: {_standings(controllers)}."
     able = [taker for taker in takers if taker.room.could_fit(lane.shape)]

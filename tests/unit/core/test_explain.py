@@ -10,6 +10,7 @@ from cyclone.core.scheduler import Scheduler
 from cyclone.messages import (
     Cancel,
     Ended,
+    Goodbye,
     Message,
     Open,
     Opened,
@@ -147,7 +148,17 @@ def test_without_controllers_it_says_so(cluster: Cluster) -> None:
 
     said = cluster.why(task)
 
-    assert said.endswith("No controller has come to this master.")
+    assert said.endswith("No controller is connected.")
+
+
+def test_of_controllers_that_came_and_left_it_does_not_say_that_none_came(cluster: Cluster) -> None:
+    node = cluster.join("node1")
+    cluster.hear(node, Goodbye())
+    [task] = cluster.submit("a")
+
+    said = cluster.why(task)
+
+    assert said.endswith("No controller is connected.")
 
 
 def test_controllers_that_take_nothing_are_counted_by_their_standing(cluster: Cluster) -> None:
