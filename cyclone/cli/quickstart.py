@@ -7,9 +7,6 @@ Exit codes: 0, or 1 if a file or directory could not be read, 2 for a directory 
 another quickstart runs here, 128 and the number of the signal after ^C or a signal; others as everywhere.
 """
 
-# Signals are blocked and asked for in the one place where this program waits. So none can come between the start
-# of a daemon and the note that it is there, and none can interrupt the stopping.
-
 from __future__ import annotations
 
 import argparse
@@ -21,7 +18,6 @@ import json
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import sysconfig
 import time
@@ -31,10 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cyclone.cli.own_daemons import LOOK_EVERY_S, STOPPING, Interrupted, OwnDaemons, block_signals, wait
 from cyclone.cli.page import visible
 from cyclone.errors import (
     EXIT_CONFIG,
-    EXIT_INTERNAL,
     EXIT_OK,
     EXIT_TASK_FAILED,
     EXIT_USAGE,
@@ -43,21 +39,16 @@ from cyclone.errors import (
     CycloneError,
 )
 from cyclone.messages import JobView
-from cyclone.process.lineage import on_death_of_parent, send
+from cyclone.process.lineage import send
 from cyclone.process.pid_file import PidFile
 from cyclone.store.sqlite import SqliteStore
 
 #: Where the checkout is: the sample ini files are not part of the package.
 _HOME = Path(__file__).resolve().parents[2]
 
-_LOOK_EVERY_S = 0.1
 _LINE_EVERY_S = 2.0
 _START_S = 60.0
-#: First it is asked to end, then to end at once, then it is killed; so long each may take.
-_STOPPING = ((signal.SIGTERM, 15.0), (signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
 _LISTED_MOST = 50
-
-_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
 class Unusable(CycloneError):
@@ -66,21 +57,13 @@ class Unusable(CycloneError):
     exit_code = EXIT_USAGE
 
 
-class Interrupted(Exception):
-    """Somebody wants this to end."""
-
-    def __init__(self, signum: int) -> None:
-        self.signum = signum
-        super().__init__(signal.Signals(signum).name)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run it all and return the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(argv)
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    block_signals()
     try:
         plan = Plan.of(options.directory, options.runtime)
         return _run(plan)
@@ -295,7 +278,7 @@ class Daemons:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._own = OwnDaemons()
 
     def start(self) -> None:
         """Return when the master listens and the controller was started. Raises CycloneError, Interrupted."""
@@ -328,47 +311,30 @@ class Daemons:
             ("security", "key_dir"): plan.keys,
         })  # fmt: skip
         self._start("controller")
-        pids = ", ".join(f"{name} PID {process.pid}" for name, process in self._processes.items())
+        pids = ", ".join(f"{name} PID {pid}" for name, pid in self._own.pids().items())
         print(f"Started {pids}, port {port}", flush=True)
 
     def watch(self, display: Display) -> None:
         """Show how far they are until the master has ended. Raises Interrupted, or CycloneError if one broke."""
-        master, controller = self._processes["master"], self._processes["controller"]
         with display:
-            while master.poll() is None:
+            while self._own.exit_code("master") is None:
                 progress = self._progress()
                 display.show(progress)
-                if controller.poll() is not None and progress.get("state") != "finished":
+                if self._own.exit_code("controller") is not None and progress.get("state") != "finished":
                     raise CycloneError(self._how_ended("controller"))
-                _wait(_LOOK_EVERY_S)
+                wait(LOOK_EVERY_S)
             display.show(self._progress())
-        if master.returncode not in (EXIT_OK, EXIT_TASK_FAILED):
+        if self._own.exit_code("master") not in (EXIT_OK, EXIT_TASK_FAILED):
             raise CycloneError(self._how_ended("master"))
 
     def stop(self) -> None:
         """Return when nothing of it runs any more."""
-        for signum, within_s in _STOPPING:
-            deadline = time.monotonic() + within_s
-            living = [process for process in self._processes.values() if process.poll() is None]
-            for process in living:
-                # One that is on its way out because everything has ended is not hurried.
-                process.send_signal(signum)
-            while any(process.poll() is None for process in living) and time.monotonic() < deadline:
-                if signal.sigtimedwait(_SIGNALS, _LOOK_EVERY_S) is not None:
-                    break  # the impatient need not wait
+        self._own.stop()
 
     def _start(self, name: str) -> None:
-        command = [sys.executable, "-P", "-m", f"cyclone.daemons.{name}", "-f", str(self._plan.ini(name))]
-        us = os.getpid()
-        with open(self._plan.log(name), "ab") as log:
-            self._processes[name] = subprocess.Popen(
-                command, cwd=_HOME, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                # ^C in a terminal is for this program alone, which stops them in order.
-                start_new_session=True,
-                # Modules that are compiled meanwhile would be files that change while they are read.
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-                preexec_fn=lambda: _tie_to(us),
-            )  # fmt: skip
+        # Modules that are compiled meanwhile would be files that change while they are read.
+        environment = {"PYTHONDONTWRITEBYTECODE": "1"}
+        self._own.start(name, self._plan.ini(name), self._plan.log(name), _HOME, environment)
 
     def _port(self) -> int:
         """Where the master listens, as soon as it does."""
@@ -377,9 +343,9 @@ class Daemons:
             try:
                 return int(self._plan.port_file.read_text())
             except FileNotFoundError:
-                if self._processes["master"].poll() is not None:
+                if self._own.exit_code("master") is not None:
                     raise CycloneError(self._how_ended("master")) from None
-            _wait(_LOOK_EVERY_S)
+            wait(LOOK_EVERY_S)
         raise CycloneError(f"the master does not listen after {_START_S:g} s; see {self._plan.log('master')}")
 
     def _progress(self) -> Mapping[str, Any]:
@@ -390,18 +356,7 @@ class Daemons:
         return progress
 
     def _how_ended(self, name: str) -> str:
-        file = self._plan.log(name)
-        lines = file.read_text("utf-8", "replace").splitlines()
-        last = f": {lines[-1]}" if lines else ""
-        return f"the {name} ended with {self._processes[name].returncode}; {file}{last}"
-
-
-def _tie_to(parent: int) -> None:
-    """In a child that is about to become a daemon: end when the parent ends, and hear signals again."""
-    on_death_of_parent(signal.SIGTERM)
-    if os.getppid() != parent:
-        os._exit(EXIT_INTERNAL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        return self._own.how_ended(name, after_kill="; run it again and it goes on")
 
 
 def _write_ini(plan: Plan, name: str, values: Mapping[tuple[str, str], object]) -> None:
@@ -428,14 +383,14 @@ def _write_ini(plan: Plan, name: str, values: Mapping[tuple[str, str], object]) 
 
 def _stop_former(file: Path) -> None:
     """End the daemon of an earlier quickstart that somebody has killed. Raises AlreadyRunning if it cannot be."""
-    for signum, within_s in _STOPPING:
+    for signum, within_s in STOPPING:
         deadline = time.monotonic() + within_s
         if (owner := _owner(file)) is None:
             return
         print(f"Stopping PID {owner}, which an earlier run has left behind.", flush=True)
         send(owner, signum)
         while time.monotonic() < deadline:
-            _wait(_LOOK_EVERY_S)
+            wait(LOOK_EVERY_S)
             if _owner(file) is None:
                 return
     raise AlreadyRunning(file, f"PID {_owner(file)}, which cannot be stopped")
@@ -451,13 +406,6 @@ def _owner(file: Path) -> int | None:
     except BlockingIOError:
         return int(file.read_bytes().partition(b";")[0])
     return None
-
-
-def _wait(seconds: float) -> None:
-    """Wait, and raise Interrupted if somebody wants this to end."""
-    told = signal.sigtimedwait(_SIGNALS, seconds)
-    if told is not None:
-        raise Interrupted(told.si_signo)
 
 
 # How far it is.

@@ -323,7 +323,7 @@ def outcome_text(end: End) -> str:
         case Outcome.EXITED:
             return f"exited with {end.code}"
         case Outcome.SIGNALLED:
-            return f"was killed by {_signal_name(end.code)}"
+            return f"was killed by {signal_name(end.code)}"
         case Outcome.TIMED_OUT:
             return "timed out"
         case Outcome.EVICTED | Outcome.LOST | Outcome.CANCELLED:
@@ -332,7 +332,8 @@ def outcome_text(end: End) -> str:
             return str(end.outcome)
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """`SIGKILL`; `signal 99` for a number that has no name here."""
     try:
         return Signals(number).name
     except ValueError:
