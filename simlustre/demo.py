@@ -3,20 +3,27 @@
 Makes a simulated file system whose first OSTs are full and whose last ones are new, lists of the files on the full
 ones, and ini files for a master and a controller as a site would write them. Starts both, shows how far they are, and
 has `simctl verify` look at every file in the end. Everything stays in one directory, to look at and to try again.
+
+Exit codes: 0, or 1 if what it shows did not come about, 6 if daemons of an earlier demo still run in the directory,
+128 and the number of the signal after ^C or a signal.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from cyclone.cli.own_daemons import LOOK_EVERY_S, Interrupted, OwnDaemons, block_signals, tie_to, wait
+from cyclone.errors import EXIT_OK, EXIT_TASK_FAILED, CycloneError
+from cyclone.process.pid_file import PidFile
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -25,23 +32,30 @@ SOURCES, TARGETS = range(8), range(8, 12)
 START_S = 30.0
 END_S = 60.0
 
+#: The exit codes of daemons that ended because all was done; some of it may have failed.
+IN_ORDER = {"master": (EXIT_OK, EXIT_TASK_FAILED), "controller": (EXIT_OK,)}
 
-class DemoFailed(Exception):
+
+class DemoFailed(CycloneError):
     """What the demo shows did not come about."""
+
+    exit_code = EXIT_TASK_FAILED
 
 
 def main() -> int:
     options = _parser().parse_args()
     directory: Path = options.directory.resolve()
+    block_signals()
     try:
         demo = Demo(directory, options.files, options.seed)
         demo.prepare()
         return demo.run()
-    except DemoFailed as error:
+    except CycloneError as error:
         print(f"lustre-demo: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        return error.exit_code
+    except Interrupted as interrupted:
+        print(f"\nlustre-demo: stopped by {interrupted}", file=sys.stderr)
+        return 128 + interrupted.signum
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,7 +81,7 @@ class Demo:
         self.directory, self.files, self.seed = directory, files, seed
         self.bin = directory / "lustre" / "bin"
         self.mount = directory / "lustre" / "mnt" / "lustre"
-        self.daemons: list[subprocess.Popen[bytes]] = []
+        self.daemons = OwnDaemons()
 
     # Before.
 
@@ -76,7 +90,9 @@ class Demo:
         if self.directory.exists():
             if not mark.exists() and any(self.directory.iterdir()):
                 raise DemoFailed(f"{self.directory} holds something that is not from a demo")
-            shutil.rmtree(self.directory)
+            # With the locks of both: no daemon of an earlier demo may lose the files that it works on.
+            with PidFile(self.directory / "master.pid"), PidFile(self.directory / "controller.pid"):
+                shutil.rmtree(self.directory)
         self.directory.mkdir(parents=True)
         mark.touch()
         lustre = self.directory / "lustre"
@@ -193,72 +209,79 @@ lfs_bin = {self.bin / "lfs"}
     def run(self) -> int:
         began = time.monotonic()
         try:
-            master = self._start("master")
-            self._await_port(master)
-            controller = self._start("controller")
-            self._show_progress(master)
-            if (code := controller.wait(END_S)) != 0:
-                raise DemoFailed(f"the controller ended with {code}, see {self.directory}/controller.log")
+            self._start("master")
+            self._await_port()
+            self._start("controller")
+            self._show_progress()
+            self._await_ends()
         finally:
-            self._stop()
-        return self._check(master.returncode, time.monotonic() - began)
+            self.daemons.stop()
+        return self._check(time.monotonic() - began)
 
-    def _start(self, name: str) -> subprocess.Popen[bytes]:
-        with open(self.directory / f"{name}.out", "ab") as out:
-            daemon = subprocess.Popen(
-                [Path(sys.executable).parent / f"cyclone-{name}", "-f", f"{name}.conf"],
-                cwd=self.directory, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
-            )  # fmt: skip
-        self.daemons.append(daemon)
-        return daemon
+    def _start(self, name: str) -> None:
+        self.daemons.start(name, self.directory / f"{name}.conf", self._log(name), self.directory)
 
-    def _await_port(self, master: subprocess.Popen[bytes]) -> None:
+    def _await_port(self) -> None:
         """Return when the master is there: its first start makes the keys that a controller needs."""
         deadline = time.monotonic() + START_S
         while not (self.directory / "port").exists():
-            if master.poll() is not None or time.monotonic() > deadline:
-                raise DemoFailed(f"the master did not start:\n{self._log('master')}")
-            time.sleep(0.05)
+            if self.daemons.exit_code("master") is not None:
+                raise DemoFailed(self.daemons.how_ended("master"))
+            if time.monotonic() > deadline:
+                raise DemoFailed(f"the master does not listen after {START_S:g} s; see {self._log('master')}")
+            wait(LOOK_EVERY_S)
 
-    def _show_progress(self, master: subprocess.Popen[bytes]) -> None:
+    def _show_progress(self) -> None:
+        """Show how far they are until one of them has ended."""
         told = ""
-        while master.poll() is None:
-            status = self._status()
-            line = "" if status is None else _progress_text(status)
-            if line and line != told:
-                told = line
-                print(
-                    f"\r\033[K{line}" if sys.stdout.isatty() else line,
-                    end="" if sys.stdout.isatty() else "\n",
-                    flush=True,
+        terminal = sys.stdout.isatty()
+        try:
+            while len(self._living()) == len(IN_ORDER):
+                status = self._status()
+                line = "" if status is None else _progress_text(status)
+                if line and line != told:
+                    told = line
+                    print(f"\r\033[K{line}" if terminal else line, end="" if terminal else "\n", flush=True)
+                wait(0.2 if terminal else 1.0)
+        finally:
+            if terminal:
+                print()
+
+    def _await_ends(self) -> None:
+        """Return when both have ended: the master sends the controller away when all is done, and ends as well."""
+        deadline = time.monotonic() + END_S
+        while living := self._living():
+            if time.monotonic() > deadline:
+                name = living[0]
+                raise DemoFailed(
+                    f"the {name} has not ended {END_S:g} s after the other daemon; see {self._log(name)}"
                 )
-            time.sleep(0.2 if sys.stdout.isatty() else 1.0)
-        if sys.stdout.isatty():
-            print()
+            wait(LOOK_EVERY_S)
+
+    def _living(self) -> list[str]:
+        """The daemons that have not ended. Raises DemoFailed when one has, and not in order."""
+        codes = {name: self.daemons.exit_code(name) for name in IN_ORDER}
+        for name, code in codes.items():
+            if code is not None and code not in IN_ORDER[name]:
+                raise DemoFailed(self.daemons.how_ended(name))
+        return [name for name, code in codes.items() if code is None]
 
     def _status(self) -> dict[str, Any] | None:
-        asked = subprocess.run(
-            [Path(sys.executable).parent / "cyclone", "migration", "status", "--json", "-f", "master.conf"],
-            cwd=self.directory, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        asked = self._ask(
+            Path(sys.executable).parent / "cyclone", "migration", "status", "--json", "-f", "master.conf"
+        )
         # While it starts and when it ends there is nobody who answers.
         return json.loads(asked.stdout) if asked.returncode == 0 else None
 
-    def _stop(self) -> None:
-        for daemon in self.daemons:
-            if daemon.poll() is None:
-                daemon.terminate()
-        for daemon in self.daemons:
-            try:
-                daemon.wait(END_S)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-                daemon.wait()
-
     # After.
 
-    def _check(self, code: int, seconds: float) -> int:
-        report = json.loads((self.directory / "report.json").read_text(encoding="utf-8"))
+    def _check(self, seconds: float) -> int:
+        try:
+            report = json.loads((self.directory / "report.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DemoFailed(
+                f"the master was stopped before all was done; see {self._log('master')}"
+            ) from None
         print(f"\n{report['files']:,} files in {seconds:.1f} s, {report['moved_bytes'] / 1e6:,.1f} MB moved")
         for state, reasons in report["results"].items():
             for reason, count in reasons.items():
@@ -269,16 +292,14 @@ lfs_bin = {self.bin / "lfs"}
             for scope in ("all", "source", "target", "oss")
         }
         print(
-            f"most at the same time: {most['all']} in all, {most['source']} from one OST, {most['target']} to one OST, "
-            f"{most['oss']} on one server"
+            f"most at the same time: {most['all']} in all, {most['source']} from one OST, "
+            f"{most['target']} to one OST, {most['oss']} on one server"
         )
         print(
             "simctl verify: every file readable, its bytes as written, layouts and counters consistent ...",
             flush=True,
         )
-        verified = subprocess.run(
-            [self.bin / "simctl", "verify"], capture_output=True, text=True, check=False
-        )
+        verified = self._ask(self.bin / "simctl", "verify")
         print(verified.stdout, end="")
         if verified.returncode != 0:
             raise DemoFailed(f"simctl verify has found something:\n{verified.stdout}{verified.stderr}")
@@ -287,7 +308,7 @@ lfs_bin = {self.bin / "lfs"}
         )
         print(f"lists of what could not be moved: {', '.join(left) or 'none'}")
         print(f"everything is in {self.directory}: ini files, logs, report.json, and the simulated Lustre")
-        return 0 if code == 0 else 1
+        return EXIT_OK if self.daemons.exit_code("master") == EXIT_OK else EXIT_TASK_FAILED
 
     # Programs.
 
@@ -295,16 +316,33 @@ lfs_bin = {self.bin / "lfs"}
         return self._call(self.bin / "simctl", *arguments)
 
     def _call(self, *command: object) -> str:
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+        done = self._ask(*command)
         if done.returncode != 0:
             raise DemoFailed(
                 f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}{done.stderr}"
             )
         return done.stdout
 
-    def _log(self, name: str) -> str:
-        texts = [self.directory / f"{name}.{ending}" for ending in ("log", "out")]
-        return "".join(text.read_text(errors="replace") for text in texts if text.exists())
+    def _ask(self, *command: object) -> subprocess.CompletedProcess[str]:
+        """Run a program in the directory. Raises Interrupted if somebody wants all this to end meanwhile."""
+        us = os.getpid()
+        with subprocess.Popen(
+            list(map(str, command)), cwd=self.directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=lambda: tie_to(us),
+        ) as process:  # fmt: skip
+            try:
+                while True:
+                    try:
+                        out, err = process.communicate(timeout=LOOK_EVERY_S)
+                    except subprocess.TimeoutExpired:
+                        wait(0)
+                    else:
+                        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+            finally:
+                process.kill()
+
+    def _log(self, name: str) -> Path:
+        return self.directory / f"{name}.log"
 
 
 def _free_port() -> int:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import simulated_lustre  # noqa: F401  # it makes the package findable
 
+from cyclone.errors import AlreadyRunning
+from cyclone.process.pid_file import PidFile
 from simlustre.demo import Demo, DemoFailed
 
 
@@ -33,3 +35,14 @@ def test_a_demo_removes_nothing_that_is_not_from_a_demo(tmp_path: Path) -> None:
         Demo(tmp_path, files=10, seed=1).prepare()
 
     assert (tmp_path / "precious").exists()
+
+
+@pytest.mark.parametrize("name", ["master", "controller"])
+def test_a_demo_removes_nothing_under_a_daemon_that_lives(tmp_path: Path, name: str) -> None:
+    (tmp_path / ".lustre-demo").touch()
+    (tmp_path / "input").touch()
+
+    with PidFile(tmp_path / f"{name}.pid"), pytest.raises(AlreadyRunning, match=f"{name}.pid"):
+        Demo(tmp_path, files=10, seed=1).prepare()
+
+    assert (tmp_path / "input").exists()
