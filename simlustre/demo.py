@@ -292,7 +292,7 @@ lfs_bin = {self.bin / "lfs"}
             for scope in ("all", "source", "target", "oss")
         }
         print(
-            f"most at the same time: {most['all']} in all, {most['source']} from one OST, "
+            f"most at the same time inside lfs migrate: {most['all']} in all, {most['source']} from one OST, "
             f"{most['target']} to one OST, {most['oss']} on one server"
         )
         print(

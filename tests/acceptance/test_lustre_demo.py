@@ -95,3 +95,13 @@ def test_a_demo_removes_no_directory_in_which_another_one_runs(demo: Demo) -> No
     assert second.returncode == 6
     assert f"{demo.directory}/master.pid: already running" in second.stderr
     assert (demo.directory / "store.db").exists()
+
+
+def test_the_marks_of_a_demo_say_what_they_count(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-P", ROOT / "simlustre" / "demo.py", "--files", "40", tmp_path / "demo"],
+        capture_output=True, text=True, check=False, timeout=2 * DEADLINE_S,
+    )  # fmt: skip
+
+    assert ended.returncode == 0, ended.stderr
+    assert "most at the same time inside lfs migrate: " in ended.stdout
