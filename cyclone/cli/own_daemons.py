@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cyclone.core.explain import signal_name
 from cyclone.errors import EXIT_INTERNAL
+from cyclone.model.task import signal_name
 from cyclone.process.lineage import on_death_of_parent
 
 LOOK_EVERY_S = 0.1

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from signal import SIGKILL, SIGTERM, Signals
+from signal import SIGKILL, SIGTERM
 
 from cyclone.core.decision import Decision
 from cyclone.core.intensity import Intensity
@@ -40,7 +40,7 @@ from cyclone.messages import (
 from cyclone.model.lifecycle import Outcome
 from cyclone.model.peer import Peer
 from cyclone.model.resources import UNIT, Room, Shape
-from cyclone.model.task import End, Policy, Token
+from cyclone.model.task import End, Policy, Token, signal_name
 
 MASTER = Peer("master", "")
 REAPER = Peer("reaper", "")
@@ -664,7 +664,7 @@ class Crew:
             # The reaper was faster than this mind.
             return End(token, duration_s, outcome=Outcome.LOST, error="its lease ran out")
         if status < 0:
-            error = f"its worker was killed by {_signal_name(-status)}"
+            error = f"its worker was killed by {signal_name(-status)}"
             return End(token, duration_s, 0.0, Outcome.SIGNALLED, -status, died=True, error=error)
         error = f"its worker ended with exit code {status} in the middle of it"
         return End(token, duration_s, 0.0, Outcome.EXITED, status, died=True, error=error)
@@ -681,10 +681,3 @@ def _end_of_cancelled(held: Held) -> End:
 
 def _end_of_lost(held: Held, why: str) -> End:
     return End(held.assignment.token, outcome=Outcome.LOST, error=why)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
-from signal import Signals
 
 from cyclone.core.live import WORKER, Controller, Job, Task
 from cyclone.core.ready_queue import Lane
@@ -17,7 +16,7 @@ from cyclone.core.scheduler import Scheduler
 from cyclone.messages import ControllerView, TaskEnd, TaskView
 from cyclone.model.lifecycle import HELD, Outcome, State
 from cyclone.model.resources import UNIT, Shape
-from cyclone.model.task import Cause, End, JobNumber, first_token
+from cyclone.model.task import Cause, End, JobNumber, first_token, signal_name
 
 #: At most so many tasks are looked at for one list, or counted before a ready one: some tens of milliseconds.
 LOOKED_AT_MOST = 300_000
@@ -330,14 +329,6 @@ def outcome_text(end: End) -> str:
             return f"was {end.outcome}"
         case _:
             return str(end.outcome)
-
-
-def signal_name(number: int) -> str:
-    """`SIGKILL`; `signal 99` for a number that has no name here."""
-    try:
-        return Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 # Words for amounts.

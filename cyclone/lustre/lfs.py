@@ -23,6 +23,7 @@ from cyclone.errors import TaskError
 from cyclone.lustre import parsing
 from cyclone.lustre.parsing import HsmState, Layout, Ost, Usage, shown
 from cyclone.lustre.program import Ended, OutOfTime, TooMuchOutput, run
+from cyclone.model.task import signal_name
 
 __all__ = [
     "FailureClass", "HsmState", "Layout", "Lfs", "LfsError", "LfsMissing", "LfsTimedOut", "Ost", "Usage",
@@ -384,14 +385,7 @@ def _failure(name: str, ended: Ended, otherwise: str) -> LfsError:
     """The error of a program that has ended badly. otherwise: what to tell where it told nothing."""
     code = ended.exit_code
     if code < 0:
-        return LfsError(name, code, f"killed by {_signal_name(-code)}")
+        return LfsError(name, code, f"killed by {signal_name(-code)}")
     text = parsing.told(os.fsdecode(ended.stderr)) if code else ""
     text = text.removeprefix("error: ").removeprefix(f"lfs {name}: ").removeprefix(f"{name}: ")
     return LfsError(name, code, text or otherwise or os.strerror(code))
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

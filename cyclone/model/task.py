@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from hashlib import blake2b
+from signal import Signals
 from typing import Annotated
 
 import msgspec
@@ -157,3 +158,11 @@ def cause(end: End, *, started: bool = True) -> Cause:
             return Cause.TIMEOUT
         case _:
             return Cause.CRASH if end.died else Cause.ERROR
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL`; `signal 99` for a number that has no name here."""
+    try:
+        return Signals(number).name
+    except ValueError:
+        return f"signal {number}"

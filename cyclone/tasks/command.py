@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from cyclone.base_task import BaseTask
 from cyclone.errors import CommandFailed, TaskError
+from cyclone.model.task import signal_name
 
 #: Between SIGTERM and SIGKILL to a program whose attempt is stopped; less than a controller gives a worker.
 _GRACE_S = 5.0
@@ -162,7 +163,7 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
 
 def _sentence(returncode: int, stderr: IO[bytes] | None) -> str:
     if returncode < 0:
-        sentence = f"the program was killed by {_signal_name(-returncode)}"
+        sentence = f"the program was killed by {signal_name(-returncode)}"
     else:
         sentence = f"the program ended with exit code {returncode}"
     if stderr is None:
@@ -171,10 +172,3 @@ def _sentence(returncode: int, stderr: IO[bytes] | None) -> str:
     stderr.seek(max(0, size - _ERROR_BYTES_MAX))
     end = stderr.read(_ERROR_BYTES_MAX).decode("utf-8", "replace").strip()
     return f"{sentence}: {end}" if end else sentence
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -102,6 +102,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         self._is_keeping = False  # entries that should wait on disk
         self._is_unsaved = False  # what was ordered last
         self._doubts: set[str] = set()
+        self._lists_done: list[dict[str, Any]] = []  # in this life
 
     def validate_config(self) -> None:
         settings = MigrationSettings.of(self.config)
@@ -283,7 +284,11 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         return self._gauge.count - self._shut_since >= _MEASUREMENTS_SHUT
 
     def _end(self) -> None:
-        told = status.report(self._mind, self._inputs, self._statistics, self.monotonic())
+        is_told_to_stop = self.stopping or self._is_stop_wanted
+        told = status.report(
+            self._mind, self._inputs, self._statistics, self.monotonic(),
+            ended=self._lists_done, why_left="it was told to stop" if is_told_to_stop else "nothing moved it",
+        )  # fmt: skip
         for line in self._final_lines(told):
             self.log.info("%s", line)
         if self.settings.report_file is not None:
@@ -310,6 +315,11 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             yield f"migration ended state={state} files={sum(reasons.values())} bytes={told['bytes'].get(state, 0)}"
             for reason, count in reasons.items():
                 yield f"migration ended state={state} reason={reason or '-'} files={count}"
+        for each in told["lists"]:
+            yield (
+                f"migration ended list={each['name']} entries={each['entries']} rejected={each['rejected']}"
+                f" left={each['left']}"
+            )
         for source, left in told["sources"].items():
             yield f"migration ended source={source} left={left['left']} because={left['reason']!r}"
         for name, reason in told["untaken"].items():
@@ -419,6 +429,13 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
                     "a list was changed after it was taken, it is read again list=%s", each.files.name
                 )
                 continue
+            self._lists_done.append(status.list_status(each))
+            if not each.entries:
+                self.log.warning(
+                    "a list holds no entry that could be used list=%s rejected=%d",
+                    each.files.name,
+                    each.rejected,
+                )
             counts = " ".join(f"{state.lower()}={each.results[state]}" for state in FileState)
             self.log.info(
                 "list done list=%s entries=%d rejected=%d %s",

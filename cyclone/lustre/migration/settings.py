@@ -306,7 +306,8 @@ class MigrationSettings(Settings):
     )  # fmt: skip
     report_file: Path | None = path(
         "migration", "report_file", "",
-        "What was done and what is left, in JSON, written at the end. Empty: only the log.", "a path, or nothing",
+        "What was done since the start and what is left, in JSON, written at the end; of each list what became of it in "
+        "all. Empty: only the log.", "a path, or nothing",
     )  # fmt: skip
     bounds: Mapping[int, Bounds] = special(
         "migration.limits", ANY_KEY, "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -206,8 +206,15 @@ def obstacles(mind: Mind, sources: Iterable[int]) -> dict[tuple[int, Role], Obst
     return found
 
 
-def report(mind: Mind, inputs: Inputs, statistics: Statistics, now: float) -> dict[str, Any]:
-    """What was done in this life, and what is left and why."""
+def report(
+    mind: Mind, inputs: Inputs, statistics: Statistics, now: float,
+    *, ended: Sequence[dict[str, Any]], why_left: str,
+) -> dict[str, Any]:  # fmt: skip
+    """What was done in this life, and what is left and why.
+
+    ended: lists that were done in this life, each as its `list_status`, whose results are those of all lives.
+    why_left: said of entries that nothing else kept from being moved.
+    """
     left = inputs.left()
     return {
         "results": results(statistics),
@@ -221,10 +228,10 @@ def report(mind: Mind, inputs: Inputs, statistics: Statistics, now: float) -> di
         "sources": {
             str(source): {
                 "left": count,
-                "reason": str(mind.obstacle(source, Role.SOURCE) or "nobody waited for the rest"),
+                "reason": str(mind.obstacle(source, Role.SOURCE) or why_left),
             }
             for source, count in sorted(left.items())
         },
-        "lists": [list_status(each) for each in inputs.lists.values()],
+        "lists": [*ended, *(list_status(each) for each in inputs.lists.values())],
         "untaken": untaken(inputs),
     }

@@ -527,6 +527,24 @@ def test_a_task_that_raises_ends_the_run_for_the_next_file_would_fare_no_better(
     assert len(desk.submitted) == 1
 
 
+def test_the_report_tells_of_each_list_also_of_one_without_an_entry(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.put("a.input", *lines(3, 2), "nonsense")
+    site.put("b.input", "nonsense", "more of it")
+    told = site.directory / "report.json"
+
+    site.run(report_file=told)
+
+    lists = {each["name"]: each for each in json.loads(told.read_text())["lists"]}
+    assert [(lists[name]["entries"], lists[name]["rejected"]) for name in ("a.input", "b.input")] == [
+        (2, 1),
+        (0, 2),
+    ]
+    assert lists["a.input"]["results"] == {"SUCCESS": 2}
+    assert "a list holds no entry that could be used list=b.input rejected=2" in caplog.text
+
+
 def test_what_is_called_like_a_list_and_is_none_is_told_once(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
