@@ -51,6 +51,8 @@ SINKS_VARIABLE = "CYCLONE_SINKS"
 
 #: Of kinds, tables, columns and metrics: whatever is put into SQL or an exposition is one of these.
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z", re.ASCII)
+#: Of tables: sites have some with capital letters.
+_TABLE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z", re.ASCII)
 
 #: The columns that every table has of its own.
 ROW_COLUMNS = ("id", "uid", "recorded_at", "job", "tid")
@@ -103,8 +105,8 @@ def fields(kind: type[Record]) -> tuple[Field, ...]:
     That is the order in which they were declared; but what a kind adds to another one without `kw_only=True`, which is
     not inherited, comes before that (msgspec: "Structs"). Raises RuleBroken when the declaration is not sound.
     """
-    if not _NAME.match(kind.kind) or not _NAME.match(table(kind)):
-        expected = "small letters, digits and underscores, a letter first, 64 at most"
+    if not _NAME.match(kind.kind) or not _TABLE_NAME.match(table(kind)):
+        expected = "small letters, digits and underscores, a letter first, 64 at most; for a table, capital letters too"
         raise RuleBroken(
             f"{kind.__qualname__}: found kind {kind.kind!r}, table {table(kind)!r}; expected {expected}"
         )

@@ -132,7 +132,7 @@ def kinds_of(settings: DatabaseProxySettings) -> dict[str, type[Record]]:
         try:
             kinds[legacy.KIND] = with_table(kinds[legacy.KIND], settings.table)
         except PluginError:
-            problem = f"found {settings.table!r}, expected small letters, digits and underscores"
+            problem = f"found {settings.table!r}, expected letters, digits and underscores"
             raise ConfigError(problem, file=settings.ini_file, section="db", key="table") from None
         for name, kind in kinds.items():
             if name != legacy.KIND and table(kind) == settings.table:
