@@ -21,7 +21,7 @@ from mysql.connector import connect, constants, errors
 from mysql.connector.conversion import MySQLConverter
 
 from cyclone.errors import ConfigError
-from cyclone.record import Field, Value
+from cyclone.record import Field
 from cyclone.sinks.sql import DatabaseFailure, Definition, Failure, Row, Table, index_name, utc
 
 PASSWORD_VARIABLE = "CYCLONE_DB_PASSWORD"  # noqa: S105 - the name of the variable
@@ -38,8 +38,8 @@ _INDEX_PREFIX = 191
 #: Longer texts are kept beside the row, which may not be longer than 65535 bytes.
 _VARCHAR_MAX = 1024
 
-#: What a value takes in a statement beside itself: quotes, commas, a number, a moment.
-_VALUE_BYTES = 32
+#: What a value takes in a statement beside itself: quotes, commas, a number, a moment, a key.
+_VALUE_BYTES = 40
 
 # Numbers of errors, from mariadb.com/kb/en/mariadb-error-code-reference and the reference manual of MySQL.
 _TRANSIENT = frozenset(
@@ -307,8 +307,7 @@ class MysqlConnection:
         self.idle_s_max = int(wait_s) / 2
 
     def insert(self, table: Table, rows: Sequence[Row]) -> int:
-        values = [_kept(value) for row in rows for value in row]
-        size = _size(values)
+        size = sum(map(_size, rows))
         if size > self._packet_bytes:
             # Some servers hang up without a word if it is sent, which would look like a fault of the network.
             raise DatabaseFailure(
@@ -316,13 +315,11 @@ class MysqlConnection:
                 f"up to {size} bytes, and max_allowed_packet of the server is {self._packet_bytes}",
             )
         columns = ", ".join(quoted(each.name) for each in table.columns)
-        # A key is no text, and would be none in the character set of the connection.
-        places = ",".join("UNHEX(%s)" if each.type is bytes else "%s" for each in table.columns)
         statement = (
             f"INSERT INTO {quoted(table.name)} ({columns}) "  # noqa: S608 - names of kinds, checked
-            f"VALUES {','.join([f'({places})'] * len(rows))} {passing_over(table.name)}"
+            f"VALUES {','.join(['%s'] * len(rows))} {passing_over(table.name)}"
         )
-        return self.change(statement, *values)
+        return self.change(statement, *rows)
 
     def execute(self, statement: str) -> None:
         self.change(statement)
@@ -386,12 +383,16 @@ class MysqlConnection:
 class Literals(MySQLConverter):
     """Values as they stand in a statement, for connections in UTF-8 on which a backslash escapes.
 
-    The connector takes three steps for each value, which is most of its time (measured); this takes one.
+    The connector takes three steps for each value, which is most of its time (measured); this takes one for each row.
     """
 
     def to_mysql(self, value: Any) -> Any:
-        """A literal. Raises TypeError for what is no value of a row: nothing is written as it happens to print."""
+        """A literal, of a tuple the list of a row. Raises TypeError for what is neither a value of a row nor such a tuple:
+        nothing is written as it happens to print.
+        """
         kind = type(value)
+        if kind is tuple:
+            return b"(%s)" % b",".join(map(self.to_mysql, value))
         if value is None:
             return b"NULL"
         if kind is str:
@@ -402,7 +403,10 @@ class Literals(MySQLConverter):
         if kind is float:
             return repr(value).encode()
         if kind is datetime:
-            return b"'%s'" % value.isoformat(" ").encode()
+            return b"'%s'" % utc(value).isoformat(" ").encode()
+        if kind is bytes:
+            # A key is no text, and would be none in the character set of the connection.
+            return b"X'%s'" % value.hex().encode()
         raise TypeError(f"found {kind.__name__}, expected the value of a row")
 
     # The two steps that are left have nothing to do.
@@ -456,19 +460,13 @@ def _index_bound(field: Field) -> str:
     return f"({_INDEX_PREFIX})" if long else ""
 
 
-def _size(values: Sequence[object]) -> int:
-    """No statement takes more for these values, in bytes: each character of a text may be escaped by another."""
-    size = _VALUE_BYTES * len(values)
-    for value in values:
+def _size(row: Row) -> int:
+    """No statement takes more for this row, in bytes: each character of a text may be escaped by another."""
+    size = _VALUE_BYTES * len(row)
+    for value in row:
         if isinstance(value, str):
             size += 2 * len(value if value.isascii() else value.encode())
     return size
-
-
-def _kept(value: Value | bytes) -> object:
-    if isinstance(value, datetime):
-        return utc(value)
-    return value.hex() if isinstance(value, bytes) else value
 
 
 def _text(value: object) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given, settings
@@ -203,8 +203,11 @@ def test_a_password_that_is_not_there_is_for_somebody_to_mend(tmp_path):
         (False, b"0"),
         (0.1, b"0.1"),
         (1e300, b"1e+300"),
-        (datetime(2026, 11, 20, 12), b"'2026-11-20 12:00:00'"),  # noqa: DTZ001 - as a column keeps it
-        (datetime(2026, 11, 20, 12, 0, 0, 5000), b"'2026-11-20 12:00:00.005000'"),  # noqa: DTZ001
+        (datetime(2026, 11, 20, 12, tzinfo=UTC), b"'2026-11-20 12:00:00'"),
+        (datetime(2026, 11, 20, 12, 0, 0, 5999, tzinfo=UTC), b"'2026-11-20 12:00:00.005000'"),
+        (datetime(2026, 11, 20, 13, tzinfo=timezone(timedelta(hours=1))), b"'2026-11-20 12:00:00'"),
+        (b"\x00\xff'", b"X'00ff27'"),
+        (("it's", 7, None, b"\x01"), b"('it\\'s',7,NULL,X'01')"),
     ],
 )
 def test_a_value_is_written_so_that_it_cannot_be_anything_else(value, literal):
@@ -227,7 +230,7 @@ def test_literals_are_those_of_the_connector(value):
     assert ours.to_mysql(value) == theirs.quote(theirs.escape(theirs.to_mysql(value)))
 
 
-@pytest.mark.parametrize("value", [object(), [1], b"bytes", type("Text", (str,), {})("x")])
+@pytest.mark.parametrize("value", [object(), [1], (1, [2]), bytearray(b"x"), type("Text", (str,), {})("x")])
 def test_what_is_no_value_is_not_written_at_all(value):
     with pytest.raises(TypeError, match="expected the value of a row"):
         Literals("utf8mb4").to_mysql(value)
