@@ -19,7 +19,7 @@ LINE = b"'2026-11-20 12:00:00','2026-11-20 12:00:01','OST000a',1000000,250000000
 
 def push(port: int, *texts: bytes) -> None:
     with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
-        socket.linger = 10_000
+        socket.linger = 40_000
         socket.connect(f"tcp://127.0.0.1:{port}")
         for text in texts:
             socket.send(text)
@@ -65,24 +65,25 @@ def test_a_line_becomes_a_row_and_what_is_none_a_dead_letter(cluster: Cluster) -
 
 
 def test_texts_for_which_there_is_no_room_wait_with_those_who_push_them(cluster: Cluster) -> None:
-    port, pushed = free_port(), 70_000
+    port, place = free_port(), cluster.directory / "later"
     settings = settings_of(cluster, port)
+    settings["db"]["file"] = place / "rows.sqlite"
     settings["spool"]["max_mb"] = 16
     proxy = cluster.start_sink("database-proxy", settings)
     proxy.wait_for_log("Started")
     with ThreadPoolExecutor() as threads:
-        pushing = threads.submit(push, port, *[LINE] * pushed)
+        pushing = threads.submit(push, port, *[b"no row" * 1000] * 4000, *[LINE] * 100)
         proxy.wait_for_log("wait until they can be kept")
         assert "lost" not in proxy.log
 
+        place.mkdir()
         create_table(cluster)
+        proxy.signal(signal.SIGUSR1)
 
-        wait_for(
-            "all rows",
-            lambda: proxy.signal(signal.SIGUSR1) or len(rows(cluster.directory / "rows.sqlite")) == pushed,
-        )
+        wait_for("all rows", lambda: len(rows(place / "rows.sqlite")) == 100)
         pushing.result()
     proxy.wait_for_log("kept again")
+    wait_for("all others", lambda: (cluster.directory / "proxy.dead").read_bytes().count(b"\n") == 4000)
     proxy.signal(signal.SIGTERM)
     assert proxy.wait() == EXIT_OK
 
