@@ -18,8 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-import msgspec
-
 from cyclone.errors import ConfigError, CycloneError
 from cyclone.generators.files import write_json
 from cyclone.ini import Ini
@@ -34,7 +32,7 @@ from cyclone.lustre.migration.intake import Intake
 from cyclone.lustre.migration.levels import INTERVALS_FRESH, Gauge, measure_lustre, simulate
 from cyclone.lustre.migration.lines import Rules
 from cyclone.lustre.migration.mind import Ended, Mind, Run
-from cyclone.lustre.migration.orders import Orders
+from cyclone.lustre.migration.orders import OrderBook
 from cyclone.lustre.migration.ost import Role
 from cyclone.lustre.migration.settings import (
     MigrationSettings,
@@ -100,7 +98,6 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         self._started: list[Run] = []  # what is to be handed in as soon as that is noted
         self._shut_since: int | None = None
         self._is_keeping = False  # entries that should wait on disk
-        self._is_unsaved = False  # what was ordered last
         self._doubts: set[str] = set()
         self._lists_done: list[dict[str, Any]] = []  # in this life
 
@@ -139,9 +136,8 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
     def _begin(self, settings: MigrationSettings) -> None:
         now = self.monotonic()
         # A dry run is ordered nothing that the real one should obey, nor the other way round.
-        self._orders_file = None if settings.dry_run else settings.input_dir / _ORDERS_FILE
-        self._orders = Orders() if self._orders_file is None else Orders.read(self._orders_file)
-        settings = settings.excluding(self._orders.excluded)
+        self._orders = OrderBook(None if settings.dry_run else settings.input_dir / _ORDERS_FILE)
+        settings = settings.excluding(self._orders.standing.excluded)
         self.settings, self._ini = settings, self.config
         self._workshop = Workshop(settings, self.config)
         self._lfs = Lfs(settings.lfs_bin, sudo=settings.use_sudo, timeout_s=settings.lfs_timeout_s)
@@ -178,7 +174,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
 
     def _obey(self) -> None:
         """What was ordered in a former life holds until somebody orders something else."""
-        orders = self._orders
+        orders = self._orders.standing
         for who, why in orders.holds.items():
             self._mind.hold(who, why)
             self.log.info("%s in a former life: it goes on when it is told to resume", why)
@@ -190,20 +186,6 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             )
         if orders.excluded:
             self.log.info("excluded in a former life osts=%s", _osts(orders.excluded))
-
-    def _order(self, **different: Any) -> None:
-        """From now on these, in the next life as well."""
-        self._orders, self._is_unsaved = msgspec.structs.replace(self._orders, **different), True
-        try:
-            self._save_orders()
-        except OSError as error:
-            self.log.error("what is ordered cannot be kept yet: %s", error)
-
-    def _save_orders(self) -> None:
-        """See that the next life knows them. Raises OSError; the next call tries it again."""
-        if self._is_unsaved and self._orders_file is not None:
-            self._orders.write(self._orders_file)
-        self._is_unsaved = False
 
     def _warn(self) -> None:
         settings = self.settings
@@ -297,7 +279,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             except OSError as error:
                 self.log.error("the report cannot be written: %s", error)
         try:
-            self._save_orders()
+            self._orders.save()
         except OSError as error:
             self.log.error("what is ordered cannot be kept, the next life does not know it: %s", error)
         try:
@@ -411,7 +393,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
     def _settle(self, now: float) -> bool:
         """See that what was noted or ordered outlives this process; False while there is no room for it."""
         try:
-            self._save_orders()
+            self._orders.save()
             ended = self._inputs.settle()
         except OSError as error:
             if _DISK not in self._mind.holds:
@@ -466,8 +448,8 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
     def _note_trip(self) -> None:
         """Once: in the log, and for the next life."""
         tripped = self._mind.tripped
-        if tripped and tripped != self._orders.stopped:
-            self._order(stopped=tripped)
+        if tripped and tripped != self._orders.standing.stopped:
+            self._orders.change(stopped=tripped)
             self.log.error(
                 "no more tasks are started in_flight=%d because: %s", len(self._mind.running), tripped
             )
@@ -572,12 +554,12 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         self._is_stop_wanted = False
         for who in (_PAUSE, _DRAIN, _STOP, _FORMER):
             self._mind.release(who)
-        self._order(stopped=self._mind.tripped, holds={})  # what has tripped in this life ends it
+        self._orders.change(stopped=self._mind.tripped, holds={})  # what has tripped in this life ends it
         return self._told()
 
     def _hold(self, who: str, why: str) -> None:
         self._mind.hold(who, why)
-        self._order(holds=self._orders.holds | {who: why})
+        self._orders.change(holds=self._orders.standing.holds | {who: why})
 
     def _on_drain(self, _: Mapping[str, str]) -> object:
         self._is_drain_told = False
@@ -616,7 +598,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
 
     def _apply(self, ini: Ini) -> None:
         """Go on with these settings. Raises ConfigError; then nothing has changed."""
-        settings = MigrationSettings.of(ini).excluding(self._orders.excluded)
+        settings = MigrationSettings.of(ini).excluding(self._orders.standing.excluded)
         fixed = self.settings.fixed_but_changed(settings)
         if fixed:
             raise ConfigError(
@@ -634,13 +616,13 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         self._doubt()
 
     def _on_exclude(self, arguments: Mapping[str, str]) -> object:
-        self._order(excluded=self._orders.excluded | _osts_of(arguments))
+        self._orders.change(excluded=self._orders.standing.excluded | _osts_of(arguments))
         self._apply(self._ini)
         return {"excluded": sorted(self.settings.excluded)}
 
     def _on_include(self, arguments: Mapping[str, str]) -> object:
         included = _osts_of(arguments)
-        self._order(excluded=self._orders.excluded - included)
+        self._orders.change(excluded=self._orders.standing.excluded - included)
         # What the ini file excludes is included until that is read again.
         self._on_limits({"ost_exclude": _osts(MigrationSettings.of(self._ini).excluded - included)})
         return {"excluded": sorted(self.settings.excluded)}

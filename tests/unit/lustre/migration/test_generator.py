@@ -1074,7 +1074,7 @@ def test_after_a_life_that_was_stopped_nothing_moves_before_somebody_resumes(
 def test_what_stopped_a_life_is_kept_as_soon_as_there_is_room(
     site: Site, desk: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    really = module.Orders.write
+    really = Orders.write
     calls = 0
 
     def full_once(self: Orders, file: Path) -> None:
@@ -1084,7 +1084,7 @@ def test_what_stopped_a_life_is_kept_as_soon_as_there_is_room(
             raise OSError(errno.ENOSPC, "No space left on device")
         really(self, file)
 
-    monkeypatch.setattr(module.Orders, "write", full_once)
+    monkeypatch.setattr(Orders, "write", full_once)
     site.put("a.input", *lines(3, 5))
     desk.answer = lambda task: moved(task, "FAILED", "verify", "permanent")
     with pytest.raises(CycloneError, match="verify"):
