@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -45,6 +46,15 @@ _ROWS_MOST = 1000
 _PATIENCE_S = 4.0
 
 
+@dataclass
+class _Findings:
+    """Of one round: what its tasks have found, rows about what none could tell, and the faults of each part of an OST."""
+
+    results: list[OstResult] = field(default_factory=list)
+    known_rows: list[Row] = field(default_factory=list)
+    faults: dict[tuple[int, str], Sequence[Fault]] = field(default_factory=dict)
+
+
 class LustreOstMonitoringTaskGenerator(TaskGenerator):
     """Hands in one task for each OST, each `measure_interval`.
 
@@ -65,12 +75,8 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._begun = self._missed = 0
         self._is_wanted_now = self._has_changed = False
         self._surveyor: Surveyor | None = None
-        self._unanswered: Mapping[str, str] = {}
-        self._left_behind: Mapping[str, int] = {}
-        # Of the newest round: what its tasks have found, rows about what none could tell, and the faults of each part.
-        self._results: list[OstResult] = []
-        self._known_rows: list[Row] = []
-        self._faults: dict[tuple[int, str], Sequence[Fault]] = {}
+        self._newest = Survey()
+        self._found = _Findings()  # of the newest round
         self._own: set[str] = set()
         self._leftovers = ""
         self._retired: list[int] = []
@@ -239,7 +245,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             fs_path=settings.fs_path,
             sudo=settings.use_sudo,
             timeout_s=settings.lfs_timeout_s,
-            left_behind=self._left_behind,
+            left_behind=self._newest.left_behind,
         )
 
     # A round.
@@ -265,11 +271,11 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._number = max(self._number + 1, int(unix))
         self._begun += 1
         self._begun_at = unix
-        self._results, self._known_rows, self._faults = [], [], {}
+        self._found = _Findings()
         for ost in self._inventory.hear(survey, unix):
             self.log.info("OST was retired and is active, it is expected again ost=%d", ost)
-        self._left_behind = survey.left_behind
-        self._tell_unanswered(survey.unanswered)
+        self._tell_unanswered(self._newest.unanswered, survey.unanswered)
+        self._newest = survey
         targets = self._inventory.targets(self._selection)
         if self.settings.probe_down:
             targets = [
@@ -321,16 +327,15 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         )  # fmt: skip
         self._mail(self._incidents.end_round())
         started_at = datetime.fromtimestamp(self._begun_at, UTC)
-        rows = self._task.round_rows(summary, self._results, self._known_rows, started_at)
+        rows = self._task.round_rows(summary, self._found.results, self._found.known_rows, started_at)
         self._record(rows, f"mon-{self._number}-round")
 
-    def _tell_unanswered(self, unanswered: Mapping[str, str]) -> None:
+    def _tell_unanswered(self, before: Mapping[str, str], now: Mapping[str, str]) -> None:
         """Of programs of Lustre that do not answer: once, not in each round."""
-        for program in sorted(unanswered.keys() - self._unanswered.keys()):
-            self.log.warning("survey is not complete program=%s reason=%s", program, unanswered[program])
-        for program in sorted(self._unanswered.keys() - unanswered.keys()):
+        for program in sorted(now.keys() - before.keys()):
+            self.log.warning("survey is not complete program=%s reason=%s", program, now[program])
+        for program in sorted(before.keys() - now.keys()):
             self.log.info("survey is complete again program=%s", program)
-        self._unanswered = unanswered
 
     def _tell_hung(self, found: Sequence[Hung]) -> None:
         """Of tasks that have become hung, or still are in a new round."""
@@ -360,8 +365,8 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         moment = datetime.fromtimestamp(self._unix(), UTC)
         rows = self._task.state_rows(ost, part, fault.state, fault.text, moment)
         if is_of_this_round:
-            self._known_rows += rows
-            self._faults[ost, part] = [fault]
+            self._found.known_rows += rows
+            self._found.faults[ost, part] = [fault]
         return rows
 
     # Ends of tasks.
@@ -381,9 +386,9 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
                 "fault found ost=%d phase=%s state=%s reason=%s", end.ost, fault.phase, fault.state, fault.text
             )  # fmt: skip
         if end.is_of_this_round:
-            self._faults[end.ost, end.part] = faults
+            self._found.faults[end.ost, end.part] = faults
             if isinstance(result.value, OstResult):
-                self._results.append(result.value)
+                self._found.results.append(result.value)
         if result.ok or outcome is Outcome.SKIPPED:
             self._hear(end.ost, faults, fine)
         else:
@@ -538,7 +543,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
                 for target in self._inventory.targets(self._selection)
                 if target.state is not None
             },
-            "unanswered": dict(self._unanswered),
+            "unanswered": dict(self._newest.unanswered),
             "mails_waiting": 0 if self._postman is None else self._postman.waiting,
             "faults": self._told_faults(),
             "incidents": [
@@ -550,7 +555,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
     def _told_faults(self) -> dict[int, list[dict[str, str]]]:
         """`{OST: what is wrong with it}`, as far as the newest round knows. What all parts have in common is told once."""
         by_ost: dict[int, dict[Fault, None]] = {}
-        for (ost, _), faults in self._faults.items():
+        for (ost, _), faults in self._found.faults.items():
             if faults:
                 by_ost.setdefault(ost, {}).update(dict.fromkeys(faults))
         return {
