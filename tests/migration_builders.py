@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar, cast
 
+from cyclone.lustre.migration.background import Chore
 from cyclone.lustre.migration.entry import Entry, EntryId
 from cyclone.lustre.migration.fill import Level
 from cyclone.lustre.migration.mind import Ended, Mind, Run, Turn
@@ -20,6 +21,8 @@ HOPELESS = Report(FileState.FAILED, "EACCES", "permanent")
 CORRUPT = Report(FileState.FAILED, "verify", "permanent")
 
 STALE_S = 1000.0
+
+_Result = TypeVar("_Result")
 
 
 def a_plan(**different: Any) -> Plan:
@@ -64,3 +67,28 @@ def end(mind: Mind, run: Run, report: Report = SUCCESS, now: float = 0) -> Ended
     ended = mind.on_end(run.entry.id, report, now)
     assert ended is not None
     return ended
+
+
+class AtOnce:
+    """Does each chore where it is started."""
+
+    def start(self, call: Callable[[], _Result]) -> Chore[_Result]:
+        return _Done(call)
+
+
+class _Done(Generic[_Result]):
+    def __init__(self, call: Callable[[], _Result]) -> None:
+        self._outcome: _Result | None = None
+        self._error: Exception | None = None
+        try:
+            self._outcome = call()
+        except Exception as error:  # noqa: BLE001  it is raised where the result is asked for
+            self._error = error
+
+    def is_done(self) -> bool:
+        return True
+
+    def result(self) -> _Result:
+        if self._error is not None:
+            raise self._error
+        return cast(_Result, self._outcome)

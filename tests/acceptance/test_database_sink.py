@@ -106,9 +106,10 @@ def create_table(cluster: Cluster) -> None:
     assert (done.returncode, done.stdout) == (EXIT_OK, ""), done
 
 
-def test_every_row_of_a_run_is_stored_before_its_daemons_are_gone(cluster: Cluster) -> None:
-    settings = prepared(cluster, 200)
-    proxy = cluster.start_sink("database-proxy", settings)
+def run_through(cluster: Cluster, tasks: int, db: dict[str, object] | None = None) -> None:
+    """A run with a proxy, until all of them have ended by themselves or in good order. db: where rows go instead."""
+    settings = prepared(cluster, tasks)
+    proxy = cluster.start_sink("database-proxy", {**settings, "db": db or settings["db"]})
     create_table(cluster)
     controller = cluster.start_controller(
         settings={"sinks": {"database": cluster.sink_address("database-proxy")}}
@@ -117,21 +118,16 @@ def test_every_row_of_a_run_is_stored_before_its_daemons_are_gone(cluster: Clust
     assert controller.wait() == EXIT_OK
     proxy.signal(signal.SIGTERM)
     assert proxy.wait() == EXIT_OK
+
+
+def test_every_row_of_a_run_is_stored_before_its_daemons_are_gone(cluster: Cluster) -> None:
+    run_through(cluster, 200)
 
     assert rows(cluster, COUNTS) == [(2000, 2000)]
 
 
 def test_rows_go_to_text_files_as_well(cluster: Cluster) -> None:
-    settings = prepared(cluster, 50)
-    proxy = cluster.start_sink("database-proxy", {**settings, "db": {"dialect": "csv", "directory": "."}})
-    create_table(cluster)
-    controller = cluster.start_controller(
-        settings={"sinks": {"database": cluster.sink_address("database-proxy")}}
-    )
-
-    assert controller.wait() == EXIT_OK
-    proxy.signal(signal.SIGTERM)
-    assert proxy.wait() == EXIT_OK
+    run_through(cluster, 50, {"dialect": "csv", "directory": "."})
 
     with (cluster.directory / "measurements.csv").open(newline="") as file:
         found = {(row["number"], row["part"]) for row in csv.DictReader(file)}

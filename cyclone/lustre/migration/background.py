@@ -59,28 +59,3 @@ class _Thread(Generic[_Result]):
             self._error = error
         finally:
             self._done.set()
-
-
-class AtOnce:
-    """Does each chore where it is started, for those who have nothing else to do: tests, say."""
-
-    def start(self, call: Callable[[], _Result]) -> Chore[_Result]:
-        return _Done(call)
-
-
-class _Done(Generic[_Result]):
-    def __init__(self, call: Callable[[], _Result]) -> None:
-        self._outcome: _Result | None = None
-        self._error: Exception | None = None
-        try:
-            self._outcome = call()
-        except Exception as error:  # noqa: BLE001  it is raised where the result is asked for
-            self._error = error
-
-    def is_done(self) -> bool:
-        return True
-
-    def result(self) -> _Result:
-        if self._error is not None:
-            raise self._error
-        return cast(_Result, self._outcome)

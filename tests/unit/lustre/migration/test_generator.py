@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from migration_builders import AtOnce
 
 from cyclone.base_task import BaseTask
 from cyclone.errors import AlreadyRunning, ConfigError, CycloneError
@@ -20,7 +21,7 @@ from cyclone.ini import Ini
 from cyclone.lustre.migrate_task import LustreOstMigrateTask, MigrationResult
 from cyclone.lustre.migration import generator as module
 from cyclone.lustre.migration import journal
-from cyclone.lustre.migration.background import AtOnce, Threads
+from cyclone.lustre.migration.background import Threads
 from cyclone.lustre.migration.fill import Level
 from cyclone.lustre.migration.generator import LustreOstMigrationTaskGenerator
 from cyclone.lustre.migration.input_list import load

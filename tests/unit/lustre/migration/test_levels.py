@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from migration_builders import a_mind, levels
+from migration_builders import AtOnce, a_mind, levels
 from simulated_lustre import simulated_lustre
 
 from cyclone.errors import CycloneError
 from cyclone.lustre.lfs import Lfs, LfsTimedOut
-from cyclone.lustre.migration.background import AtOnce, Chore
+from cyclone.lustre.migration.background import Chore
 from cyclone.lustre.migration.fill import Level
 from cyclone.lustre.migration.levels import Gauge, measure_lustre
 from cyclone.lustre.migration.ost import OstState, Role

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from migration_builders import a_mind
+from migration_builders import AtOnce, a_mind
 
 from cyclone.ini import Ini
 from cyclone.lustre.migration import supply as module
-from cyclone.lustre.migration.background import AtOnce, Chore, Threads
+from cyclone.lustre.migration.background import Chore, Threads
 from cyclone.lustre.migration.input_list import load
 from cyclone.lustre.migration.inputs import Inputs
 from cyclone.lustre.migration.lines import Rules
