@@ -30,6 +30,15 @@ ALIASES = {
     "task.generator.lustre_ost_monitoring_task_generator": "cyclone.lustre.monitoring",
 }
 
+#: `{package: the extra of ours that brings it}`
+_EXTRAS = {
+    "ClusterShell": "lustre",
+    "lfsutils": "lustre",
+    "mysql": "mysql",
+    "prometheus_client": "prometheus",
+    "requests": "prometheus",
+}
+
 _DOTTED_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 
 _Plugin = TypeVar("_Plugin")
@@ -94,9 +103,22 @@ def _import(module: str) -> ModuleType:
             places = ", ".join(place or "." for place in sys.path)
             problem = f"no module {error.name!r} (for {module!r}); looked in: {places}"
             raise _Unusable("module", problem) from None
+        if module.startswith("cyclone.") and missing_extra(error):
+            raise _Unusable("module", f"{module!r} {not_installed(error)}") from None
         raise _raised(module, error) from error
     except (Exception, SystemExit) as error:  # A plug-in may raise anything.
         raise _raised(module, error) from error
+
+
+def missing_extra(error: ModuleNotFoundError) -> str:
+    """The extra of ours that brings the package which was not found; "" if it is in none."""
+    return _EXTRAS.get((error.name or "").partition(".")[0], "")
+
+
+def not_installed(error: ModuleNotFoundError) -> str:
+    """What to tell whoever uses something of ours without the extra that it needs."""
+    extra = missing_extra(error) or "all"
+    return f"needs {error.name}, which is not installed; expected: pip install 'cyclone[{extra}]'"
 
 
 def _raised(module: str, error: BaseException) -> _Unusable:

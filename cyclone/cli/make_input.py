@@ -32,6 +32,7 @@ from cyclone.lustre.migration.list_sources import Found, Trouble, from_find, fro
 from cyclone.lustre.migration.names import form_of
 from cyclone.lustre.migration.shuffle import shuffled
 from cyclone.model.resources import UNIT, amount
+from cyclone.plugins import not_installed
 
 _SPLIT_MOST = 500
 
@@ -164,8 +165,10 @@ def _write(records: Iterator[bytes], separator: bytes, files: list[Path]) -> int
 
 def _osts(text: str) -> tuple[int, ...]:
     # Only here: what knows sets of indexes is part of an extra.
-    from cyclone.lustre.rangeset import indexes
-
+    try:
+        from cyclone.lustre.rangeset import indexes
+    except ModuleNotFoundError as error:
+        raise argparse.ArgumentTypeError(not_installed(error)) from None
     try:
         return indexes(text, "--osts")
     except ValueError as error:

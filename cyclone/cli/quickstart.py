@@ -203,7 +203,7 @@ def _run(plan: Plan) -> int:
         for leftover in (plan.manifest, plan.failures, plan.summary, plan.progress, plan.port_file):
             leftover.unlink(missing_ok=True)
         print(f"Checksums of all files below {visible(str(plan.title))}")
-        job = _newest_job(plan)
+        job, recorded = _newest_job(plan), 0
         if job is not None and job.state == "open":
             recorded = sum(job.counts.values())
             print(f"An earlier run was cut short; {recorded} files are on record and not read again.")
@@ -213,7 +213,7 @@ def _run(plan: Plan) -> int:
             daemons.watch(make_display())
         finally:
             daemons.stop()
-        return _tell(plan)
+        return _tell(plan, recorded)
 
 
 def _newest_job(plan: Plan) -> JobView | None:
@@ -228,8 +228,8 @@ def _newest_job(plan: Plan) -> JobView | None:
     return jobs[0] if jobs else None
 
 
-def _tell(plan: Plan) -> int:
-    """Say what came of it. Returns the exit code."""
+def _tell(plan: Plan, recorded: int) -> int:
+    """Say what came of it. recorded: tasks that had ended before. Returns the exit code."""
     try:
         summary = json.loads(plan.summary.read_text())
     except FileNotFoundError:
@@ -237,7 +237,7 @@ def _tell(plan: Plan) -> int:
     job = _newest_job(plan)
     counts = job.counts if job is not None else {}
     ended, seconds = sum(counts.values()), summary["seconds"]
-    pace = f", {ended / seconds:,.0f} tasks/s" if ended and seconds else ""
+    pace = f", {(ended - recorded) / seconds:,.0f} tasks/s" if ended > recorded and seconds else ""
     outcomes = ", ".join(f"{count} {state}" for state, count in sorted(counts.items(), reverse=True))
     check = f"sha256sum --check --quiet {shlex.quote(str(plan.manifest))}"
     for name, text in {

@@ -13,6 +13,7 @@ from cyclone.daemons.scraping import Scraping
 from cyclone.daemons.sink import Sink, Standing
 from cyclone.errors import EXIT_CONFIG, EXIT_OK, ConfigError, PluginError, RecordError
 from cyclone.messages import Entry
+from cyclone.plugins import not_installed
 from cyclone.record import Record, table
 from cyclone.sinks import legacy
 from cyclone.sinks.batch import BatchRule
@@ -153,8 +154,7 @@ def dialect_of(settings: DatabaseProxySettings) -> Dialect:
         # Only here, so that nobody needs the connector who has no such server.
         from cyclone.sinks.dialects.mysql import Mysql, MysqlSettings
     except ModuleNotFoundError as error:
-        problem = f"needs {error.name}, which is not installed; expected: pip install 'cyclone[mysql]'"
-        raise ConfigError(problem, file=settings.ini_file, section="db", key="dialect") from None
+        raise ConfigError(not_installed(error), file=settings.ini_file, section="db", key="dialect") from None
     return Mysql(
         MysqlSettings(
             database=settings.database,

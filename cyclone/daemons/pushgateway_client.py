@@ -7,9 +7,9 @@ from importlib import import_module
 from types import ModuleType
 
 from cyclone.daemons.entry import run_daemon
-from cyclone.daemons.scraping import not_installed
 from cyclone.daemons.sink import Sink
 from cyclone.errors import ConfigError
+from cyclone.plugins import not_installed
 from cyclone.sinks.settings import PushgatewayClientSettings
 
 

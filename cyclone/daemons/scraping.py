@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from cyclone.errors import ConfigError
+from cyclone.plugins import not_installed
 
 if TYPE_CHECKING:
     from cyclone.metrics.family import Family
@@ -53,8 +54,3 @@ class Scraping:
     def close(self) -> None:
         if self._endpoint is not None:
             self._endpoint.close()
-
-
-def not_installed(error: ModuleNotFoundError) -> str:
-    """What to tell whoever wants metrics and lacks a package that they need."""
-    return f"needs {error.name}, which is not installed; expected: pip install 'cyclone[prometheus]'"

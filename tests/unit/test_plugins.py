@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,3 +158,22 @@ def test_a_module_of_another_package_is_refused_before_it_is_imported(tmp_path, 
         PluginError, match="'site_tasks_too', expected one of the packages cyclone, site_tasks"
     ):
         load_class("site_tasks_too", "Mine", BaseTask, packages=["site_tasks"])
+
+
+def test_a_module_of_ours_without_its_extra_says_which_one_it_needs() -> None:
+    # In a process of its own, for it has to be one that has not imported the module yet.
+    code = (
+        "import sys; sys.modules['lfsutils'] = None\n"
+        "from cyclone.base_task import BaseTask; from cyclone.errors import PluginError\n"
+        "from cyclone.plugins import load_class\n"
+        "try: load_class('task.lustre_ost_migrate_task', 'LustreOstMigrateTask', BaseTask)\n"
+        "except PluginError as error: print(error)"
+    )
+
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert "needs lfsutils" in said.stdout
+    assert "expected: pip install 'cyclone[lustre]'" in said.stdout
+    assert said.stderr == ""
