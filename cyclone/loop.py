@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import select
 import signal
 import socket
 from collections.abc import Callable
+from time import monotonic
 from types import FrameType
 from typing import Any, Protocol
 
@@ -101,6 +103,9 @@ class Loop(Selector):
         self._post.setblocking(False)
         self._former_fd = signal.set_wakeup_fd(self._post.fileno(), warn_on_full_buffer=False)
         self.register(self._posted, self._on_posted)
+        self._pulse: Callback = _nothing
+        self._pulse_every_s = math.inf
+        self._pulse_at = math.inf
 
     def on_signal(self, signum: int, callback: Callback) -> None:
         """Call back from within `wait`, once for each time the signal arrived."""
@@ -109,11 +114,20 @@ class Loop(Selector):
         self._former.setdefault(signum, former)
         self._signals[signum] = callback
 
+    def pulse(self, period_s: float, callback: Callback) -> None:
+        """Call back from within `wait` every so many seconds, for as long as somebody waits at all."""
+        self._pulse, self._pulse_every_s, self._pulse_at = callback, period_s, 0.0
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        super().wait(self._until_pulse(timeout_s))
+        self._beat()
+
     def wait_for_signals(self, timeout_s: float) -> None:
         """As `wait`, but deaf to everything else: for when nothing may be heard and yet one may be told to stop."""
-        ready, _, _ = select.select([self._posted], [], [], timeout_s)
+        ready, _, _ = select.select([self._posted], [], [], self._until_pulse(timeout_s))
         if ready:
             self._on_posted()
+        self._beat()
 
     def close(self) -> None:
         """Give the signals back. What was registered stays open."""
@@ -123,6 +137,17 @@ class Loop(Selector):
         signal.set_wakeup_fd(self._former_fd)
         self._posted.close()
         self._post.close()
+
+    def _until_pulse(self, timeout_s: float | None) -> float | None:
+        if self._pulse_at == math.inf:
+            return timeout_s
+        left_s = max(0.0, self._pulse_at - monotonic())
+        return left_s if timeout_s is None else min(left_s, timeout_s)
+
+    def _beat(self) -> None:
+        if self._pulse_at != math.inf and (now := monotonic()) >= self._pulse_at:
+            self._pulse_at = now + self._pulse_every_s
+            self._pulse()
 
     def _on_posted(self) -> None:
         try:
@@ -142,6 +167,10 @@ def _descriptor(pollable: Pollable) -> int:
     if isinstance(pollable, int):
         return pollable
     return pollable.fileno()
+
+
+def _nothing() -> None:
+    """Nobody wants to be called."""
 
 
 def _posted_already(_signum: int, _frame: FrameType | None) -> None:

@@ -26,7 +26,7 @@ from cyclone.core.decision import Decision, Letter
 from cyclone.core.intensity import Intensity
 from cyclone.daemons.delivery import NO_ROOM_TOLD_S, Delivery, spool_file
 from cyclone.daemons.enclosures import split
-from cyclone.daemons.entry import new_life, raise_descriptor_limit, run_daemon
+from cyclone.daemons.entry import new_life, raise_descriptor_limit, report_ready, run_daemon
 from cyclone.daemons.scraping import Scraping
 from cyclone.errors import (
     EXIT_INTERNAL,
@@ -55,6 +55,7 @@ from cyclone.process.former_lives import forget_lives, sweep_former_lives
 from cyclone.process.nursery import Hired, Nursery, ReaperDied
 from cyclone.process.reaper import Born, Died, Unborn
 from cyclone.process.replace import replace_content
+from cyclone.process.service_manager import ServiceManager
 from cyclone.record import SINKS_VARIABLE
 from cyclone.settings import ControllerSettings, endpoint, is_ipv6
 from cyclone.wire.keys import Role
@@ -80,8 +81,9 @@ _Opened = TypeVar("_Opened")
 class Controller:
     """Owns the ports of one controller, and what the mind must not see: payloads and values, by token."""
 
-    def __init__(self, settings: ControllerSettings, life: str) -> None:
+    def __init__(self, settings: ControllerSettings, life: str, manager: ServiceManager) -> None:
         self._settings = settings
+        self._manager = manager
         self._life = life
         # First what may be refused, so that nothing is left behind then.
         self._keys_until = (
@@ -137,6 +139,7 @@ class Controller:
         # Ctrl-C in the terminal in which it was started must not stop it (but its workers are in sessions of
         # their own, and a controller that should end gets SIGTERM).
         self._loop.on_signal(signal.SIGINT, self._on_interrupt)
+        report_ready(self._loop, self._manager, f"serves as {self._name}")
         try:
             while not (self._crew.is_done or self._crew.broken or self._broken):
                 self._keep_records()
@@ -304,6 +307,7 @@ class Controller:
         self._told_to_stop += 1
         at_once = self._told_to_stop > 1
         log.info("told to stop now=%s", at_once)
+        self._manager.stopping("it was told to stop")
         self._obey(self._crew.leave("it was told to stop", monotonic(), at_once=at_once))
 
     def _on_interrupt(self) -> None:
@@ -542,10 +546,10 @@ class KeptResults:
         replace_content(self.file, content)
 
 
-def serve(settings: ControllerSettings) -> int:
+def serve(settings: ControllerSettings, manager: ServiceManager) -> int:
     life = new_life()
     lives = settings.pid_file.with_suffix(".lives")
-    controller = Controller(settings, life)
+    controller = Controller(settings, life, manager)
     # Nothing was reported yet: by then nobody of a former life may be left.
     if left := sweep_former_lives(lives, life):
         log.warning("processes of a former life cannot be killed pids=%s", sorted(left))

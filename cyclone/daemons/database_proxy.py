@@ -14,6 +14,7 @@ from cyclone.daemons.sink import Sink, Standing
 from cyclone.errors import EXIT_CONFIG, EXIT_OK, ConfigError, PluginError, RecordError
 from cyclone.messages import Entry
 from cyclone.plugins import not_installed
+from cyclone.process.service_manager import ServiceManager
 from cyclone.record import Record, table
 from cyclone.sinks import legacy
 from cyclone.sinks.batch import BatchRule
@@ -177,14 +178,14 @@ def dialect_of(settings: DatabaseProxySettings) -> Dialect:
     )
 
 
-def serve(settings: DatabaseProxySettings) -> int:
+def serve(settings: DatabaseProxySettings, manager: ServiceManager) -> int:
     sink = Sink(settings, settings.port)
     try:
         proxy = Proxy(settings)
     except BaseException:
         sink.close()
         raise
-    return sink.serve(proxy)
+    return sink.serve(proxy, manager)
 
 
 def check(settings: DatabaseProxySettings) -> None:

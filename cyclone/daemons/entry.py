@@ -6,6 +6,7 @@ import argparse
 import gc
 import logging
 import logging.handlers
+import os
 import resource
 import secrets
 import sys
@@ -17,7 +18,9 @@ from typing import Generic, NamedTuple, TypeVar
 import cyclone
 from cyclone.errors import EXIT_INTERNAL, EXIT_OK, ConfigError, CycloneError
 from cyclone.ini import Ini
+from cyclone.loop import Loop
 from cyclone.process.pid_file import PidFile
+from cyclone.process.service_manager import ServiceManager
 from cyclone.settings import ControllerSettings, MasterSettings
 from cyclone.sinks.settings import DatabaseProxySettings, PushgatewayClientSettings
 
@@ -41,7 +44,7 @@ def run_daemon(
     name: str,
     what: str,
     settings_type: type[_Settings],
-    serve: Callable[[_Settings], int],
+    serve: Callable[[_Settings, ServiceManager], int],
     check: Callable[[_Settings], None] | None = None,
     arguments: Sequence[str] | None = None,
     actions: Sequence[Action[_Settings]] = (),
@@ -92,20 +95,29 @@ def new_life() -> str:
     return f"{time.time_ns():016x}{secrets.token_hex(6)}"
 
 
+def report_ready(loop: Loop, manager: ServiceManager, status: str) -> None:
+    """The daemon serves from now on, and is alive for as long as its loop turns."""
+    if manager.alive_every_s is not None:
+        loop.pulse(manager.alive_every_s, manager.alive)
+    manager.ready(status)
+
+
 def raise_descriptor_limit() -> None:
     """As many descriptors as the administrator allows: a connection of each controller, two for each worker."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _serve(settings: _Settings, serve: Callable[[_Settings], int], debug: bool) -> int:
+def _serve(settings: _Settings, serve: Callable[[_Settings, ServiceManager], int], debug: bool) -> int:
     spare_collector()
     start_log(settings.log_file, debug=debug)
     pid_file = PidFile(settings.pid_file)
     pid_file.acquire()
+    manager = ServiceManager.take(os.environ)
     try:
-        return serve(settings)
+        return serve(settings, manager)
     finally:
+        manager.close()
         pid_file.release()
 
 

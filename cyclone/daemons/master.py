@@ -23,7 +23,7 @@ from cyclone.core.scheduler import Scheduler
 from cyclone.core.switchboard import Switchboard
 from cyclone.daemons.answers import MasterFacts, answer
 from cyclone.daemons.enclosures import split
-from cyclone.daemons.entry import raise_descriptor_limit, run_daemon
+from cyclone.daemons.entry import raise_descriptor_limit, report_ready, run_daemon
 from cyclone.daemons.generator_process import GeneratorProcess
 from cyclone.daemons.scraping import Scraping
 from cyclone.errors import EXIT_INTERNAL, EXIT_OK, EXIT_TASK_FAILED, ConfigError, CycloneError, StoreFull
@@ -47,6 +47,7 @@ from cyclone.model.changes import Change
 from cyclone.model.peer import Peer
 from cyclone.model.task import JobNumber, Token
 from cyclone.process.replace import replace_content
+from cyclone.process.service_manager import ServiceManager
 from cyclone.settings import MasterSettings, endpoint, is_ipv6, reachable
 from cyclone.store.sqlite import SqliteStore
 from cyclone.wire import keys
@@ -71,10 +72,13 @@ GENERATOR_GRACE_S = 10.0
 class Master:
     """Owns the ports of the master, and for one turn of the loop what the mind must not see."""
 
-    def __init__(self, settings: MasterSettings, generator: GeneratorProcess | None) -> None:
+    def __init__(
+        self, settings: MasterSettings, generator: GeneratorProcess | None, manager: ServiceManager
+    ) -> None:
         """Opens the door and then the store. Raises StoreError or ConfigError."""
         self._settings = settings
         self._generator = generator
+        self._manager = manager
         self._started_at = monotonic()
         self._stopping = 0  # how often it was told to
         self._waits_for_room = False  # on the disk
@@ -259,6 +263,7 @@ class Master:
         self._loop.on_signal(signal.SIGHUP, self._on_hangup)
         if self._generator is not None:
             self._let_generator_go()
+        report_ready(self._loop, self._manager, f"serves at {self.address}")
 
     def _let_generator_go(self) -> None:
         assert self._generator is not None
@@ -276,6 +281,7 @@ class Master:
 
     def _stop(self, reason: str, *, at_once: bool = False) -> None:
         self._obey([self._mind.stop(reason, at_once=at_once)])
+        self._manager.stopping(reason)
         if self._generator is not None and self._generator_must_end_by is None:
             # It was told with the letter to its client; this is for one that does not listen.
             self._generator_must_end_by = monotonic() + GENERATOR_GRACE_S
@@ -412,13 +418,13 @@ def _nothing() -> None:
     """The loop wakes up; the door is read once a turn, however many messages there are."""
 
 
-def serve(settings: MasterSettings) -> int:
+def serve(settings: MasterSettings, manager: ServiceManager) -> int:
     """Check the plug-in first: if it cannot be used, nothing else was started."""
     generator = GeneratorProcess(settings) if settings.has_generator else None
     try:
         if generator is not None:
             generator.start()
-        return Master(settings, generator).run()
+        return Master(settings, generator, manager).run()
     finally:
         if generator is not None:
             generator.kill()

@@ -10,10 +10,11 @@ from cyclone.daemons.entry import run_daemon
 from cyclone.daemons.sink import Sink
 from cyclone.errors import ConfigError
 from cyclone.plugins import not_installed
+from cyclone.process.service_manager import ServiceManager
 from cyclone.sinks.settings import PushgatewayClientSettings
 
 
-def serve(settings: PushgatewayClientSettings) -> int:
+def serve(settings: PushgatewayClientSettings, manager: ServiceManager) -> int:
     gateway = _gateway()
     sink = Sink(settings, settings.port)
     try:
@@ -22,7 +23,7 @@ def serve(settings: PushgatewayClientSettings) -> int:
     except BaseException:
         sink.close()
         raise
-    return sink.serve(keeper)
+    return sink.serve(keeper, manager)
 
 
 def check(settings: PushgatewayClientSettings) -> None:

@@ -14,12 +14,13 @@ from pathlib import Path
 from time import monotonic
 from typing import NamedTuple, Protocol
 
-from cyclone.daemons.entry import raise_descriptor_limit
+from cyclone.daemons.entry import raise_descriptor_limit, report_ready
 from cyclone.errors import EXIT_OK, ConfigError, StoreError, StoreFull
 from cyclone.loop import Loop
 from cyclone.messages import Deliver, Entry, Refused, Stored
 from cyclone.model.peer import Peer
 from cyclone.process.replace import replace_content
+from cyclone.process.service_manager import ServiceManager
 from cyclone.settings import endpoint, is_ipv6
 from cyclone.sinks.settings import SinkSettings
 from cyclone.wire import keys
@@ -95,7 +96,7 @@ class Sink:
             raise
         self._stopping = False
 
-    def serve(self, keeper: Keeper) -> int:
+    def serve(self, keeper: Keeper, manager: ServiceManager) -> int:
         """Until somebody says stop. Returns the exit code."""
         raise_descriptor_limit()
         loop = Loop()
@@ -107,7 +108,9 @@ class Sink:
         loop.on_signal(signal.SIGHUP, self._on_hangup)
         loop.on_signal(signal.SIGUSR1, keeper.flush)
         log.info("Sink PID: %d", os.getpid())
-        log.info("Started address=%s", endpoint(self._settings.target, self.port))
+        address = endpoint(self._settings.target, self.port)
+        log.info("Started address=%s", address)
+        report_ready(loop, manager, f"serves at {address}")
         while not self._stopping:
             pause_s = self._settings.poll_timeout_s or 1.0
             loop.wait(min(pause_s, AGAIN_S) if intake is not None and intake.held else pause_s)
@@ -115,6 +118,7 @@ class Sink:
             if intake is not None:
                 intake.pass_on(keeper, monotonic())
             keeper.tick()
+        manager.stopping("it was told to stop")
         if intake is not None and intake.held:
             log.error("texts of tasks of Cyclone 2.x are lost, at least count=%d", len(intake.held))
         keeper.finish()

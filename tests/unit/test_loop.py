@@ -176,3 +176,34 @@ def test_closing_gives_the_signals_back():
 
     assert signal.getsignal(signal.SIGUSR1) == former
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_pulse_beats_whether_or_not_anything_happens(loop, pair):
+    left, right = pair
+    loop.register(left, lambda: left.recv(10))
+    beats = []
+    loop.pulse(0.01, lambda: beats.append("beat"))
+
+    while len(beats) < 3:
+        loop.wait(60)
+    right.send(b"hello")
+    while len(beats) < 6:
+        loop.wait()
+
+
+def test_a_pulse_beats_while_only_signals_are_waited_for(loop):
+    beats = []
+    loop.pulse(0.01, lambda: beats.append("beat"))
+
+    while len(beats) < 3:
+        loop.wait_for_signals(60)
+
+
+def test_a_pulse_does_not_beat_more_often_than_asked_for(loop):
+    beats = []
+    loop.pulse(3600, lambda: beats.append("beat"))
+
+    for _ in range(5):
+        loop.wait(0)
+
+    assert beats == ["beat"]

@@ -14,6 +14,7 @@ from cyclone.daemons.scraping import SHOW_S, Scraping
 from cyclone.errors import ConfigError
 from cyclone.ini import Ini
 from cyclone.metrics.family import Declaration, Family
+from cyclone.process.service_manager import ServiceManager
 from cyclone.sinks.settings import PushgatewayClientSettings
 
 
@@ -98,4 +99,4 @@ def test_the_pushgateway_client_says_what_it_needs(
     )
 
     with pytest.raises(ConfigError, match=f"needs {package}.*cyclone.prometheus."):
-        pushgateway_client.serve(settings)
+        pushgateway_client.serve(settings, ServiceManager())
