@@ -1,6 +1,6 @@
 """How one real master gets on with a thousand controllers.
 
-    python benchmarks/thousand_controllers.py [--controllers N] [--tasks N] [--processes N] [--idle SECONDS]
+    python benchmarks/thousand_controllers.py [--controllers N] [--tasks N] [--unfinished N] [--processes N] [--idle SECONDS]
 
 The master, its store and its keys are real, and so are the connections and the minds of the controllers. Only the
 workers are not: their tasks end at the moment they get them. All of it shares the processors of this host, so the
@@ -8,6 +8,9 @@ tasks a second are a lower bound; the time of the processor that the master need
 on a core of its own.
 
 The overhead of reports is what the master uses of the processor while nothing is to be done.
+
+In the end the master is killed while it has many tasks that nobody can do, and started again: all controllers come back
+at once, and the clock runs from that start until the last of them is back, and until one more task has ended.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from pathlib import Path
 import zmq
 
 from cyclone.base_task import BaseTask
-from cyclone.cli.bench import Load, Progress, run_through
+from cyclone.cli.bench import Load, Progress, queue_up, run_through
 from cyclone.cli.private_cluster import PrivateCluster
 from cyclone.core.crew import MASTER, REAPER, Crew
 from cyclone.core.decision import Decision
@@ -150,6 +153,15 @@ def run(options: argparse.Namespace) -> dict[str, object]:
             processor_s = cluster.master_processor_s()
             passage = run_through(cluster, desk, load, options.tasks, progress)
             processor_s = cluster.master_processor_s() - processor_s
+            queue_up(cluster, options.unfinished, "unfinished", progress, Impossible)
+            progress.show("killed, starting again")
+            cluster.kill_master()
+            began = time.perf_counter()
+            cluster.start_master()
+            cluster.await_controllers(options.controllers, JOIN_S)
+            back_s = time.perf_counter() - began
+            run_through(cluster, desk, load, 1, progress)
+            works_s = time.perf_counter() - began
             progress.clear()
         finally:
             for player in players:
@@ -165,7 +177,16 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         "tasks_per_s_goal": GOAL_TASKS_PER_S,
         "master_processor_us_per_task": round(processor_s / passage.tasks * 1e6, 2),
         "idle_processor_share": round(idle, 4),
+        "unfinished": options.unfinished,
+        "all_back_after_s": round(back_s, 2),
+        "works_after_s": round(works_s, 2),
     }
+
+
+class Impossible(EmptyTask):
+    """Waits for what no controller has."""
+
+    resources = {"philosophers_stone": 1}  # noqa: RUF012 - as users write it
 
 
 def empty(_number: int) -> BaseTask:
@@ -179,6 +200,7 @@ def main() -> int:
     parser.add_argument("--controllers", type=int, default=GOAL_CONTROLLERS)
     parser.add_argument("--workers", type=int, default=2, help="of each controller")
     parser.add_argument("--tasks", type=int, default=500_000)
+    parser.add_argument("--unfinished", type=int, default=1_000_000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--idle", type=float, default=10.0, help="seconds")
     try:

@@ -240,8 +240,14 @@ def bytes_per_queued_task(cluster: PrivateCluster, count: int, progress: Progres
     return (cluster.master_memory_bytes() - before) / count
 
 
-def queue_up(cluster: PrivateCluster, count: int, job: str, progress: Progress) -> None:
-    """Hand in so many tasks that do nothing, and return when all were accepted. Raises CycloneError.
+def queue_up(
+    cluster: PrivateCluster,
+    count: int,
+    job: str,
+    progress: Progress,
+    make: Callable[[], BaseTask] = EmptyTask,
+) -> None:
+    """Hand in so many tasks, and return when all were accepted. Raises CycloneError.
 
     job: what the names of the jobs begin with; a job takes as many tasks as may be open at a time.
     """
@@ -251,7 +257,7 @@ def queue_up(cluster: PrivateCluster, count: int, job: str, progress: Progress) 
         name = f"{job}-{first}"
         desk = cluster.open_desk(name)
         for _ in range(most):
-            desk.submit(EmptyTask())
+            desk.submit(make())
         deadline = time.monotonic() + START_S
         while (accepted := _tasks_of(cluster.ask(client), name)) < most:
             cluster.check()
