@@ -21,7 +21,7 @@ from cyclone.errors import EXIT_CONFIG, EXIT_INTERNAL, EXIT_OK, CycloneError
 from cyclone.ini import Ini
 from cyclone.messages import Command, CommandDone
 from cyclone.plugins import load_class
-from cyclone.process.lineage import on_death_of_parent
+from cyclone.process.guardian import go_on_guarded
 from cyclone.task_generator import TaskGenerator
 from cyclone.wire.keys import Role
 from cyclone.wire.line import connect
@@ -33,7 +33,6 @@ _LETTER_BYTES_MAX = 1 << 16
 
 def main(link: socket.socket) -> int:
     """Run one generator from its start to its end. Returns the exit code of the process."""
-    on_death_of_parent(signal.SIGKILL)
     # The master passes it on; a generator that can read its ini file again listens to it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     letter = link.recv(_LETTER_BYTES_MAX)
@@ -144,6 +143,7 @@ def _give_up(desk: Desk) -> int:
 
 
 if __name__ == "__main__":
+    go_on_guarded()
     code = main(socket.socket(fileno=int(sys.argv[1])))
     logging.shutdown()
     sys.exit(code)

@@ -14,6 +14,7 @@ from typing import Self
 import msgspec
 
 from cyclone.errors import EXIT_CONFIG, EXIT_INTERNAL, CycloneError
+from cyclone.process.lineage import adopt_orphans, slay_descendants
 from cyclone.settings import MasterSettings
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,9 @@ _MEANING_LONGEST = 10_000
 #: A process that is killed before its generator was checked is started again, but not for ever.
 STARTS_MOST = 5
 _PAUSE_S = 0.5
+
+#: Who could not be killed in this time is stuck in the kernel, and ends as soon as it leaves it.
+_LAST_SWEEP_S = 5.0
 
 
 class Errand(msgspec.Struct, frozen=True):
@@ -82,7 +86,10 @@ class GeneratorUnusable(CycloneError):
 
 
 class GeneratorProcess:
-    """Owns the process, one at a time. It ends with the master, whatever happens to either."""
+    """Owns the process, one at a time, and all that is below the process that we are in.
+
+    It ends with the master, whatever happens to either, and so does what it has started.
+    """
 
     def __init__(self, settings: MasterSettings) -> None:
         self._settings = settings
@@ -116,6 +123,7 @@ class GeneratorProcess:
 
         One for which the system has no room counts as killed.
         """
+        adopt_orphans()
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             # -P: a file of the user's in the working directory must not replace a module of the library.
@@ -193,10 +201,8 @@ class GeneratorProcess:
         """Its exit code, or minus the number of the signal that killed it. What it left behind is killed."""
         assert self._process is not None
         status = self._process.wait()
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            log.debug("the generator left nobody behind")
+        if left := slay_descendants(_LAST_SWEEP_S):
+            log.warning("what the generator has started cannot be killed pids=%s", sorted(left))
         self._process = None
         os.close(self._pidfd)
         self._pidfd = -1

@@ -1,8 +1,8 @@
 """What an earlier life of this daemon left behind, when it and its reaper were killed in the same instant.
 
-Everything below a controller carries the controller's life in its environment, and the lives stand in a file next to
-the PID file. The next life reads the file, kills what still carries one of them, and writes itself down. A life is
-struck out when nobody carries it any more.
+Everything below a controller carries the controller's life in its environment, and is in a control group with this name
+where we may make one. The lives stand in a file next to the PID file. The next life reads the file, kills what still
+belongs to one of them, and writes itself down. A life is struck out when nobody belongs to it any more.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import re
 from pathlib import Path
 
 from cyclone.errors import ConfigError
-from cyclone.process.lineage import has_variable, slay_and_wait
+from cyclone.process import control_group
+from cyclone.process.control_group import ControlGroup
+from cyclone.process.lineage import has_variable, processes, slay_and_wait
 from cyclone.process.replace import replace_content
 
 #: The environment variable that everything below a controller carries.
@@ -31,10 +33,13 @@ def sweep_former_lives(file: str | Path, life: str, within_s: float = 5.0) -> se
     file = Path(file)
     kept, left = [], set()
     for former in _read(file):
-        survivors = slay_and_wait(lambda former=former: carriers(former), within_s)  # type: ignore[misc]
+        groups = control_group.named(group_name(former))
+        survivors = slay_and_wait(lambda: _all_of(former, groups), within_s)  # noqa: B023 - called at once
         if survivors:
             kept.append(former)
             left |= survivors
+        else:
+            remove_groups(former)
     _write(file, [*kept, life])
     return left
 
@@ -46,12 +51,33 @@ def forget_lives(file: str | Path) -> set[int]:
     Raises ConfigError when the file cannot be read or written.
     """
     file = Path(file)
-    left = {life: pids for life in _read(file) if (pids := carriers(life))}
+    left = {}
+    for life in _read(file):
+        if pids := _all_of(life, control_group.named(group_name(life))):
+            left[life] = pids
+        else:
+            remove_groups(life)
     if left:
         _write(file, list(left))
     else:
         file.unlink(missing_ok=True)
     return set().union(*left.values())
+
+
+def group_name(life: str) -> str:
+    """The control group of everything below a controller in this life."""
+    return f"cyclone-{life}"
+
+
+def remove_groups(life: str) -> None:
+    """The control groups of a life to which nobody belongs any more."""
+    for group in control_group.named(group_name(life)):
+        group.remove()
+
+
+def _all_of(life: str, groups: list[ControlGroup]) -> set[int]:
+    alive = processes()
+    return carriers(life).union(*(group.members() & alive.keys() for group in groups))
 
 
 def carriers(life: str) -> set[int]:

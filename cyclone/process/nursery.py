@@ -16,7 +16,7 @@ import msgspec
 from cyclone.errors import RuleBroken
 from cyclone.messages import Finished, Guard, Hire, Kill
 from cyclone.process.channel import Channel, create_pair
-from cyclone.process.former_lives import LIFE_VARIABLE
+from cyclone.process.former_lives import LIFE_VARIABLE, remove_groups
 from cyclone.process.lineage import adopt_orphans, slay_descendants
 from cyclone.process.progress import Progress, create_page
 from cyclone.process.reaper import Born, Died, FromReaper, ToReaper, Unborn
@@ -72,6 +72,7 @@ class Nursery:
     def __init__(self, program: str) -> None:
         """program: the module whose `main(link descriptor)` runs the reaper."""
         self._program = program
+        self._life = ""
         self._reaper: subprocess.Popen[bytes] | None = None
         self._link: socket.socket | None = None
         self._ready = select.epoll()
@@ -90,6 +91,7 @@ class Nursery:
         """
         if self._reaper is not None:
             raise RuleBroken("the nursery has a reaper already")
+        self._life = life
         self._hang_up()
         adopt_orphans()
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -173,6 +175,8 @@ class Nursery:
             except subprocess.TimeoutExpired:
                 self._reaper.kill()
             left = self._mourn(self._reaper, within_s / 2).left
+        # As the reaper does, unless it was killed.
+        remove_groups(self._life)
         adopt_orphans(False)
         return left
 

@@ -4,9 +4,9 @@ It has one thread and knows no network, so that it may fork at any time; it has 
 that a fork is a worker at once. It ends when its controller ends, for whatever reason, and takes everything below it
 along: its last act is to look through /proc until nobody is left.
 
-What a worker has started is known by three signs: it descends from the worker; or it is in the worker's session;
-or it carries the worker's pid in its environment. Whoever has none of them (forked twice, in a session of its own,
-without ever starting a program) is found at the very end, because the reaper has adopted it.
+What a worker has started is known by these signs: it descends from the worker; or it is in the worker's session;
+or it carries the worker's pid in its environment; or it is in the worker's control group, where there is one. Whoever
+has none of them is found at the very end, because the reaper has adopted it.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ import msgspec
 
 from cyclone.errors import EXIT_INTERNAL, EXIT_OK
 from cyclone.messages import NUDGE, Guard, Hire, Kill
+from cyclone.process.control_group import ControlGroup
+from cyclone.process.former_lives import LIFE_VARIABLE, group_name
 from cyclone.process.lineage import (
     adopt_orphans,
     collect_dead,
@@ -117,6 +119,8 @@ class Reaper:
         self._decode = msgspec.msgpack.Decoder(ToReaper).decode
         self._encode = msgspec.msgpack.Encoder().encode
         self._ending = False
+        # Each worker has a group of its own in it.
+        self._group = ControlGroup.below_ours(group_name(os.environ[LIFE_VARIABLE]))
         self._posted, self._post = socket.socketpair()
 
     def run(self) -> None:
@@ -134,6 +138,8 @@ class Reaper:
             self._bury()
             self._say()
         slay_descendants(_LAST_SWEEP_S)
+        if self._group is not None:
+            self._group.remove()
 
     def _settle(self) -> None:
         name_process("cyclone-reaper")
@@ -236,6 +242,9 @@ class Reaper:
                 continue  # an orphan that we had adopted
             # First what it left behind, then the news: who hears it may start the same work anew.
             slay(lambda pid=pid: self._family(pid))  # type: ignore[misc]
+            if self._group is not None:
+                # One in which somebody has yet to die is removed at the end.
+                ControlGroup(self._group.path / str(pid)).remove()
             del self._workers[slot]
             self._tell(Died(slot, pid, status))
 
@@ -251,6 +260,8 @@ class Reaper:
                 elsewhere -= {other.pid, *descendants(other.pid, table)}
         variable = f"{WORKER_VARIABLE}={worker}".encode()
         family.update(pid for pid in elsewhere if table[pid].session == worker or has_variable(pid, variable))
+        if self._group is not None:
+            family |= ControlGroup(self._group.path / str(worker)).members() & table.keys()
         return family
 
     def _tell(self, letter: FromReaper) -> None:
@@ -283,6 +294,7 @@ class Reaper:
             for ours in (self._link, self._posted, self._post):
                 ours.close()
             os.environ[WORKER_VARIABLE] = str(os.getpid())
+            self._enter_group()
             self._work(channel_fd, progress_fd, slot)
             status = EXIT_OK
         except BaseException:  # noqa: BLE001 - the border of a process
@@ -290,6 +302,11 @@ class Reaper:
             traceback.print_exc()
         finally:
             os._exit(status)
+
+    def _enter_group(self) -> None:
+        group = None if self._group is None else self._group.child(str(os.getpid()))
+        if group is not None:
+            group.enter()
 
 
 def _reset_signals() -> None:
