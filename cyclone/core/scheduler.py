@@ -394,8 +394,11 @@ class Scheduler:
 
     def _on_close(self, sender: Peer, message: Close, now: float, decision: Decision) -> None:
         job = self.jobs.get(message.job)
-        # Only the client that works on it may close it: a letter of a former life may come late.
-        if job is not None and job.client in (None, sender):
+        if job is not None and job.client not in (None, sender):
+            # A letter of a former life that comes late; or that life's last heartbeat did, and has taken the job over.
+            # Without an answer, whoever works on it says so once more, and then this.
+            return
+        if job is not None:
             failing = message.failed or job.state is JobState.FAILING
             self._seal(job, JobState.FAILING if failing else JobState.SEALED, decision)
             self._close_if_over(job, decision)

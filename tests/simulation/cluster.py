@@ -889,6 +889,7 @@ class ClientNode:
 
     def _close_until_heard(self) -> None:
         if not self.dead and not self.closed:
+            self._say(Open("job", self.job))
             self._say(Close(CLOSING, self.job))
             self.cluster.at(1.0, self._close_until_heard)
 

@@ -249,6 +249,13 @@ FAULTS = [
         first=397,
     ),
     Fault(
+        "who does not work on a job any more is told that it is closed",
+        "core/scheduler.py",
+        "# Without an answer, whoever works on it says so once more, and then this.\n",
+        "decision.say(sender, Accepted(message.request))\n",
+        first=4804,
+    ),
+    Fault(
         "a job that has ended is not closed",
         "core/scheduler.py",
         "if _is_over(job) and self.jobs.pop(job.number, None) is not None:",

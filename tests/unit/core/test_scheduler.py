@@ -1291,6 +1291,23 @@ def test_a_job_that_goes_on_after_its_maker_broke_down_may_succeed(master: Maste
     assert [change.state for change in master.changes(JobClosed)] == ["succeeded"]
 
 
+def test_whoever_lost_a_job_to_a_late_heartbeat_closes_it_after_a_heartbeat_of_its_own(
+    master: Master,
+) -> None:
+    node = running(master, "a")
+    master.hear(OTHER_CLIENT, Open("job", 1))
+    master.hear(CLIENT, Close(1, 1))
+    assert master.said(CLIENT, Accepted) == []
+
+    master.hear(CLIENT, Open("job", 1))
+    master.hear(CLIENT, Close(1, 1))
+    assert master.said(CLIENT, Accepted) == [Accepted(1)]
+
+    master.ended(node, master.token("a"))
+    master.tick()
+    assert [change.state for change in master.changes(JobClosed)] == ["succeeded"]
+
+
 def test_a_closed_job_whose_last_end_was_the_last_thing_remembered_is_closed_by_the_next_life(
     master: Master,
 ) -> None:
