@@ -22,6 +22,7 @@ from cyclone.lustre.migration.settings import MigrationSettings
 from cyclone.lustre.monitoring_settings import MonitoringSettings
 from cyclone.messages import Message
 from cyclone.model import task as task_model
+from cyclone.model.audit import RULES, Rule
 from cyclone.model.lifecycle import ENDED, LIFECYCLE, Event, State
 from cyclone.settings import ANY_KEY, ControllerSettings, MasterSettings, Setting, Settings
 from cyclone.sinks.settings import DatabaseProxySettings, PushgatewayClientSettings
@@ -61,6 +62,12 @@ def alphabet() -> str:
         *(each for each in _structs(task_model)),
     ]
     return "\n\n".join(f"### {title}\n\n{_table(group)}" for title, group in groups.items())
+
+
+def audit_rules() -> str:
+    """What `cyclone audit` demands of a store."""
+    rows = [f"| `{rule}` | {RULES[rule]} |" for rule in Rule]
+    return "\n".join(["| rule | what must be true |", "| --- | --- |", *rows])
 
 
 def _structs(module: types.ModuleType) -> list[type[msgspec.Struct]]:
@@ -139,6 +146,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "architecture.md": {"lifecycle": lifecycle},
     "protocol.md": {"alphabet": alphabet},
     "configuration.md": {"configuration": configuration},
+    "operating.md": {"rules of an audit": audit_rules},
 }
 
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "info": "the master, its controllers and its jobs",
     "tasks": "list tasks, live and ended",
     "explain": "why a task stands where it stands, or how it ended",
+    "audit": "prove that every accepted task has one end or is open",
     "command": "ask the generator of a job to carry out one of its commands",
     "migration": "look after a migration of files between Lustre OSTs",
     "make-input": "make lists of files for a migration",

@@ -26,16 +26,21 @@ def add_config_file(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_settings(options: argparse.Namespace) -> ClientSettings:
-    """Read the file that `-f` names, or the first default one that is there. Raises ConfigError."""
+def config_file(options: argparse.Namespace) -> Path:
+    """The file that `-f` names, or the first default one that is there. Raises ConfigError."""
     given: Path | None = getattr(options, "config_file", None)
     if given is not None:
-        return ClientSettings.read(given)
+        return given
     for file in DEFAULT_FILES:
         if file.exists():
-            return ClientSettings.read(file)
+            return file
     found = " nor ".join(map(str, DEFAULT_FILES))
     raise ConfigError(f"there is neither {found}; expected -f INI")
+
+
+def read_settings(options: argparse.Namespace) -> ClientSettings:
+    """Read the file that `-f` names, or the first default one that is there. Raises ConfigError."""
+    return ClientSettings.read(config_file(options))
 
 
 def connect(settings: ClientSettings) -> Client:

@@ -1,0 +1,199 @@
+"""What an audit reads of a store, its facts, and what it says of it, its findings.
+
+The facts are those on disk, row by row, and not what the store makes of them: an audit believes no code that it is
+to watch. A row that cannot be read is a fact, too: its `problem` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from cyclone.model.lifecycle import State
+from cyclone.model.task import End, JobNumber, TaskNumber, Token
+
+
+class TaskRow(NamedTuple):
+    """One accepted task, as its parcel or the index of tids knows it."""
+
+    number: TaskNumber
+    job: JobNumber
+    tid: str
+
+
+class ParcelRow(NamedTuple):
+    """Tasks that were written together. payloads: how many there are."""
+
+    first: TaskNumber
+    last: TaskNumber
+    tasks: Sequence[TaskRow]
+    payloads: int
+    problem: str = ""
+
+
+class AttemptRow(NamedTuple):
+    """An attempt that did not end its task. token: its key; `end` has it as well."""
+
+    task: TaskNumber
+    token: Token
+    attempt: int
+    end: End | None
+    problem: str = ""
+
+
+class EndRow(NamedTuple):
+    """The end of a task. end: of its last attempt, None if there was none."""
+
+    task: TaskNumber
+    state: State | None
+    attempts: int
+    end: End | None
+    problem: str = ""
+
+
+class BadEndRow(NamedTuple):
+    """In the list of tasks that did not succeed."""
+
+    task: TaskNumber
+    state: str
+
+
+class PlacementRow(NamedTuple):
+    """Attempts that were given out and are not all over: tokens `first, first + 1, …` for `numbers`."""
+
+    first: Token
+    numbers: Sequence[TaskNumber]
+    problem: str = ""
+
+
+class JobRow(NamedTuple):
+    """One job. last_task: None while it is not closed. counts: of ended tasks by state, as the store counts them."""
+
+    number: JobNumber
+    name: str
+    state: str
+    first_task: TaskNumber
+    last_task: TaskNumber | None
+    counts: Mapping[str, int]
+
+
+class Facts(Protocol):
+    """One store at one moment. Every stream comes in the order of its key and is read once."""
+
+    epoch: int
+    identity: str
+
+    def damage(self) -> Iterator[str]:
+        """What is wrong with the file itself, a line each."""
+
+    def jobs(self) -> Iterator[JobRow]: ...
+
+    def live(self) -> Sequence[tuple[TaskNumber, TaskNumber]]:
+        """Where a master that wakes up looks for open tasks: `[(first, last), …]`, ascending."""
+
+    def parcels(self) -> Iterator[ParcelRow]: ...
+
+    def tasks(self) -> Iterator[TaskRow]:
+        """What the index of tids knows, by number."""
+
+    def attempts(self) -> Iterator[AttemptRow]:
+        """By task, those of one task by token."""
+
+    def ends(self) -> Iterator[EndRow]: ...
+
+    def bad_ends(self) -> Iterator[BadEndRow]: ...
+
+    def placements(self) -> Iterator[PlacementRow]: ...
+
+
+class Rule(StrEnum):
+    """What a violation is one of; what each demands is in `RULES`."""
+
+    FILE = "file"
+    BALANCE = "balance"
+    PARCEL = "parcel"
+    NUMBER = "number"
+    JOB = "job"
+    END = "end"
+    BAD_END = "bad_end"
+    COUNT = "count"
+    ATTEMPT = "attempt"
+    TOKEN = "token"  # noqa: S105 - a word
+    PLACEMENT = "placement"
+    LIVE = "live"
+
+
+#: What must be true of every store at every moment; the manual is made from it.
+RULES = {
+    Rule.FILE: "the store is an intact database (SQLite's `quick_check`), and every row can be read",
+    Rule.BALANCE: "accepted = ended + open, in each job and all together",
+    Rule.PARCEL: "each accepted task is in one parcel, with its payload, and in the index of tids, under the same "
+    "number, job and tid",
+    Rule.NUMBER: "numbers of tasks are unique and ascend",
+    Rule.JOB: "a job was opened and has its tasks between its first and last number; a closed one has no open task, and "
+    "none that did not succeed if it is `succeeded`",
+    Rule.END: "each end is that of an accepted task, and fits to the outcome of its last attempt",
+    Rule.BAD_END: "the list of tasks that did not succeed, which `cyclone tasks` reads, is that of the ends",
+    Rule.COUNT: "the store has counted as many ends of each state as there are",
+    Rule.ATTEMPT: "attempts at a task are numbered from 1 without a gap, each has one outcome, the end tells of as many, and "
+    "only the last one can succeed",
+    Rule.TOKEN: "no token stands twice, whether in an attempt, an end or a placement, none is of an epoch that never was, "
+    "and an end is by the newest of its task",
+    Rule.PLACEMENT: "what is placed was accepted; at most one attempt at a task is without outcome, and none before another",
+    Rule.LIVE: "a master that wakes up finds every open task: `live_blocks` covers it",
+}
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One violation. job: a name, "" if it is about none; number: of the task, 0 if it is about none."""
+
+    rule: Rule
+    found: str
+    expected: str
+    job: str = ""
+    job_number: JobNumber = 0
+    number: TaskNumber = 0
+    tid: str = ""
+
+    def __str__(self) -> str:
+        place = f"job {self.job} ({self.job_number}), " if self.job_number else ""
+        if self.number:
+            place += f"task {self.number}" + (f" ({self.tid})" if self.tid else "") + ", "
+        return f"{self.rule}: {place}found {self.found}, expected {self.expected}"
+
+
+class JobSum(msgspec.Struct):
+    """The sums of one job. ended: tasks by state; open: accepted and not ended."""
+
+    number: JobNumber
+    name: str
+    state: str
+    accepted: int = 0
+    ended: dict[str, int] = {}
+    open: int = 0
+
+
+class Audit(msgspec.Struct):
+    """What an audit has to say.
+
+    attempts: that have ended. violations: by rule, all of them; findings: the first ones.
+    is_whole: false if the store could not be read to its end.
+    """
+
+    store: str
+    epoch: int
+    accepted: int = 0
+    ended: int = 0
+    open: int = 0
+    attempts: int = 0
+    jobs: list[JobSum] = []
+    violations: dict[str, int] = {}
+    findings: list[Finding] = []
+    is_whole: bool = True
+
+    @property
+    def is_sound(self) -> bool:
+        return not self.violations
