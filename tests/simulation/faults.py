@@ -253,7 +253,7 @@ FAULTS = [
         "core/scheduler.py",
         "# Without an answer, whoever works on it says so once more, and then this.\n",
         "decision.say(sender, Accepted(message.request))\n",
-        first=4804,
+        first=500,
     ),
     Fault(
         "a job that has ended is not closed",
