@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -71,7 +72,7 @@ class Ini:
         value = self._raw(section, key)
         if value is None:
             if default is None:
-                raise self.wrong(section, key, "is missing; a value is expected")
+                raise self.wrong(section, key, f"is missing; a value is expected{self._like(section, key)}")
             return default
         if choices and value not in choices:
             raise self.wrong(section, key, f"found {value!r}, expected one of: {', '.join(choices)}")
@@ -104,6 +105,11 @@ class Ini:
     def wrong(self, section: str, key: str, problem: str) -> ConfigError:
         """The error for a value that a check of one's own has found wrong."""
         return ConfigError(problem, file=self.file, section=section, key=key)
+
+    def _like(self, section: str, key: str) -> str:
+        """What may be meant instead: keys are misspelt more often than forgotten."""
+        alike = difflib.get_close_matches(key, self._sections.get(section, {}), 1)
+        return f", found {alike[0]!r}" if alike else ""
 
     def _raw(self, section: str, key: str) -> str | None:
         value = self._sections.get(section, {}).get(key)

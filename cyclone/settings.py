@@ -134,9 +134,12 @@ def seconds(
     return special(section, key, default, meaning, expected, read, "seconds")
 
 
+_PORT = "0 or a whole number from 1024 to 65535"
+
+
 def port(section: str, key: str, default: str | None, meaning: str) -> Any:
     """A TCP port to listen on."""
-    return special(section, key, default, meaning, "0 or a whole number from 1024 to 65535", _port)
+    return special(section, key, default, meaning, _PORT, _port)
 
 
 def special(
@@ -147,9 +150,10 @@ def special(
 
 
 def _port(ini: Ini, section: str, key: str) -> int:
-    number = ini.integer(section, key, minimum=0, maximum=65535)
-    if 0 < number < 1024:
-        raise ini.wrong(section, key, f"found {number}, expected 0 or a whole number from 1024 to 65535")
+    text = ini.text(section, key)
+    number = int(text) if re.fullmatch("[0-9]{1,9}", text) else -1
+    if number != 0 and not 1024 <= number <= 65535:
+        raise ini.wrong(section, key, f"found {text or 'nothing'}, expected {_PORT}")
     return number
 
 

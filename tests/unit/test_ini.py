@@ -169,3 +169,12 @@ def test_a_check_of_one_s_own_raises_the_same_kind_of_error() -> None:
     error = ini().wrong("section", "key", "found 3, expected an even number")
 
     assert str(error) == "x.conf: [section] key: found 3, expected an even number"
+
+
+def test_a_key_that_is_missing_may_be_misspelt() -> None:
+    ini = Ini({"files": {"directry": "/data", "pattern": "*"}}, "x.conf")
+
+    with pytest.raises(ConfigError, match=r"\[files\] directory: is missing; .* expected, found 'directry'$"):
+        ini.text("files", "directory")
+    with pytest.raises(ConfigError, match=r"\[files\] depth: is missing; a value is expected$"):
+        ini.text("files", "depth")
