@@ -6,6 +6,7 @@ of a daemon and the note that it is there, and none can interrupt the stopping.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -21,6 +22,8 @@ from cyclone.model.task import signal_name
 from cyclone.process.lineage import on_death_of_parent
 
 LOOK_EVERY_S = 0.1
+#: Whoever stops takes a moment; one that takes longer is told of.
+_TELL_AFTER_S = 2.0
 #: First it is asked to end, then to end at once, then it is killed; so long each may take.
 STOPPING = ((signal.SIGTERM, 15.0), (signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
 
@@ -110,14 +113,19 @@ class OwnDaemons:
         return f"the {name} {how}; {f'{daemon.log}: {troubles[-1]}' if troubles else f'see {daemon.log}'}"
 
     def stop(self) -> None:
-        """Return when nothing of it runs any more."""
-        processes = [daemon.process for daemon in self._daemons.values()]
+        """Return when nothing of it runs any more; tell of whoever takes its time."""
+        tell_at = time.monotonic() + _TELL_AFTER_S
         for signum, within_s in STOPPING:
             deadline = time.monotonic() + within_s
-            living = [process for process in processes if process.poll() is None]
-            for process in living:
-                # One that is on its way out because everything has ended is not hurried.
-                process.send_signal(signum)
-            while any(process.poll() is None for process in living) and time.monotonic() < deadline:
+            # One that is on its way out because everything has ended is not hurried.
+            for name in self._living():
+                self._daemons[name].process.send_signal(signum)
+            while (living := self._living()) and time.monotonic() < deadline:
+                if time.monotonic() > tell_at:
+                    tell_at = math.inf
+                    print(f"Waiting for the end of the {' and the '.join(living)}; ^C: at once", flush=True)
                 if signal.sigtimedwait(_SIGNALS, LOOK_EVERY_S) is not None:
                     break  # the impatient need not wait
+
+    def _living(self) -> list[str]:
+        return [name for name, daemon in self._daemons.items() if daemon.process.poll() is None]
