@@ -250,7 +250,7 @@ class Reconnect(Message, frozen=True):
 class Open(Message, frozen=True):
     """Let me work on the open job of this name, or on a new one.
 
-    number: 0 at first; that of the job from then on, when it is the client's heartbeat and opens nothing.
+    number: 0 at first, which takes the job over; that of the job from then on, when it is the client's heartbeat.
     """
 
     job: str

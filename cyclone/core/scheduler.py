@@ -77,6 +77,8 @@ EXPIRY_S = 1.0
 #: When a controller is lost, so many of the oldest attempts that it held are suspect: it begins the oldest first, and
 #: each suspect makes a journey of its own. One that this misses has come back often before long, see `Task.is_suspect`.
 SUSPECTS_MOST = 1000
+#: Clients are heard of every two seconds. One that is silent for so long does not keep others from its job.
+CLIENT_SILENT_S = 6.0
 #: Policies at hand, so that tasks that are to be treated alike share theirs. Beyond them it begins anew.
 POLICIES_KEPT = 10_000
 
@@ -314,11 +316,14 @@ class Scheduler:
             decision.remember(JobOpened(job.number, job.name))
             decision.note(f"job opened job={job.name} number={job.number}")
         elif job.client != sender:
+            if message.number and job.client is not None and now - job.heard_at < CLIENT_SILENT_S:
+                # The last heartbeat of a former life comes late: a new one says first that it wants the job.
+                return
             decision.note(f"job resumed job={job.name} number={job.number} open={len(job.tasks)}")
             # Ends may have been told to another client since, such as a former life whose last heartbeat came late:
             # a serial that this one does not expect lets it submit its open tasks again.
             job.serial += 1
-        job.client = sender
+        job.client, job.heard_at = sender, now
         if not message.number:
             self._seal(job, JobState.OPEN, decision)
         decision.say(sender, Opened(job.name, job.number, self.epoch, job.serial, self.window))
@@ -395,8 +400,7 @@ class Scheduler:
     def _on_close(self, sender: Peer, message: Close, now: float, decision: Decision) -> None:
         job = self.jobs.get(message.job)
         if job is not None and job.client not in (None, sender):
-            # A letter of a former life that comes late; or that life's last heartbeat did, and has taken the job over.
-            # Without an answer, whoever works on it says so once more, and then this.
+            # A letter of a former life that comes late. Without an answer, whoever does work on it says this again.
             return
         if job is not None:
             failing = message.failed or job.state is JobState.FAILING

@@ -231,8 +231,8 @@ FAULTS = [
     Fault(
         "a client does not hear that ends were told to another",
         "core/scheduler.py",
-        "job.serial += 1\n        job.client = sender",
-        "job.client = sender",
+        "job.serial += 1\n        job.client, job.heard_at",
+        "pass\n        job.client, job.heard_at",
         first=123,
     ),
     Fault(
@@ -249,11 +249,17 @@ FAULTS = [
         first=397,
     ),
     Fault(
-        "who does not work on a job any more is told that it is closed",
+        "a late heartbeat of a former life takes the job over",
         "core/scheduler.py",
-        "# Without an answer, whoever works on it says so once more, and then this.\n",
-        "decision.say(sender, Accepted(message.request))\n",
-        first=500,
+        "now - job.heard_at < CLIENT_SILENT_S",
+        "now < job.heard_at",
+        first=2640,
+    ),
+    Fault(
+        "anybody may close a job",
+        "core/scheduler.py",
+        "if job is not None and job.client not in (None, sender):",
+        "if job is None:",
     ),
     Fault(
         "a job that has ended is not closed",
