@@ -50,7 +50,9 @@ def alphabet() -> str:
         "Client to master": [*typing.get_args(messages.FromClient)],
         "Master to client": [*typing.get_args(messages.ToClient)],
         "Controller to sink": [messages.Deliver],
-        "Sink to controller": [*typing.get_args(messages.FromSink)],
+        "Sink to controller": [messages.Stored, messages.Refused],
+        "Client to sink": [messages.AskRecords],
+        "Sink to client": [messages.RecordsKnown, messages.Refused],
     }
     spoken = {each for group in groups.values() for each in group}
     here = _structs(messages)

@@ -20,17 +20,18 @@ _RETRY_S = 0.1
 
 
 class Client:
-    """One line to the master, and whose turn it is on it.
+    """One line to the master, or to a sink, and whose turn it is on it.
 
-    own, master: both None where keys are switched off.
+    own, master: both None where keys are switched off. server: what errors call the other side.
     line: may be spoken over as well by whoever must not wait; what came in while an answer was waited for is
     handed out by `receive` first.
     """
 
     def __init__(
         self, address: str, own: KeyPair | None, master: PublicKey | None, *, instance: str = "", life: str,
-        max_message_bytes: int = MAX_MESSAGE_BYTES, ipv6: bool = False,
+        max_message_bytes: int = MAX_MESSAGE_BYTES, ipv6: bool = False, server: str = "master",
     ) -> None:  # fmt: skip
+        self._server = server
         self.line = Line(
             address, own, master, instance=instance, life=life, max_message_bytes=max_message_bytes, ipv6=ipv6
         )
@@ -70,10 +71,10 @@ class Client:
                 raise MasterUnreachable(line.refused_reason)
             left_s = deadline - time.monotonic()
             if given_up():
-                raise MasterUnreachable(f"the question to the master at {line.address} was given up")
+                raise MasterUnreachable(f"the question to the {self._server} at {line.address} was given up")
             if left_s <= 0:
                 asked = "answers" if asked_over else "can be reached"
-                raise MasterUnreachable(f"no master {asked} at {line.address} within {timeout_s:g} s")
+                raise MasterUnreachable(f"no {self._server} {asked} at {line.address} within {timeout_s:g} s")
             line.wait(min(left_s, _RETRY_S))
 
     def receive(self) -> list[tuple[Message, list[bytes]]]:

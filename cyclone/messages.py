@@ -31,6 +31,13 @@ NUDGE = SIGURG
 VALUE_BYTES_MAX = 32 << 20
 
 
+#: The key of a record; see `cyclone.record.uid`.
+Uid = Annotated[bytes, Meta(min_length=16, max_length=16)]
+
+#: Of one question about records.
+RECORDS_ASKED_MAX = 5000
+
+
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """One sentence. Immutable, complete, meaning the same whenever it arrives."""
 
@@ -167,7 +174,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     which only its sink looks into.
     """
 
-    uid: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    uid: Uid
     sink: str
     kind: str
     job: str
@@ -194,6 +201,41 @@ class Stored(Message, frozen=True):
     entries: int = 0
     trouble: str = ""
     refused: int = 0
+
+
+# Clients and sinks.
+
+
+class AskRecords(Message, frozen=True):
+    """To a sink: what has become of the records of these keys? Answered with `RecordsKnown`."""
+
+    request: int
+    uids: Annotated[list[Uid], Meta(max_length=RECORDS_ASKED_MAX)]
+
+
+class RecordView(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a sink knows of one record; nothing, if all of it is nothing.
+
+    rows: how many its database has, which is one at most. waiting: it is in the spool of the sink.
+    refused: it is a dead letter. A record that waits may be a row already, when the spool is about to forget it.
+    """
+
+    rows: int = 0
+    waiting: bool = False
+    refused: bool = False
+
+
+class RecordsKnown(Message, frozen=True):
+    """The answer to `AskRecords`, in its order.
+
+    trouble: why the database cannot be asked now: what neither waits nor was refused may be there; "" if it was asked.
+    keeps: false: this sink does not keep records at all, and has no answer.
+    """
+
+    request: int
+    records: list[RecordView]
+    trouble: str = ""
+    keeps: bool = True
 
 
 # Controller to the processes that it owns, and back; these never leave the node.
@@ -508,6 +550,6 @@ FromClient: TypeAlias = (
 ToClient: TypeAlias = (
     Opened | Accepted | Refused | Results | Cluster | Tasks | TaskStory | Leave | Command | GeneratorAnswer
 )
-ToSink: TypeAlias = Deliver
-FromSink: TypeAlias = Stored | Refused
+ToSink: TypeAlias = Deliver | AskRecords
+FromSink: TypeAlias = Stored | Refused | RecordsKnown
 AnyMessage: TypeAlias = FromController | ToController | FromClient | ToClient | ToSink | FromSink

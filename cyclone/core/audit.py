@@ -8,8 +8,8 @@ moment, and one bit for each token ever given out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from cyclone.errors import StoreCorrupt
 from cyclone.model.audit import (
@@ -22,11 +22,12 @@ from cyclone.model.audit import (
     JobRow,
     JobSum,
     ParcelRow,
+    RecordSum,
     Rule,
     TaskRow,
 )
 from cyclone.model.lifecycle import ENDED, Outcome, State
-from cyclone.model.task import End, JobNumber, TaskNumber, Token, first_token, token_text
+from cyclone.model.task import End, JobNumber, TaskNumber, Token, first_token, job_key, token_text
 
 #: So many violations are told one by one; all are counted.
 FINDINGS_MOST = 100
@@ -38,9 +39,25 @@ _NEVER = 2**63
 _Row = TypeVar("_Row", bound=tuple[Any, ...])
 
 
-def audit(facts: Facts, store: str = "", findings_most: int = FINDINGS_MOST) -> Audit:
-    """Check every rule but that of records. store: how to call it in the report."""
-    return _Auditor(facts, store, findings_most).report
+def audit(facts: Facts, store: str, findings: Findings, recorded: Recorded | None = None) -> Audit:
+    """Check every rule but that of records, which are only counted. store: how to call it.
+
+    recorded: is told of every task whose records were sent. What is added to the findings later is in the report, too.
+    """
+    return _Auditor(facts, store, findings, recorded).report
+
+
+class Sent(NamedTuple):
+    """The records of one task. key: of its job, see `Assignment`. runs: see `End.records`."""
+
+    job: JobSum
+    key: int
+    number: TaskNumber
+    tid: str
+    runs: Sequence[tuple[str, int]]
+
+
+Recorded = Callable[[Sent], None]
 
 
 class Tokens:
@@ -64,21 +81,21 @@ class Tokens:
 
 
 class Findings:
-    """Counts violations, and keeps the first ones."""
+    """Counts violations by rule, and keeps the first ones."""
 
-    def __init__(self, report: Audit, most: int) -> None:
-        self._report = report
+    def __init__(self, most: int = FINDINGS_MOST) -> None:
+        self.violations: dict[str, int] = {}
+        self.first: list[Finding] = []
         self._most = most
 
     def add(
         self, rule: Rule, found: str, expected: str, job: JobSum | None = None,
         number: TaskNumber = 0, tid: str = "",
     ) -> None:  # fmt: skip
-        violations = self._report.violations
-        violations[rule] = violations.get(rule, 0) + 1
-        if len(self._report.findings) < self._most:
+        self.violations[rule] = self.violations.get(rule, 0) + 1
+        if len(self.first) < self._most:
             of, name = (job.number, job.name) if job is not None else (0, "")
-            self._report.findings.append(Finding(rule, found, expected, name, of, number, tid))
+            self.first.append(Finding(rule, found, expected, name, of, number, tid))
 
 
 class _Stream(Generic[_Row]):
@@ -113,10 +130,12 @@ class _Stream(Generic[_Row]):
 class _Auditor:
     """Owns the report, and how far each stream has been walked along."""
 
-    def __init__(self, facts: Facts, store: str, findings_most: int) -> None:
-        self.report = Audit(store, facts.epoch, jobs=[], violations={}, findings=[])
+    def __init__(self, facts: Facts, store: str, findings: Findings, recorded: Recorded | None) -> None:
+        self._recorded = recorded
+        self._records: dict[str, RecordSum] = {}
+        self.report = Audit(store, facts.epoch, violations=findings.violations, findings=findings.first)
         self._facts = facts
-        self._findings = Findings(self.report, findings_most)
+        self._findings = findings
         self._tokens = Tokens()
         self._epoch_over = first_token(facts.epoch + 1)
         self._rows: dict[JobNumber, JobRow] = {}
@@ -313,12 +332,22 @@ class _Auditor:
             found = f"an end that tells of {row.attempts} attempts"
             self._find(Rule.ATTEMPT, found, f"{made}, as there are", job, number, tid)
         if end is not None:
+            if end.records:
+                self._count_records(Sent(total, job_key(self._facts.identity, job), number, tid, end.records))
             self.report.attempts += 1
             self._check_token(end.token, job, number, tid)
             if failed and end.token <= failed[-1].token:
                 found = f"an end by {token_text(end.token)}"
                 expected = f"one by a token after {token_text(failed[-1].token)}"
                 self._find(Rule.TOKEN, found, expected, job, number, tid)
+
+    def _count_records(self, sent: Sent) -> None:
+        for sink, count in sent.runs:
+            if sink not in self._records:
+                self._records[sink] = RecordSum(sink)
+            self._records[sink].sent += count
+        if self._recorded is not None:
+            self._recorded(sent)
 
     def _check_token(self, token: Token, job: JobNumber, number: TaskNumber, tid: str) -> None:
         if token >= self._epoch_over:
@@ -398,6 +427,7 @@ class _Auditor:
 
     def _sum_up(self) -> None:
         report = self.report
+        report.records = [self._records[sink] for sink in sorted(self._records)]
         report.jobs = [self._sums[job] for job in sorted(self._sums)]
         report.accepted = sum(total.accepted for total in report.jobs)
         report.open = sum(total.open for total in report.jobs)

@@ -20,6 +20,7 @@ from cyclone.sinks import legacy
 from cyclone.sinks.batch import BatchRule
 from cyclone.sinks.dialects.csv_files import Csv
 from cyclone.sinks.dialects.sqlite import Sqlite
+from cyclone.sinks.inquiry import Answer, Inquiry
 from cyclone.sinks.kinds import load_kinds, with_table
 from cyclone.sinks.settings import DatabaseProxySettings
 from cyclone.sinks.spool import Spool
@@ -35,6 +36,9 @@ NAME = "database"
 
 #: When the daemon ends, so long may the database take for what is left; the rest stays in the spool.
 LAST_S = 30.0
+
+#: As much again for what was asked last.
+LAST_ANSWER_S = 2.0
 
 
 class Proxy:
@@ -59,6 +63,9 @@ class Proxy:
                 dialect_of(settings),
                 settings.dead_letters,
                 rule,
+            )
+            self._inquiry = Inquiry(
+                settings.spool_file, self._kinds.values(), dialect_of(settings), settings.dead_letters
             )
             self._scraping = Scraping(settings)
         except BaseException:
@@ -90,6 +97,9 @@ class Proxy:
         self._received += len(texts)
         self._writer.wake()
 
+    def trace(self, uids: Sequence[bytes], answer: Answer) -> None:
+        self._inquiry.ask(uids, answer)
+
     def tick(self) -> None:
         self._scraping.show(monotonic(), self._families)
 
@@ -102,6 +112,7 @@ class Proxy:
 
     def finish(self) -> None:
         self._writer.stop(LAST_S)
+        self._inquiry.stop(LAST_ANSWER_S)
         self._scraping.close()
         self._spool.close()
 

@@ -22,6 +22,7 @@ from cyclone.metrics.push import Group, Pusher, group_url
 from cyclone.metrics.series import CurrentSeries
 from cyclone.metrics.textfile import Textfile
 from cyclone.record import decode
+from cyclone.sinks.inquiry import Answer, Traced
 from cyclone.sinks.kinds import load_kinds
 from cyclone.sinks.settings import PushgatewayClientSettings
 from cyclone.wire.complaints import Complaints
@@ -87,6 +88,10 @@ class Gateway:
             except RecordError as error:
                 self._invalid += 1
                 self._complaints.add("invalid text", "a task of Cyclone 2.x", str(error))
+
+    def trace(self, uids: Sequence[bytes], answer: Answer) -> None:
+        # What it has is the newest number of each series, and nothing of where that came from.
+        answer(Traced([], keeps=False))
 
     def tick(self) -> None:
         if monotonic() - self._interval_began >= self._settings.interval_s:

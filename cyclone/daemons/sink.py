@@ -6,22 +6,26 @@ then say that it is safe here.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import queue
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from socket import socketpair
 from time import monotonic
 from typing import NamedTuple, Protocol
 
 from cyclone.daemons.entry import raise_descriptor_limit, report_ready
 from cyclone.errors import EXIT_OK, ConfigError, StoreError, StoreFull
 from cyclone.loop import Loop
-from cyclone.messages import Deliver, Entry, Refused, Stored
+from cyclone.messages import AskRecords, Deliver, Entry, RecordsKnown, Refused, Stored
 from cyclone.model.peer import Peer
 from cyclone.process.replace import replace_content
 from cyclone.process.service_manager import ServiceManager
 from cyclone.settings import endpoint, is_ipv6
+from cyclone.sinks.inquiry import Answer, Traced
 from cyclone.sinks.settings import SinkSettings
 from cyclone.wire import keys
 from cyclone.wire.door import SINK, Door
@@ -62,6 +66,9 @@ class Keeper(Protocol):
         Raises StoreError: the same texts come again, and no others until these are kept.
         """
 
+    def trace(self, uids: Sequence[bytes], answer: Answer) -> None:
+        """Find out what has become of these records, without blocking, and tell it, in any thread."""
+
     def tick(self) -> None:
         """Called after every turn of the loop."""
 
@@ -72,6 +79,38 @@ class Keeper(Protocol):
 
     def finish(self) -> None:
         """The daemon ends: pass on what can be passed on."""
+
+
+class Answers:
+    """What threads have found out, on its way to those who asked: their answers wake the loop."""
+
+    def __init__(self) -> None:
+        self._found: queue.SimpleQueue[tuple[Peer, RecordsKnown]] = queue.SimpleQueue()
+        self._posted, self._post = socketpair()
+        self._posted.setblocking(False)
+        self._post.setblocking(False)
+
+    def fileno(self) -> int:
+        """Readable when there are any."""
+        return self._posted.fileno()
+
+    def to(self, peer: Peer, request: int) -> Answer:
+        def answer(traced: Traced) -> None:
+            self._found.put((peer, RecordsKnown(request, *traced)))
+            # One that is full wakes the loop just the same; one that is closed wakes nobody any more.
+            with contextlib.suppress(OSError):
+                self._post.send(b"!")
+
+        return answer
+
+    def take(self) -> list[tuple[Peer, RecordsKnown]]:
+        with contextlib.suppress(BlockingIOError):
+            self._posted.recv(4096)
+        return [self._found.get() for _ in range(self._found.qsize())]
+
+    def close(self) -> None:
+        self._posted.close()
+        self._post.close()
 
 
 class Sink:
@@ -94,6 +133,7 @@ class Sink:
         except BaseException:
             self._door.close()
             raise
+        self._answers = Answers()
         self._stopping = False
 
     def serve(self, keeper: Keeper, manager: ServiceManager) -> int:
@@ -102,6 +142,7 @@ class Sink:
         loop = Loop()
         for socket in self._door.sockets:
             loop.register(socket, _nothing)
+        loop.register(self._answers, _nothing)
         intake = TextIntake(self._texts, loop) if self._texts is not None else None
         loop.on_signal(signal.SIGTERM, self._on_term)
         loop.on_signal(signal.SIGINT, self._on_term)
@@ -115,6 +156,7 @@ class Sink:
             pause_s = self._settings.poll_timeout_s or 1.0
             loop.wait(min(pause_s, AGAIN_S) if intake is not None and intake.held else pause_s)
             self._hear(keeper)
+            self._answer()
             if intake is not None:
                 intake.pass_on(keeper, monotonic())
             keeper.tick()
@@ -122,6 +164,7 @@ class Sink:
         if intake is not None and intake.held:
             log.error("texts of tasks of Cyclone 2.x are lost, at least count=%d", len(intake.held))
         keeper.finish()
+        self._answer()
         self.close()
         loop.close()
         log.info("Finished")
@@ -129,6 +172,7 @@ class Sink:
 
     def close(self) -> None:
         self._door.close()
+        self._answers.close()
         if self._texts is not None:
             self._texts.close()
 
@@ -138,6 +182,8 @@ class Sink:
             if isinstance(heard.message, Deliver):
                 log.debug("heard %d records from %s", len(heard.message.entries), heard.peer)
                 deliveries.append((heard.peer, heard.message))
+            elif isinstance(heard.message, AskRecords):
+                keeper.trace(heard.message.uids, self._answers.to(heard.peer, heard.message.request))
         if not deliveries:
             return
         refusals = keep_what_fits(keeper, [delivery for _, delivery in deliveries])
@@ -148,6 +194,10 @@ class Sink:
                 self._door.say(peer, Refused(f"the sink has no room: {refusal}", delivery.serial))
             else:
                 self._door.say(peer, Stored(delivery.serial, *standing))
+
+    def _answer(self) -> None:
+        for peer, answer in self._answers.take():
+            self._door.say(peer, answer)
 
     def _on_term(self) -> None:
         log.info("told to stop")

@@ -18,6 +18,8 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 from types import FrameType
 from typing import Any
 
@@ -150,12 +152,16 @@ class Worker:
             ended = clock()
             duration_s, started_at = (ended - started) * 1e-9, unix_offset_s + started * 1e-9
             if failure is None:
-                self._ends.append(End(assignment.token, duration_s, started_at))
+                if recorder.entries:
+                    # A thread that the task left behind may still add to them.
+                    entries = [*recorder.entries]
+                    self._ends.append(End(assignment.token, duration_s, started_at, records=_sent(entries)))
+                    self._entries += entries
+                    self._kept_bytes += sum(len(entry.body) for entry in entries)
+                else:
+                    self._ends.append(End(assignment.token, duration_s, started_at))
                 self._kept_bytes += len(enclosed)
                 self._values.append(enclosed)
-                if recorder.entries:
-                    self._entries += recorder.entries
-                    self._kept_bytes += sum(len(entry.body) for entry in recorder.entries)
             else:
                 outcome, code, text = failure
                 self._ends.append(End(assignment.token, duration_s, started_at, outcome, code, error=text))
@@ -238,6 +244,11 @@ class Recorder:
                 raise RecordError(f"more than {RECORDS_BYTES_MAX} bytes of records of one attempt")
             key = uid(assignment.job_key, assignment.tid, len(self.entries))
             self.entries.append(Entry(key, sink, kind.kind, assignment.job, assignment.tid, moment, body))
+
+
+def _sent(entries: Sequence[Entry]) -> tuple[tuple[str, int], ...]:
+    """See `End.records`."""
+    return tuple((sink, len([*run])) for sink, run in groupby(entries, attrgetter("sink")))
 
 
 def _enclosed(value: object) -> bytes:

@@ -124,6 +124,7 @@ class Rule(StrEnum):
     TOKEN = "token"  # noqa: S105 - a word
     PLACEMENT = "placement"
     LIVE = "live"
+    RECORD = "record"
 
 
 #: What must be true of every store at every moment; the manual is made from it.
@@ -144,6 +145,8 @@ RULES = {
     "and an end is by the newest of its task",
     Rule.PLACEMENT: "what is placed was accepted; at most one attempt at a task is without outcome, and none before another",
     Rule.LIVE: "a master that wakes up finds every open task: `live_blocks` covers it",
+    Rule.RECORD: "each record of a task that succeeded is at its sink: in one row of one table, in its spool, or among its dead "
+    "letters; or else it waits at a controller (only where sinks are asked, see below)",
 }
 
 
@@ -176,6 +179,29 @@ class JobSum(msgspec.Struct):
     open: int = 0
 
 
+class RecordSum(msgspec.Struct):
+    """The records for one sink. sent: by attempts that ended their tasks; the rest: what has become of them.
+
+    asked: of how many the sink was asked. stored: in a table of its database; waiting: in its spool; refused: dead
+    letters. underway: at no sink, and as many wait at controllers. missing: nobody has them.
+    twice: in more than one row. untold: nobody could tell. trouble: why, "" if everybody could or was not asked.
+    keeps: false: this sink keeps no records, so that it cannot be asked.
+    """
+
+    sink: str
+    sent: int = 0
+    asked: int = 0
+    stored: int = 0
+    waiting: int = 0
+    refused: int = 0
+    underway: int = 0
+    missing: int = 0
+    twice: int = 0
+    untold: int = 0
+    trouble: str = ""
+    keeps: bool = True
+
+
 class Audit(msgspec.Struct):
     """What an audit has to say.
 
@@ -190,10 +216,17 @@ class Audit(msgspec.Struct):
     open: int = 0
     attempts: int = 0
     jobs: list[JobSum] = []
+    records: list[RecordSum] = []
     violations: dict[str, int] = {}
     findings: list[Finding] = []
     is_whole: bool = True
 
     @property
     def is_sound(self) -> bool:
+        """Nothing speaks against it."""
         return not self.violations
+
+    @property
+    def is_proven(self) -> bool:
+        """Nothing speaks against it, and nobody who was asked had no answer."""
+        return self.is_sound and not any(records.untold for records in self.records)

@@ -31,6 +31,8 @@ TaskNumber = Number
 
 JobNumber = Number
 
+SinkName = Annotated[str, Meta(max_length=32)]
+
 _SEQUENCE_BITS = 38
 
 
@@ -131,6 +133,8 @@ class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
     code: exit code (`exited`) or number of the signal (`signalled`), else 0.
     died: its worker died with it, which is billed to another budget than an error.
     error: one line for people, then a traceback where there is one; "" on success.
+    records: what it sent to sinks if it succeeded, `((sink, how many), …)` in the order in which it recorded: their
+    numbers, from 0, are in this order, and so are their keys known (`record.uid`).
     """
 
     token: Token
@@ -140,6 +144,7 @@ class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
     code: Count = 0
     died: bool = False
     error: str = ""
+    records: tuple[tuple[SinkName, Count], ...] = ()
 
 
 def cause(end: End, *, started: bool = True) -> Cause:

@@ -66,6 +66,53 @@ class DeadLetters:
         file.append(descriptor, text)
 
 
+class Obituaries:
+    """The keys of dead letters, read from their file: only what has come since the last time.
+
+    It takes some hundred bytes of memory for each letter. A file that was moved away is forgotten.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._identity = (0, 0)
+        self._end = 0
+        self._uids: set[bytes] = set()
+
+    def known(self) -> set[bytes]:
+        """Of all letters that are in the file now. Raises StoreError."""
+        try:
+            with self._path.open("rb") as letters:
+                status = os.fstat(letters.fileno())
+                identity = status.st_dev, status.st_ino
+                if identity != self._identity or status.st_size < self._end:
+                    self._identity, self._end, self._uids = identity, 0, set()
+                letters.seek(self._end)
+                for line in letters:
+                    if not line.endswith(b"\n"):
+                        break
+                    self._end += len(line)
+                    self._read(line)
+        except FileNotFoundError:
+            return set()
+        except OSError as error:
+            raise StoreError(f"{self._path}: {os.strerror(error.errno or 0)}") from error
+        return self._uids
+
+    def _read(self, line: bytes) -> None:
+        try:
+            self._uids.add(bytes.fromhex(_letter_of(line).uid))
+        except ValueError:
+            # Half a line, of a writer that was killed: it has written the letter once more. Or a hand has been at it.
+            return
+
+
+class _Letter(msgspec.Struct):
+    uid: str
+
+
+_letter_of = msgspec.json.Decoder(_Letter).decode
+
+
 class Settled(NamedTuple):
     """Rows of which it is known now what becomes of them. reason: why not, if they are refused; "" if they are in.
 

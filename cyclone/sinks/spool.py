@@ -114,6 +114,10 @@ class Spool:
         """
         return self._on_the_file(lambda: self._read(sink, after_seq, limit, max_bytes))
 
+    def holds(self, uids: Sequence[bytes]) -> set[bytes]:
+        """Those of these records that are here, whoever they are for. uids: `UIDS_MOST` of them at most."""
+        return self._on_the_file(lambda: self._holds(uids))
+
     def delete(self, seqs: Iterable[int]) -> int:
         """Forget these. Returns how many there were."""
         wanted = [(seq,) for seq in seqs]
@@ -188,6 +192,10 @@ class Spool:
                     (seq, Entry(uid, sink, kind, job, tid, float("nan") if at is None else at, body))
                 )
         return found
+
+    def _holds(self, uids: Sequence[bytes]) -> set[bytes]:
+        places = ",".join("?" * len(uids))
+        return {uid for (uid,) in self._rows(f"SELECT uid FROM entry WHERE uid IN ({places})", uids)}  # noqa: S608
 
     def _delete(self, seqs: Sequence[tuple[int]]) -> int:
         with self._transaction():

@@ -7,6 +7,7 @@ parameters of a statement and never part of it.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,6 +20,9 @@ from cyclone.record import UID_BYTES, Field, Record, Value, decode, fields, tabl
 
 #: Of one transaction: more rows gain nothing (measured).
 ROWS_MAX = 1000
+
+#: Keys that one question lists: SQLite before 3.32 takes 999 values (sqlite.org/limits.html).
+UIDS_MOST = 500
 
 #: `(uid, recorded_at, job, tid, …the fields of the kind)`
 Row: TypeAlias = tuple[Value | bytes, ...]
@@ -69,6 +73,12 @@ class Connection(Protocol):
 
     def insert(self, table: Table, rows: Sequence[Row]) -> int:
         """Insert those that are not there yet, by their uid, and commit: all or none. Returns how many were new."""
+
+    def holds(self, table: Table, uids: Sequence[bytes]) -> Counter[bytes]:
+        """How many rows of the table have each of these keys: none, where it has them not or is not there.
+
+        uids: `UIDS_MOST` of them at most.
+        """
 
     def execute(self, statement: str) -> None:
         """Execute one of the statements of the dialect, and commit."""

@@ -16,7 +16,7 @@ from typing import NamedTuple, Self, get_args
 import zmq
 
 from cyclone.errors import AddressError, KeyFileError, RuleBroken, Undecodable, WrongVersion
-from cyclone.messages import Deliver, FromClient, FromController, Message, Refused
+from cyclone.messages import AskRecords, Deliver, FromClient, FromController, Message, Refused
 from cyclone.model.peer import Peer
 from cyclone.wire import codec
 from cyclone.wire.complaints import Complaints
@@ -55,7 +55,11 @@ MASTER = House(
     codec.TO_MASTER,
     {Role.CONTROLLER: frozenset(get_args(FromController)), Role.CLIENT: frozenset(get_args(FromClient))},
 )
-SINK = House(Role.SINK, codec.TO_SINK, {Role.CONTROLLER: frozenset({Deliver})})
+SINK = House(
+    Role.SINK,
+    codec.TO_SINK,
+    {Role.CONTROLLER: frozenset({Deliver}), Role.CLIENT: frozenset({AskRecords})},
+)
 
 #: For somebody whose envelope could not be read.
 _ANY_LIFE = codec.seal("", "-")

@@ -707,3 +707,18 @@ def test_no_table_of_2_is_one_clear_line(maria: MariaDb, tmp_path: Path) -> None
     assert "[legacy] table" in none.stderr
     assert "nowhere" in missing.stderr
     assert missing.stderr.count("\n") == 1
+
+
+def test_the_rows_of_some_keys_are_found_and_a_table_that_is_not_there_has_none(maria: MariaDb) -> None:
+    table = table_of(OstPerformance)
+    with closing(Database(dialect(maria))) as database:
+        before = database.ask(lambda connection: connection.holds(table, [entry(0).uid]))
+        database.create_tables([OstPerformance])
+        database.insert(table, [row_of(OstPerformance, entry(number)) for number in range(0, 1000, 2)])
+
+        found = database.ask(
+            lambda connection: connection.holds(table, [entry(number).uid for number in range(500)])
+        )
+
+    assert before == {}
+    assert found == {entry(number).uid: 1 for number in range(0, 500, 2)}

@@ -9,6 +9,7 @@ import csv
 import errno
 import io
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -84,6 +85,16 @@ class CsvConnection:
         file.append(book.descriptor, "".join(new.values()).encode())
         book.uids.update(new)
         return len(new)
+
+    def holds(self, table: Table, uids: Sequence[bytes]) -> Counter[bytes]:
+        # Read anew, and only the keys that are asked for are kept: somebody else writes the file.
+        wanted = {uid.hex() for uid in uids}
+        try:
+            with open(self._path(table), encoding="utf-8", errors="surrogateescape", newline="") as text:
+                found = Counter(row[0] for row in csv.reader(text) if row and row[0] in wanted)
+        except FileNotFoundError:
+            return Counter()
+        return Counter({bytes.fromhex(uid): rows for uid, rows in found.items()})
 
     def execute(self, statement: str) -> None:
         name, header = statement.split(":", 1)

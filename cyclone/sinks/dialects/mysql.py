@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import ssl
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -321,6 +322,19 @@ class MysqlConnection:
         )
         return self.change(statement, *rows)
 
+    def holds(self, table: Table, uids: Sequence[bytes]) -> Counter[bytes]:
+        if not self.ask(
+            "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = %s",
+            table.name,
+        ):
+            return Counter()
+        places = ",".join(["%s"] * len(uids))
+        rows = self.ask(
+            f"SELECT HEX(`uid`) FROM {quoted(table.name)} WHERE `uid` IN ({places})",  # noqa: S608 - quoted
+            *uids,
+        )
+        return Counter(bytes.fromhex(digits) for (digits,) in rows)
+
     def execute(self, statement: str) -> None:
         self.change(statement)
 
@@ -370,7 +384,7 @@ class MysqlConnection:
             self._connection.shutdown()
             self._connection.close()
 
-    def ask(self, question: str, *values: str | int) -> list[Any]:
+    def ask(self, question: str, *values: str | int | bytes) -> list[Any]:
         """The rows of the answer; text is `str`."""
         with contextlib.closing(self._connection.cursor()) as cursor:
             cursor.execute(question, values)

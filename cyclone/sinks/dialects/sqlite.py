@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -102,6 +103,17 @@ class SqliteConnection:
         ).rowcount
         self._connection.execute("COMMIT")
         return new
+
+    def holds(self, table: Table, uids: Sequence[bytes]) -> Counter[bytes]:
+        known = self._connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table.name,))
+        if known.fetchone() is None:
+            return Counter()
+        places = ",".join("?" * len(uids))
+        rows = self._connection.execute(
+            f'SELECT "uid" FROM {_quoted(table.name)} WHERE "uid" IN ({places})',  # noqa: S608 - quoted
+            uids,
+        )
+        return Counter(uid for (uid,) in rows)
 
     def execute(self, statement: str) -> None:
         self._connection.execute(statement)

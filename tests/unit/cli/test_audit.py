@@ -6,10 +6,13 @@ from contextlib import closing
 from pathlib import Path
 
 import audited_store
+import msgspec
 import pytest
 
+from cyclone.cli import audit as command
 from cyclone.cli.main import main
-from cyclone.errors import EXIT_CONFIG, EXIT_OK, EXIT_TASK_FAILED
+from cyclone.errors import EXIT_CONFIG, EXIT_OK, EXIT_TASK_FAILED, EXIT_UNREACHABLE
+from cyclone.model.audit import Audit, RecordSum
 
 
 @pytest.fixture
@@ -101,3 +104,44 @@ def test_where_there_is_no_store_it_says_so(tmp_path, capsys) -> None:
     assert capsys.readouterr().err == (
         f"cyclone: {tmp_path / 'nowhere'}: there is no such file, expected a store of Cyclone\n"
     )
+
+
+def test_of_records_that_were_not_asked_for_the_number_is_told(store, ini, capsys) -> None:
+    with closing(sqlite3.connect(store)) as connection, connection:
+        [(story,)] = connection.execute("SELECT story FROM ended WHERE task = 4")
+        state, attempts, peer, end, reason, value = msgspec.msgpack.decode(story)
+        end[7] = [("database", 2), ("gateway", 1), ("database", 1)]
+        story = msgspec.msgpack.encode((state, attempts, peer, end, reason, value))
+        connection.execute("UPDATE ended SET story = ? WHERE task = 4", (story,))
+
+    code = main(["audit", "-f", ini])
+
+    told = capsys.readouterr().out
+    assert code == EXIT_OK
+    assert (
+        "Records of tasks that succeeded\n"
+        "SINK      SENT  STORED  WAITING  REFUSED  UNDERWAY  MISSING  TWICE  UNTOLD\n"
+        "database     3       -        -        -         -        -      -       -\n"
+        "gateway      1       -        -        -         -        -      -       -\n"
+        "database was not asked; --sinks INI asks\n"
+        "gateway was not asked; --sinks INI asks\n"
+    ) in told
+
+
+@pytest.mark.parametrize(
+    ("sums", "told", "code"),
+    [
+        ({"keeps": False}, "sink cannot be asked: it keeps no records", EXIT_OK),
+        ({"asked": 5, "untold": 5, "trouble": "down"}, "sink cannot tell now: down", EXIT_UNREACHABLE),
+        ({"asked": 5, "stored": 5}, "sink     5       5        0", EXIT_OK),
+    ],
+)
+def test_what_a_sink_cannot_tell_is_said(store, tmp_path, monkeypatch, capsys, sums, told, code) -> None:
+    def found(path, inquiry):
+        return Audit(str(path), 1, records=[RecordSum("sink", 5, **sums)])
+
+    monkeypatch.setattr(command, "audit_store", found)
+
+    assert main(["audit", "--store", str(store)]) == code
+
+    assert told in capsys.readouterr().out

@@ -14,6 +14,7 @@ from cyclone.ini import Ini
 from cyclone.lustre.records import FileCreation
 from cyclone.messages import Entry
 from cyclone.record import encode
+from cyclone.sinks.inquiry import Traced
 from cyclone.sinks.settings import PushgatewayClientSettings
 
 CHECK = {
@@ -125,3 +126,13 @@ def test_settings_that_show_nothing_to_anybody_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=problem):
         settings_of(tmp_path, **push)
+
+
+def test_it_says_that_it_cannot_be_asked_for_records(tmp_path: Path) -> None:
+    keeper = Gateway(settings_of(tmp_path))
+    answers: list[Traced] = []
+
+    keeper.trace([bytes(16)], answers.append)
+    keeper.finish()
+
+    assert answers == [Traced([], keeps=False)]

@@ -46,6 +46,17 @@ def test_the_key_is_made_of_job_tid_and_number(recording):
     assert [entry.uid for entry in recording.entries[1]] == [uid(77, "tid-7", 0), uid(77, "tid-7", 1)]
 
 
+def test_the_end_tells_how_many_records_went_to_which_sink_in_their_order(recording):
+    end, _ = recording.result(Call(task_zoo.measure, 3))
+    mixed, _ = recording.result(Call(task_zoo.measure_for, "database", "database", "pushgateway", "database"))
+    none, _ = recording.result(Call(int))
+    failed, _ = recording.result(Call(task_zoo.measure_and_fail))
+
+    assert end.records == (("database", 3),)
+    assert mixed.records == (("database", 2), ("pushgateway", 1), ("database", 1))
+    assert (none.records, failed.records) == ((), ())
+
+
 def test_what_a_failed_attempt_has_recorded_is_dropped(recording):
     end, _ = recording.result(Call(task_zoo.measure_and_fail))
 

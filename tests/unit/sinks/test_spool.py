@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -546,3 +547,13 @@ def test_a_spool_that_is_moved_away_under_every_try_gives_up(tmp_path: Path) -> 
     with pytest.raises(StoreError, match="again and again"):
         spool._on_the_file(move_away)
     spool.close()
+
+
+def test_which_of_some_records_are_here_is_known_whoever_they_are_for(tmp_path: Path) -> None:
+    with closing(Spool(tmp_path / "spool")) as spool:
+        spool.append([entry(1), entry(2, "pushgateway"), entry(3)])
+        spool.delete_upto("pushgateway", 2**62)
+
+        found = spool.holds([entry(number).uid for number in (1, 2, 3, 4)])
+
+    assert found == {entry(1).uid, entry(3).uid}
