@@ -11,6 +11,8 @@ from cyclone.errors import AddressError, ConfigError, KeyFileError, RuleBroken
 from cyclone.messages import (
     PROTOCOL,
     Agreed,
+    AskRecords,
+    Deliver,
     Drop,
     Ended,
     Goodbye,
@@ -25,7 +27,7 @@ from cyclone.model.peer import Peer
 from cyclone.model.task import End
 from cyclone.wire import codec, keys
 from cyclone.wire import door as door_module
-from cyclone.wire.door import Door
+from cyclone.wire.door import SINK, Door
 from cyclone.wire.keys import Role
 
 REPORT = Report(1.0, (), [])
@@ -159,6 +161,23 @@ def test_a_message_of_another_role_is_dropped(network, key, message):
     network.until(lambda: network.door.dropped["wrong role"])
 
     assert network.door.dropped == {"wrong role": 1}
+
+
+@pytest.mark.parametrize(
+    ("key", "wanted", "other"),
+    [("client", AskRecords(1, []), Deliver(1, [])), ("controller", Deliver(1, []), AskRecords(1, []))],
+)
+def test_a_sink_hears_records_from_controllers_and_questions_from_clients(network, key, wanted, other):
+    door = network.stack.enter_context(Door(keys.load_pair(network.key_dir, "sink"), network.ring, SINK))
+    address = f"tcp://127.0.0.1:{door.bind('tcp://127.0.0.1:0')}"
+    line = network.line(key, address=address, server=keys.load_public(network.key_dir, "sink"))
+
+    network.wait_for(lambda: line.connected, lambda: (network.poll(door), line.wait(0)))
+    line.say(other)
+    line.say(wanted)
+    [heard] = network.hear(1, door)
+
+    assert (heard.message, door.dropped) == (wanted, {"wrong role": 1})
 
 
 @pytest.mark.parametrize(
