@@ -1,7 +1,7 @@
 #!/bin/sh
 # Measures everything again and rewrites the tables of RESULTS.md; or only the ones that are named.
 #
-#     benchmarks/all.sh [throughput] [million] [utilisation] [controllers] [database] [comparison]
+#     benchmarks/all.sh [throughput] [million] [utilisation] [controllers] [database] [audit] [comparison]
 #
 # The host should have nothing else to do. PYTHON: an interpreter that has Cyclone.
 set -eu
@@ -26,5 +26,6 @@ measure million benchmarks/million.py
 measure utilisation benchmarks/utilisation.py
 measure controllers benchmarks/thousand_controllers.py
 measure database benchmarks/database.py
+measure audit benchmarks/audit.py
 measure comparison benchmarks/compare.py --json --rounds 2
 exit "$failed"

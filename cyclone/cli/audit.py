@@ -36,6 +36,7 @@ from cyclone.errors import (
     RuleBroken,
     StoreError,
 )
+from cyclone.ini import Ini
 from cyclone.messages import AskCluster, Cluster
 from cyclone.model.audit import Audit, RecordSum
 from cyclone.model.lifecycle import State
@@ -58,7 +59,7 @@ _MASTER_S = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_config_file(parser)
+    add_config_file(parser, of_master=True)
     parser.add_argument(
         "--store",
         type=Path,
@@ -76,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     settings = None
     if options.store is None or "config_file" in options:
-        settings = MasterSettings.read(config_file(options))
+        settings = _master_settings(config_file(options))
     path = options.store if settings is None else options.store or settings.store_path
     with contextlib.ExitStack() as stack:
         inquiry = None
@@ -90,6 +91,13 @@ def run(options: argparse.Namespace) -> int:
     if not report.is_sound:
         return EXIT_TASK_FAILED
     return EXIT_OK if report.is_proven else EXIT_UNREACHABLE
+
+
+def _master_settings(file: Path) -> MasterSettings:
+    ini = Ini.read(file)
+    if "processing" in ini:
+        raise ConfigError("found the ini file of a controller, expected that of the master", file=file)
+    return MasterSettings.of(ini)
 
 
 def audit_store(

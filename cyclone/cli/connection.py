@@ -14,15 +14,20 @@ from cyclone.wire import keys
 DEFAULT_FILES = (Path("/etc/cyclone/master.conf"), Path("/etc/cyclone/controller.conf"))
 
 
-def add_config_file(parser: argparse.ArgumentParser) -> None:
-    """The option `-f`, which may stand before and after the name of an action."""
+def add_config_file(parser: argparse.ArgumentParser, *, of_master: bool = False) -> None:
+    """The option `-f`, which may stand before and after the name of an action.
+
+    of_master: the file of a controller does not tell what is wanted.
+    """
+    whose = "of the master" if of_master else "of the master or of one of its controllers"
+    files = DEFAULT_FILES[:1] if of_master else DEFAULT_FILES
     parser.add_argument(
         "-f",
         "--config-file",
         type=Path,
         metavar="INI",
         default=argparse.SUPPRESS,
-        help=f"of the master or of one of its controllers; default: {' or '.join(map(str, DEFAULT_FILES))}",
+        help=f"{whose}; default: {' or '.join(map(str, files))}",
     )
 
 

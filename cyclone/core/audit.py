@@ -7,7 +7,7 @@ moment, and one bit for each token ever given out.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -24,7 +24,6 @@ from cyclone.model.audit import (
     ParcelRow,
     RecordSum,
     Rule,
-    TaskRow,
 )
 from cyclone.model.lifecycle import ENDED, Outcome, State
 from cyclone.model.task import End, JobNumber, TaskNumber, Token, first_token, job_key, token_text
@@ -145,6 +144,9 @@ class _Auditor:
         try:
             for problem in facts.damage():
                 self._find(Rule.FILE, problem, "an intact database")
+            self._live = deque(facts.live())
+            self._index, self._attempts = _Stream(facts.tasks()), _Stream(facts.attempts())
+            self._ends, self._bad = _Stream(facts.ends()), _Stream(facts.bad_ends())
             self._read_jobs()
             self._read_placements()
             self._walk()
@@ -184,73 +186,46 @@ class _Auditor:
     # Along all tasks.
 
     def _walk(self) -> None:
-        facts, live = self._facts, iter(self._facts.live())
-        rows, ends, bad, attempts = (
-            _Stream(facts.tasks()), _Stream(facts.ends()), _Stream(facts.bad_ends()), _Stream(facts.attempts()),
-        )  # fmt: skip
-        live_first, live_last = next(live, (_NEVER, _NEVER))
         before: TaskNumber = 0
-        for parcel in facts.parcels():
+        for parcel in self._facts.parcels():
             self._check_parcel(parcel)
-            for number, job, tid in parcel.tasks:
-                if number <= before:
-                    self._find(
-                        Rule.NUMBER, f"number {number} after {before}", "one above it", job, number, tid
-                    )
+            for task in parcel.tasks:
+                if task.number <= before:
+                    found = f"number {task.number} after {before}"
+                    self._find(Rule.NUMBER, found, "one above it", task.job, task.number, task.tid)
                     continue
-                before = number
-                row, total = self._job(job, number, tid)
-                total.accepted += 1
-                # The common case of each stream costs one comparison.
-                if rows.number != number:
-                    self._unknown_rows(rows.before(number))
-                if rows.number == number:
-                    self._check_row(rows, number, job, tid)
-                else:
-                    self._find(Rule.PARCEL, "no tid for it in the index", f"{tid!r}", job, number, tid)
-                if not row.first_task <= number <= (_NEVER if row.last_task is None else row.last_task):
-                    within = f"{row.first_task} to {row.last_task or 'any'}"
-                    self._find(Rule.JOB, f"number {number}", f"one of its job, {within}", job, number, tid)
-                failed: Sequence[AttemptRow] = ()
-                if attempts.number <= number:
-                    self._unknown_attempts(attempts.before(number))
-                    failed = self._check_attempts([*attempts.at(number)], job, tid)
-                end: EndRow | None = None
-                if ends.number <= number:
-                    self._unknown_ends(ends.before(number))
-                    end = ends.take() if ends.number == number else None
-                if bad.number <= number:
-                    self._unknown_bad_ends(bad.before(number))
-                bad_end = bad.take() if bad.number == number else None
-                if end is None:
-                    total.open += 1
-                    if bad_end is not None:
-                        self._find(Rule.BAD_END, f"{bad_end.state}, without an end", "none", job, number, tid)
-                    if row.last_task is not None:
-                        self._find(
-                            Rule.JOB, f"no end, in a job that is {row.state}", "an end", job, number, tid
-                        )
-                    while live_last < number:
-                        live_first, live_last = next(live, (_NEVER, _NEVER))
-                    if number < live_first:
-                        self._find(
-                            Rule.LIVE, "an open task outside of live_blocks", "within", job, number, tid
-                        )
-                else:
-                    self._check_end(end, bad_end, failed, total, tid)
-                if number in self._placed:
-                    self._check_placed(self._placed.pop(number), failed, end, job, number, tid)
-        self._unknown_rows(rows.before(_NEVER))
-        self._unknown_attempts(attempts.before(_NEVER))
-        self._unknown_ends(ends.before(_NEVER))
-        self._unknown_bad_ends(bad.before(_NEVER))
+                before = task.number
+                self._check_task(*task)
+        self._find_unknown(_NEVER)
         for number, tokens in sorted(self._placed.items()):
-            self._find(
-                Rule.PLACEMENT,
-                f"placed as {_texts(tokens)}, never accepted",
-                "an accepted task",
-                number=number,
-            )
+            found = f"placed as {_texts(tokens)}, never accepted"
+            self._find(Rule.PLACEMENT, found, "an accepted task", number=number)
+
+    def _check_task(self, number: TaskNumber, job: JobNumber, tid: str) -> None:
+        """The next one: all streams go on to it."""
+        row, total = self._job(job, number, tid)
+        total.accepted += 1
+        # One comparison for each, and no more for most tasks.
+        if min(self._index.number, self._ends.number, self._bad.number, self._attempts.number) < number:
+            self._find_unknown(number)
+        if self._index.number == number:
+            self._check_index(number, job, tid)
+        else:
+            self._find(Rule.PARCEL, "no tid for it in the index", f"{tid!r}", job, number, tid)
+        if not row.first_task <= number <= (_NEVER if row.last_task is None else row.last_task):
+            within = f"{row.first_task} to {row.last_task or 'any'}"
+            self._find(Rule.JOB, f"number {number}", f"one of its job, {within}", job, number, tid)
+        failed: Sequence[AttemptRow] = ()
+        if self._attempts.number == number:
+            failed = self._check_attempts([*self._attempts.at(number)], job, tid)
+        bad_end = self._bad.take() if self._bad.number == number else None
+        end = self._ends.take() if self._ends.number == number else None
+        if end is None:
+            self._check_open(row, bad_end, total, number, tid)
+        else:
+            self._check_end(end, bad_end, failed, total, tid)
+        if number in self._placed:
+            self._check_placed(self._placed.pop(number), failed, end, job, number, tid)
 
     def _job(self, job: JobNumber, number: TaskNumber, tid: str) -> tuple[JobRow, JobSum]:
         total = self._sums.get(job)
@@ -272,14 +247,13 @@ class _Auditor:
         if parcel.payloads != len(tasks):
             self._find(Rule.PARCEL, f"{name} with {parcel.payloads} payloads", f"{len(tasks)}")
 
-    def _check_row(self, rows: _Stream[TaskRow], number: TaskNumber, job: JobNumber, tid: str) -> None:
-        row = rows.take()
+    def _check_index(self, number: TaskNumber, job: JobNumber, tid: str) -> None:
+        row = self._index.take()
         self._known[row.job] += 1
         if row.job != job or row.tid != tid:
             found = f"in the index of tids {row.tid!r} of job number {row.job}"
             self._find(Rule.PARCEL, found, f"{tid!r} of job number {job}", job, number, tid)
-        while rows.number == number:
-            row = rows.take()
+        for row in self._index.at(number):
             self._known[row.job] += 1
             found = f"the number also for {row.tid!r} of job number {row.job}"
             self._find(Rule.NUMBER, found, "one task for a number", job, number, tid)
@@ -304,6 +278,20 @@ class _Auditor:
                 found = f"attempt {row.attempt}, which succeeded, beside the end"
                 self._find(Rule.ATTEMPT, found, "an end by it", job, number, tid)
         return failed
+
+    def _check_open(
+        self, row: JobRow, bad: BadEndRow | None, total: JobSum, number: TaskNumber, tid: str
+    ) -> None:
+        total.open += 1
+        if bad is not None:
+            self._find(Rule.BAD_END, f"{bad.state}, without an end", "none", row.number, number, tid)
+        if row.last_task is not None:
+            self._find(Rule.JOB, f"no end, in a job that is {row.state}", "an end", row.number, number, tid)
+        while self._live and self._live[0][1] < number:
+            self._live.popleft()
+        if not self._live or number < self._live[0][0]:
+            found = "an open task outside of live_blocks"
+            self._find(Rule.LIVE, found, "all of them within", row.number, number, tid)
 
     def _check_end(
         self, row: EndRow, bad: BadEndRow | None, failed: Sequence[AttemptRow], total: JobSum, tid: str
@@ -382,31 +370,26 @@ class _Auditor:
             found = f"attempt {_texts(untold)} without outcome before {token_text(max(told))}"
             self._find(Rule.PLACEMENT, found, "its outcome", job, number, tid)
 
-    # What is about no task.
-
-    def _unknown_rows(self, rows: Iterator[TaskRow]) -> None:
-        for row in rows:
+    def _find_unknown(self, number: TaskNumber) -> None:
+        """What there is before this number, of tasks that are in no parcel."""
+        for row in self._index.before(number):
             self._known[row.job] += 1
             self._find(
                 Rule.PARCEL, "a tid in the index, in no parcel", "a parcel", row.job, row.number, row.tid
             )
-
-    def _unknown_attempts(self, rows: Iterator[AttemptRow]) -> None:
-        for row in rows:
-            self._check_token(row.token, 0, row.task, "")
-            found = f"attempt {row.attempt} ({token_text(row.token)}) at a task that was never accepted"
-            self._find(Rule.ATTEMPT, found, "an accepted task", number=row.task)
-
-    def _unknown_ends(self, rows: Iterator[EndRow]) -> None:
-        for row in rows:
+        for attempt in self._attempts.before(number):
+            self._check_token(attempt.token, 0, attempt.task, "")
+            found = (
+                f"attempt {attempt.attempt} ({token_text(attempt.token)}) at a task that was never accepted"
+            )
+            self._find(Rule.ATTEMPT, found, "an accepted task", number=attempt.task)
+        for end in self._ends.before(number):
             self.report.ended += 1
-            found = f"the end {row.state} of a task that was never accepted"
-            self._find(Rule.END, found, "an accepted task", number=row.task)
-
-    def _unknown_bad_ends(self, rows: Iterator[BadEndRow]) -> None:
-        for row in rows:
-            found = f"{row.state} in the list of bad ends, for a task that was never accepted"
-            self._find(Rule.BAD_END, found, "an accepted task", number=row.task)
+            found = f"the end {end.state} of a task that was never accepted"
+            self._find(Rule.END, found, "an accepted task", number=end.task)
+        for bad in self._bad.before(number):
+            found = f"{bad.state} in the list of bad ends, for a task that was never accepted"
+            self._find(Rule.BAD_END, found, "an accepted task", number=bad.task)
 
     # Sums.
 

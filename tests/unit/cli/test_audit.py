@@ -145,3 +145,15 @@ def test_what_a_sink_cannot_tell_is_said(store, tmp_path, monkeypatch, capsys, s
     assert main(["audit", "--store", str(store)]) == code
 
     assert told in capsys.readouterr().out
+
+
+def test_the_ini_file_of_a_controller_tells_of_no_store(tmp_path, capsys) -> None:
+    file = tmp_path / "controller.conf"
+    file.write_text("[processing]\nworker_count = 2\n")
+
+    code = main(["audit", "-f", str(file)])
+
+    assert code == EXIT_CONFIG
+    assert capsys.readouterr().err == (
+        f"cyclone: {file}: found the ini file of a controller, expected that of the master\n"
+    )

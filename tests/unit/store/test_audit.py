@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sqlite3
 import subprocess
 import sys
@@ -272,14 +271,28 @@ def test_pages_that_are_damaged_are_a_violation_and_no_crash(tmp_path: Path) -> 
     with closing(sqlite3.connect(path)) as connection:
         [(page,)] = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'parcel'")
         [(size,)] = connection.execute("PRAGMA page_size")
-    with path.open("r+b") as file:
-        file.seek((page - 1) * size)
-        file.write(os.urandom(size))
+    overwrite(path, (page - 1) * size, b"\xa5" * size)
 
     audit = audit_store(path)
 
     assert audit.violations[Rule.FILE] >= 1
     assert not audit.is_whole
+
+
+def test_damage_where_no_row_is_is_found_as_well(tmp_path: Path) -> None:
+    audited_store.make(tmp_path / "store")
+    # How many pages are free (sqlite.org/fileformat2.html, "The Database Header"): more than there are.
+    overwrite(tmp_path / "store", 36, (7).to_bytes(4))
+
+    audit = audit_store(tmp_path / "store")
+
+    assert (audit.violations.keys(), audit.is_whole, audit.accepted) == ({Rule.FILE}, True, 8)
+
+
+def overwrite(path: Path, place: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(data)
 
 
 # Where a store lies.
