@@ -22,7 +22,7 @@ from cyclone.cli.page import Table
 from cyclone.errors import EXIT_OK, KeyFileError
 from cyclone.wire import keys
 
-_RELOAD = "A master that runs notices at its next reload; at once with: kill -HUP PID"
+_NOTICED = "A master and sinks that read this directory notice within seconds."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,12 +94,12 @@ def _make(options: argparse.Namespace) -> None:
 
 def _authorize(options: argparse.Namespace) -> None:
     key = keys.authorize(_key_dir(options), options.file)
-    print(f"{key.fingerprint}  {key.name} ({key.role}) is authorized. {_RELOAD}")
+    print(f"{key.fingerprint}  {key.name} ({key.role}) is authorized. {_NOTICED}")
 
 
 def _revoke(options: argparse.Namespace) -> None:
     keys.revoke(_key_dir(options), options.name)
-    print(f"{options.name} is revoked. {_RELOAD}")
+    print(f"{options.name} is revoked. {_NOTICED}")
 
 
 def _fingerprint(options: argparse.Namespace) -> None:

@@ -124,6 +124,23 @@ class Decoder:
         return message, enclosure
 
 
+class _Kind(msgspec.Struct, frozen=True, array_like=True):
+    """The beginning of every body; the rest is passed over."""
+
+    name: str
+
+
+_kinds = msgspec.msgpack.Decoder(_Kind)
+
+
+def kind(body: Frame) -> str:
+    """What a body calls itself, to tell what was refused; "" if that cannot be told. Nothing else of it is decoded."""
+    try:
+        return _kinds.decode(body).name
+    except _SENSELESS:
+        return ""
+
+
 TO_MASTER = Decoder(FromController | FromClient)
 TO_SINK = Decoder(ToSink)
 FROM_SERVER = Decoder(ToController | ToClient | FromSink)

@@ -6,12 +6,15 @@ Nothing here blocks. A peer that is gone, clogged or hostile is an answer (False
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from operator import or_
 from types import TracebackType
-from typing import NamedTuple, Self, get_args
+from typing import Any, NamedTuple, Self, get_args
 
 import zmq
 
@@ -33,10 +36,19 @@ from cyclone.wire.sockets import (
     send,
     set_limits,
 )
+from cyclone.wire.strikes import OUT_S, STRIKES_MOST, Offender, Strikes
 from cyclone.wire.zap import DOMAIN, Zap
+
+_log = logging.getLogger("cyclone.wire")
 
 _ROUTES_MAX = 10_000
 _PROBE_S = 1.0
+
+#: How often it is asked whether the list of keys has changed.
+_LIST_S = 2.0
+
+#: What only those can do who were let in, and nobody does by accident a hundred times a minute.
+_OFFENCES = frozenset({"undecodable", "wrong version", "wrong role", "too many parts"})
 
 #: The name of whoever speaks where keys are switched off.
 _KEYLESS = "keyless"
@@ -113,11 +125,15 @@ class Door:
         check_libzmq()
         self._own, self._ring, self._house = own, ring, house
         self._max_message_bytes, self._ipv6 = max_message_bytes, ipv6
+        self._clock = clock
         self._complaints = Complaints(clock)
+        self._strikes = Strikes(clock)
+        self._look_at_list_at = clock() + _LIST_S
+        self._decoders = _decoders(house)
         self._routes: OrderedDict[Peer, _Route] = OrderedDict()
         # A context of its own: ZAP is asked for within one context only, and whoever is in another one is let in.
         self._context: Context = zmq.Context()
-        self._zap = None if ring is None else Zap(self._context, ring, self._complaints)
+        self._zap = None if ring is None else Zap(self._context, ring, self._complaints, self._strikes)
         self._socket = self._context.socket(zmq.ROUTER)
         set_limits(self._socket, max_message_bytes, ipv6)
         # Else letters to peers that are gone, or do not read, vanish without a word.
@@ -165,7 +181,11 @@ class Door:
         return self._complaints.counts
 
     def receive(self, limit: int = 1000) -> list[Heard]:
-        """What has come in, oldest first, at most so many messages; lets people in meanwhile. Never blocks."""
+        """What has come in, oldest first, at most so many messages; lets people in meanwhile. Never blocks.
+
+        Notices by itself, within seconds, when the list of keys has changed.
+        """
+        self._look_at_list()
         if self._zap is not None:
             self._zap.serve()
         said = (self._admit(frames) for frames in self._inbox.take(limit))
@@ -210,34 +230,61 @@ class Door:
 
     # Who said it, and may they?
 
+    def _look_at_list(self) -> None:
+        now = self._clock()
+        if self._ring is None or now < self._look_at_list_at:
+            return
+        self._look_at_list_at = now + _LIST_S
+        try:
+            if self._ring.refresh():
+                _log.info("keys read anew, for the list has changed")
+        except KeyFileError as error:
+            self._complaints.add("keys not read anew", "the list of keys", f"the former one stays: {error}")
+
     def _admit(self, frames: list[zmq.Frame]) -> Heard | None:
         try:
             return self._hear(frames)
         except _Unwelcome as unwelcome:
             self._complaints.add(unwelcome.reason, unwelcome.who, unwelcome.detail)
+            if self._ring is not None and unwelcome.reason in _OFFENCES:
+                offender = _offender(frames[0])
+                if self._strikes.add(offender):
+                    detail = f"{STRIKES_MOST} bad messages; nothing of theirs is read for {OUT_S:g} s"
+                    self._complaints.add("suspended", " at ".join(offender), detail)
             return None
 
     def _hear(self, frames: list[zmq.Frame]) -> Heard:
         name, role, user_id = self._vouched(frames[0])
+        decoder = self._decoders.get(role)
+        if decoder is None:
+            raise _Unwelcome("wrong role", name, f"a {role} has nothing to say here")
         route, *rest = frames
         if not 1 <= len(rest) <= codec.FRAMES_MAX:
             raise _Unwelcome("too many parts", name)
         try:
             envelope = codec.unseal(rest[0].buffer)
-            message, enclosure = self._house.decoder.decode([frame.buffer for frame in rest[1:]])
+            message, enclosure = decoder.decode([frame.buffer for frame in rest[1:]])
         except WrongVersion as error:
             self._send(name, [route.bytes, *codec.frames(_ANY_LIFE, Refused(str(error)))])
             raise _Unwelcome("wrong version", name, str(error)) from None
         except Undecodable as error:
+            if role is not None and (kind := self._foreign(role, rest)):
+                raise _Unwelcome("wrong role", name, f"a {role} said {kind}") from None
             raise _Unwelcome("undecodable", name, str(error)) from None
-        may_say = self._house.may_say
         if role is None:
+            may_say = self._house.may_say
             role = next(each for each in may_say if type(message) in may_say[each])
-        elif type(message) not in may_say.get(role, ()):
-            raise _Unwelcome("wrong role", name, f"a {role} said {type(message).__name__}")
         peer = Peer(f"{name}/{envelope.instance}" if envelope.instance else name, envelope.life)
         self._learn(peer, user_id, route.bytes)
         return Heard(peer, role, message, enclosure)
+
+    def _foreign(self, role: Role, frames: list[zmq.Frame]) -> str:
+        """The name of what was said, if others may say it here and this role may not; else ""."""
+        kind = codec.kind(frames[1].buffer) if len(frames) > 1 else ""
+        speakers = [
+            each for each, kinds in self._house.may_say.items() if kind in {one.__name__ for one in kinds}
+        ]
+        return kind if speakers and role not in speakers else ""
 
     def _vouched(self, frame: zmq.Frame) -> _Speaker:
         if self._ring is None:
@@ -247,6 +294,8 @@ class Door:
         key = self._ring.still_admitted(user_id)
         if key is None:
             raise _Unwelcome("revoked", user_id, "their key is not on the list any more")
+        if self._strikes.anybody_out and self._strikes.is_out(_offender(frame)):
+            raise _Unwelcome("suspended", key.name, "too much of what they said made no sense")
         return _Speaker(key.name, key.role, user_id)
 
     def _learn(self, peer: Peer, user_id: str, connection: bytes) -> None:
@@ -300,10 +349,24 @@ class _Unwelcome(Exception):
         super().__init__(reason, who, detail)
 
 
+def _decoders(house: House) -> dict[Role | None, codec.Decoder]:
+    """For each role one that makes nothing of what others may say; for None, without keys, one for everything."""
+    one_of: dict[Role, Any] = {role: reduce(or_, kinds) for role, kinds in house.may_say.items()}
+    return {None: house.decoder, **{role: codec.Decoder(kinds) for role, kinds in one_of.items()}}
+
+
+def _offender(frame: zmq.Frame) -> Offender:
+    return Offender(_user_id(frame), _property(frame, "Peer-Address"))
+
+
 def _user_id(frame: zmq.Frame) -> str:
     """Whom ZAP let in; "" if there is no telling, which is on nobody's list."""
+    return _property(frame, "User-Id")
+
+
+def _property(frame: zmq.Frame, name: str) -> str:
     try:
-        return str(frame.get("User-Id"))
+        return str(frame.get(name))
     except zmq.ZMQError:
         return ""
 

@@ -23,6 +23,7 @@ import secrets
 import shlex
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -187,20 +188,52 @@ class KeyRing:
         self._directory = key_dir / "authorized"
         self._by_raw: Mapping[bytes, PublicKey] = {}
         self._by_user_id: Mapping[str, PublicKey] = {}
+        self._seen: frozenset[tuple[str, int, int]] | None = None
         self.reload()
+
+    def refresh(self) -> bool:
+        """Read the list again if a file of it has come, gone or been changed since; whether that is so.
+
+        Raises KeyFileError as `reload`, and again each time until the list is in order.
+        """
+        if self._look() == self._seen:
+            return False
+        self.reload()
+        return True
 
     def reload(self) -> None:
         """Read the list again. Raises KeyFileError naming the first bad file: the old list then stays in force."""
+        # Looked at before it is read: what changes meanwhile is noticed the next time.
+        seen, self._seen = self._look(), None
         _check_directory(self._directory)
         by_raw: dict[bytes, PublicKey] = {}
         for file in sorted(self._directory.glob("*.public")):
-            key = _public(file, trusted=True)
+            try:
+                key = _public(file, trusted=True)
+            except KeyFileMissing:
+                if file.is_symlink():
+                    raise
+                continue  # it was revoked at this moment
             _check_admissible(file, key)
             if key.raw in by_raw:
                 raise KeyFileError(f"is the same key as that of {by_raw[key.raw].name}", file=file)
             by_raw[key.raw] = key
         by_user_id = {key.user_id: key for key in by_raw.values()}
-        self._by_raw, self._by_user_id = by_raw, by_user_id
+        self._by_raw, self._by_user_id, self._seen = by_raw, by_user_id, seen
+
+    def _look(self) -> frozenset[tuple[str, int, int]]:
+        """Name, number and last change of every file of the list."""
+        seen = set()
+        try:
+            with os.scandir(self._directory) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".public"):
+                        with suppress(FileNotFoundError):  # it was revoked at this moment
+                            status = entry.stat()
+                            seen.add((entry.name, status.st_ino, status.st_ctime_ns))
+        except OSError as error:
+            raise KeyFileError(f"cannot be read: {error}", file=self._directory) from error
+        return frozenset(seen)
 
     @property
     def keys(self) -> Mapping[bytes, PublicKey]:
@@ -217,7 +250,7 @@ class KeyRing:
 
 
 def authorize(key_dir: Path, file: Path) -> PublicKey:
-    """Put the key of a public file on the list; also one that was revoked before. Masters notice when they reload.
+    """Put the key of a public file on the list; also one that was revoked before. Doors notice within seconds.
 
     Raises KeyFileError: a malformed file, a role that is not admitted, or a name that has another key already.
     """
@@ -238,7 +271,7 @@ def authorize(key_dir: Path, file: Path) -> PublicKey:
 def revoke(key_dir: Path, name: str) -> None:
     """Take the key of this name off the list. Raises KeyFileError when it is not on it.
 
-    A master that reloads drops whatever its owner says from then on, also over open connections.
+    Doors notice within seconds and drop whatever its owner says from then on, also over open connections.
     """
     _check_name(name)
     entry = _public_file(key_dir / "authorized", name)

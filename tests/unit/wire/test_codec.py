@@ -243,3 +243,18 @@ def test_thousands_of_entries_travel_in_one_message():
     _, *rest = codec.frames(codec.seal("", "life"), message, enclosure)
 
     assert codec.TO_MASTER.decode(rest) == (message, enclosure)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (codec.encode(Goodbye("bye")), "Goodbye"),
+        (b"\x92\xa4Open\xc0", "Open"),
+        (b"", ""),
+        (b"\xc1", ""),
+        (b"\x91\x05", ""),
+        (b"\x92\xa4Open" + b"\x91" * 100_000, ""),
+    ],
+)
+def test_a_body_is_asked_for_its_name_and_nothing_else(body, kind):
+    assert codec.kind(body) == kind

@@ -27,8 +27,10 @@ from cyclone.model.peer import Peer
 from cyclone.model.task import End
 from cyclone.wire import codec, keys
 from cyclone.wire import door as door_module
+from cyclone.wire.complaints import Complaints
 from cyclone.wire.door import SINK, Door
 from cyclone.wire.keys import Role
+from cyclone.wire.strikes import OUT_S, STRIKES_MOST, WITHIN_S
 
 REPORT = Report(1.0, (), [])
 
@@ -161,6 +163,125 @@ def test_a_message_of_another_role_is_dropped(network, key, message):
     network.until(lambda: network.door.dropped["wrong role"])
 
     assert network.door.dropped == {"wrong role": 1}
+
+
+def test_what_a_role_may_not_say_is_not_decoded(network, monkeypatch):
+    def decoded(frames):
+        raise AssertionError("decoded")
+
+    for decoder in (network.door._decoders[None], network.door._decoders[Role.CLIENT]):
+        monkeypatch.setattr(decoder, "decode", decoded)
+    socket = network.socket("controller")
+    socket.connect(network.address)
+
+    socket.send_multipart(frames(Open("job")))
+    socket.send_multipart([codec.seal("", "life"), b"\x92\xa4Open\xc0"])  # nor if it is wrong
+    network.until(lambda: network.door.dropped["wrong role"] == 2)
+
+    assert network.door.dropped == {"wrong role": 2}
+
+
+def nonsense(network, socket: zmq.Socket[bytes], count: int = STRIKES_MOST) -> None:
+    for _ in range(count):
+        socket.send_multipart([codec.seal("", "life"), b"\xc1"])
+    network.until(lambda: network.door.dropped["undecodable"] >= count)
+
+
+def test_whoever_talks_nonsense_for_long_is_not_read_for_a_while(network, monkeypatch, caplog):
+    network.door._complaints = Complaints(lambda: network.now)
+    socket = network.socket()
+    socket.connect(network.address)
+    nonsense(network, socket)
+    with monkeypatch.context() as patch:
+        patch.setattr(codec, "unseal", None)  # whoever reads fails
+        socket.send_multipart(frames())
+        network.until(lambda: network.door.dropped["suspended"] == 2)
+
+    network.now = OUT_S
+    socket.send_multipart(frames())
+
+    assert network.hear()[0].message == REPORT
+    assert [one for one in caplog.messages if one.startswith("suspended")] != []
+
+
+def test_whoever_is_suspended_is_not_let_in_again_and_others_are(network):
+    socket, again, client = network.socket(), network.line("controller"), network.line("client")
+    again.close()
+    socket.connect(network.address)
+    nonsense(network, socket)
+
+    again = network.line("controller")
+    network.until(lambda: network.door.dropped["refused"], line=again)
+    network.say(client, Open("job"))
+
+    assert [one.message for one in network.hear()] == [Open("job")]
+    network.wait_for(lambda: again.refused_reason, lambda: again.wait(0.02))
+
+
+def test_some_nonsense_now_and_then_is_forgiven(network):
+    socket = network.socket()
+    socket.connect(network.address)
+    for turn in range(3):
+        nonsense(network, socket, (turn + 1) * (STRIKES_MOST - 1))
+        network.now += WITHIN_S
+
+    socket.send_multipart(frames())
+
+    assert network.hear()[0].message == REPORT
+
+
+# The list while the door is open.
+
+
+@pytest.fixture
+def later(network):
+    """Some seconds later by the clock of the door."""
+
+    def pass_by(seconds: float = 10.0) -> None:
+        network.now += seconds
+
+    return pass_by
+
+
+def test_a_door_notices_a_revoked_key_by_itself(network, later):
+    line = network.line("controller")
+    network.say(line, REPORT)
+    network.hear()
+    keys.revoke(network.key_dir, "controller")
+
+    later()
+    network.say(line, REPORT)
+    network.until(lambda: network.door.dropped["revoked"])
+
+    assert network.door.dropped == {"revoked": 1}
+
+
+def test_a_door_notices_an_authorized_key_by_itself(network, later, tmp_path):
+    pair = keys.make(tmp_path / "node", "node-9", Role.CONTROLLER)
+    keys.authorize(network.key_dir, tmp_path / "node" / "node-9.public")
+
+    later()
+    network.say(network.line(own=pair), REPORT)
+
+    assert network.hear()[0].peer.name == "node-9"
+
+
+def test_a_list_with_an_error_is_told_of_and_the_former_one_stays_until_it_is_mended(network, later, caplog):
+    caplog.set_level("INFO")
+    bad = network.key_dir / "authorized" / "bad.public"
+    bad.write_text("name = half")
+    keys.revoke(network.key_dir, "client")
+    later()
+    network.say(network.line("client"), Open("job"))
+    heard = network.hear()
+
+    bad.unlink()
+    later()
+    network.until(lambda: "read anew, for" in caplog.text)
+
+    assert heard[0].message == Open("job")
+    assert str(bad) in caplog.text
+    assert [key.name for key in network.ring.keys.values()] == ["controller"]
 
 
 @pytest.mark.parametrize(

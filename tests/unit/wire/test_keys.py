@@ -353,6 +353,60 @@ def test_a_new_key_under_a_revoked_name_does_not_let_the_old_one_back_in(key_dir
     assert ring.still_admitted(old.user_id) is None
 
 
+def test_a_list_is_read_again_only_when_it_has_changed(key_dir):
+    ring = keys.KeyRing(key_dir)
+    answers = [ring.refresh()]
+    keys.revoke(key_dir, "controller")
+    answers += [ring.refresh(), ring.refresh()]
+    keys.authorize(key_dir, key_dir / "controller.public")
+    answers += [ring.refresh(), ring.refresh()]
+
+    assert answers == [False, True, False, True, False]
+
+
+def test_a_file_that_is_written_over_is_a_change(key_dir, tmp_path):
+    ring = keys.KeyRing(key_dir)
+    new = keys.make(tmp_path / "new", "controller", Role.CONTROLLER)
+    listed = key_dir / "authorized" / "controller.public"
+
+    listed.write_text((tmp_path / "new" / "controller.public").read_text())
+
+    assert ring.refresh()
+    assert ring.admitted(new.public_key.raw) == new.public_key
+
+
+def test_a_list_in_disorder_is_told_of_until_it_is_in_order(key_dir):
+    ring = keys.KeyRing(key_dir)
+    listed = key_dir / "authorized" / "controller.public"
+    listed.chmod(0o666)
+    for _ in range(2):
+        with pytest.raises(KeyFileError, match="0666"):
+            ring.refresh()
+
+    listed.chmod(0o644)
+
+    assert ring.refresh()
+
+
+def test_a_key_that_is_revoked_while_the_list_is_read_is_not_on_it(key_dir, monkeypatch):
+    ring = keys.KeyRing(key_dir)
+    gone = key_dir / "authorized" / "gone.public"
+    find = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda directory, pattern: [*find(directory, pattern), gone])
+
+    ring.reload()
+
+    assert {key.name for key in ring.keys.values()} == {"controller", "client"}
+
+
+def test_a_link_on_the_list_that_leads_nowhere_is_told_of(key_dir):
+    ring = keys.KeyRing(key_dir)
+    (key_dir / "authorized" / "node.public").symlink_to("nowhere")
+
+    with pytest.raises(KeyFileError, match=r"node\.public"):
+        ring.reload()
+
+
 @pytest.mark.parametrize("harm", ["loose", "malformed", "renamed", "master", "double"])
 def test_a_bad_file_leaves_the_old_list_in_force(key_dir, harm):
     ring = keys.KeyRing(key_dir)
