@@ -26,6 +26,8 @@ from cyclone.sinks.settings import DatabaseProxySettings, PushgatewayClientSetti
 
 log = logging.getLogger(__name__)
 
+#: With less, strangers who connect and say nothing may leave no room for controllers (`wire/connections.py`).
+_DESCRIPTORS_ENOUGH = 4096
 
 _Settings = TypeVar(
     "_Settings", MasterSettings, ControllerSettings, DatabaseProxySettings, PushgatewayClientSettings
@@ -106,6 +108,8 @@ def raise_descriptor_limit() -> None:
     """As many descriptors as the administrator allows: a connection of each controller, two for each worker."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if most < _DESCRIPTORS_ENOUGH:
+        log.warning("found a limit of %d open files, expected %d or more", most, _DESCRIPTORS_ENOUGH)
 
 
 def _serve(settings: _Settings, serve: Callable[[_Settings, ServiceManager], int], debug: bool) -> int:

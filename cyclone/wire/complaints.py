@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import time
 from collections import Counter, OrderedDict
@@ -12,6 +13,9 @@ _log = logging.getLogger("cyclone.wire")
 _QUIET_S = 60.0
 _KNOWN_MAX = 1000
 _TEXT_MAX = 300
+
+# Python loads a codec when it is used first, which must not be when there are no descriptors left.
+codecs.lookup("unicode_escape")
 
 
 class Complaints:

@@ -23,6 +23,7 @@ from cyclone.messages import AskRecords, Deliver, FromClient, FromController, Me
 from cyclone.model.peer import Peer
 from cyclone.wire import codec
 from cyclone.wire.complaints import Complaints
+from cyclone.wire.connections import Connections
 from cyclone.wire.keys import KeyPair, KeyRing, Role
 from cyclone.wire.sockets import (
     LINGER_MS,
@@ -32,6 +33,7 @@ from cyclone.wire.sockets import (
     Inbox,
     Socket,
     check_libzmq,
+    is_readable,
     parse,
     send,
     set_limits,
@@ -147,6 +149,8 @@ class Door:
             self._socket.zap_domain = DOMAIN
             self._socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         self._inbox = Inbox(self._socket, 1 + codec.FRAMES_MAX)
+        largest = codec.FRAMES_MAX * max_message_bytes
+        self._connections = Connections(self._context, self._socket, self._complaints, clock, largest)
 
     def bind(self, address: str) -> int:
         """Listen on `tcp://HOST:PORT` and return the port, the real one if 0 was asked for.
@@ -173,7 +177,8 @@ class Door:
     @property
     def sockets(self) -> tuple[Socket, ...]:
         """For the poller; they stay the same until `close`."""
-        return (self._socket,) if self._zap is None else (self._socket, self._zap.socket)
+        own = (self._socket, self._connections.monitor)
+        return own if self._zap is None else (*own, self._zap.socket)
 
     @property
     def dropped(self) -> Counter[str]:
@@ -188,7 +193,8 @@ class Door:
         self._look_at_list()
         if self._zap is not None:
             self._zap.serve()
-        said = (self._admit(frames) for frames in self._inbox.take(limit))
+        said = [self._admit(frames) for frames in self._inbox.take(limit)]
+        self._connections.watch(all_read=not is_readable(self._socket))
         return [heard for heard in said if heard is not None]
 
     def say(self, peer: Peer, message: Message, enclosure: Sequence[bytes] | None = None) -> bool:
@@ -215,6 +221,7 @@ class Door:
 
     def close(self) -> None:
         """Give what was said last up to a second to leave, then close."""
+        self._connections.close()
         self._socket.close(LINGER_MS)
         if self._zap is not None:
             self._zap.close()
@@ -242,16 +249,26 @@ class Door:
             self._complaints.add("keys not read anew", "the list of keys", f"the former one stays: {error}")
 
     def _admit(self, frames: list[zmq.Frame]) -> Heard | None:
+        self._connections.hear(frames[0])
         try:
             return self._hear(frames)
         except _Unwelcome as unwelcome:
             self._complaints.add(unwelcome.reason, unwelcome.who, unwelcome.detail)
-            if self._ring is not None and unwelcome.reason in _OFFENCES:
-                offender = _offender(frames[0])
-                if self._strikes.add(offender):
-                    detail = f"{STRIKES_MOST} bad messages; nothing of theirs is read for {OUT_S:g} s"
-                    self._complaints.add("suspended", " at ".join(offender), detail)
+            if unwelcome.reason in _OFFENCES:
+                self._strike(frames[0])
+            elif self._ring is not None:
+                # They were let in once. When they come back they are not.
+                self._connections.cut(frames[0])
             return None
+
+    def _strike(self, frame: zmq.Frame) -> None:
+        if self._ring is None:
+            return  # without keys there is no telling who it was
+        offender = _offender(frame)
+        if self._strikes.add(offender):
+            detail = f"{STRIKES_MOST} bad messages; nothing of theirs is read for {OUT_S:g} s"
+            self._complaints.add("suspended", " at ".join(offender), detail)
+            self._connections.cut(frame)
 
     def _hear(self, frames: list[zmq.Frame]) -> Heard:
         name, role, user_id = self._vouched(frames[0])
@@ -332,7 +349,7 @@ class Door:
         ) as probe:
             events: list[zmq.Event] = []
             while not events and time.monotonic() < end:
-                zmq.select([probe.monitor, *self.sockets[1:]], [], [], 0.05)
+                zmq.select([probe.monitor, *self.sockets[2:]], [], [], 0.05)
                 if self._zap is not None:
                     self._zap.serve(expected=stranger.public_key.raw)
                 events = [event for event in probe.events() if event != zmq.EVENT_DISCONNECTED]

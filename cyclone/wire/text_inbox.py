@@ -7,13 +7,15 @@ says is text to be read with care, and never more than a row.
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Iterable
 
 import zmq
 
 from cyclone.errors import AddressError
 from cyclone.wire.complaints import Complaints
-from cyclone.wire.sockets import Context, Socket, is_readable, parse, set_limits
+from cyclone.wire.connections import Connections
+from cyclone.wire.sockets import Context, Inbox, Socket, is_readable, parse, set_limits
 
 _DOMAIN = b"cyclone-2"
 _ZAP = "inproc://zeromq.zap.01"
@@ -36,6 +38,10 @@ class TextInbox:
         set_limits(self._socket, _TEXT_BYTES_MAX, ipv6)
         self._socket.zap_domain = _DOMAIN
         self._socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+        self._inbox = Inbox(self._socket, 1)
+        self._connections = Connections(
+            self._context, self._socket, self._complaints, time.monotonic, _TEXT_BYTES_MAX
+        )
 
     def bind(self, address: str) -> None:
         """Listen on `tcp://ADDRESS:PORT`. Raises AddressError."""
@@ -48,22 +54,24 @@ class TextInbox:
     @property
     def sockets(self) -> tuple[Socket, ...]:
         """For the poller: whichever is readable, `receive` is to be called. The first one is that of the texts."""
-        return (self._socket, self._zap)
+        return (self._socket, self._connections.monitor, self._zap)
 
     def receive(self, limit: int) -> list[bytes]:
         """At most so many of the texts that have come in, oldest first; lets people in meanwhile. Never blocks."""
         while is_readable(self._zap):
             self._answer(self._zap.recv_multipart(zmq.NOBLOCK))
         texts: list[bytes] = []
-        while len(texts) < limit and is_readable(self._socket):
-            parts = self._socket.recv_multipart(zmq.NOBLOCK)
+        for parts in self._inbox.take(limit):
+            self._connections.hear(parts[0])
             if len(parts) == 1:
-                texts.append(parts[0])
+                texts.append(parts[0].bytes)
             else:
-                self._complaints.add("undecodable", "a task of Cyclone 2.x", f"{len(parts)} parts")
+                self._complaints.add("too many parts", "a task of Cyclone 2.x")
+        self._connections.watch(all_read=not is_readable(self._socket))
         return texts
 
     def close(self) -> None:
+        self._connections.close()
         self._socket.close(0)
         self._zap.close(0)
         self._context.term()

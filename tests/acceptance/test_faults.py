@@ -21,6 +21,7 @@ from cyclone.errors import EXIT_INTERNAL, EXIT_OK
 from cyclone.messages import Ended, Open, Report
 from cyclone.model.task import End
 from cyclone.wire import keys
+from cyclone.wire.keys import Role
 from cyclone.wire.line import Line
 
 WORK = """
@@ -283,7 +284,7 @@ def come_with_a_key_of_ones_own(cluster: Cluster, dice: random.Random) -> None:
 
 
 def talk_nonsense_as_a_friend(cluster: Cluster, dice: random.Random) -> None:
-    pair = keys.load_pair(cluster.directory / "keys", dice.choice(["controller", "client"]))
+    pair = keys.load_pair(cluster.directory / "keys", dice.choice(["bad-controller", "bad-client"]))
     frames = [dice.randbytes(dice.randint(0, 200)) for _ in range(dice.randint(1, 8))]
     speak(cluster, frames, secret=pair.secret, public=pair.public)
 
@@ -294,9 +295,9 @@ def say_what_another_role_may_say(cluster: Cluster, dice: random.Random) -> None
     master = keys.load_public(directory, "master")
     address = f"tcp://127.0.0.1:{cluster.port}"
     for name, message, enclosure in (
-        ("client", Ended([End(token) for token in range(1 << 40, (1 << 40) + 100)]), [b""] * 100),
-        ("controller", Open("Job"), None),
-        ("controller", Ended([End(token) for token in range(1 << 40, (1 << 40) + 100)]), [b""] * 100),
+        ("bad-client", Ended([End(token) for token in range(1 << 40, (1 << 40) + 100)]), [b""] * 100),
+        ("bad-controller", Open("Job"), None),
+        ("bad-controller", Ended([End(token) for token in range(1 << 40, (1 << 40) + 100)]), [b""] * 100),
     ):
         with Line(address, keys.load_pair(directory, name), master, instance="x", life="y") as line:
             wait_until = time.monotonic() + 2
@@ -323,7 +324,14 @@ def speak(cluster: Cluster, frames: list[bytes], secret: bytes = b"", public: by
 
 @contextmanager
 def crowd(cluster: Cluster) -> Iterator[Counter[str]]:
-    """Everybody of the above, again and again, for as long as the context lasts. Yields who has come how often."""
+    """Everybody of the above, again and again, for as long as the context lasts. Yields who has come how often.
+
+    Friends have keys of their own: whoever has the same key on the same host is suspended with them.
+    """
+    key_dir = cluster.directory / "keys"
+    for role in (Role.CONTROLLER, Role.CLIENT):
+        keys.make(key_dir, f"bad-{role}", role)
+        keys.authorize(key_dir, key_dir / f"bad-{role}.public")
     over, came = Event(), Counter[str]()
     guests = (
         talk_garbage, greet_and_hang, come_without_a_key, come_with_a_key_of_ones_own, talk_nonsense_as_a_friend,

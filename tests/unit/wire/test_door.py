@@ -191,14 +191,16 @@ def test_whoever_talks_nonsense_for_long_is_not_read_for_a_while(network, monkey
     network.door._complaints = Complaints(lambda: network.now)
     socket = network.socket()
     socket.connect(network.address)
+    more = network.line("controller")
+    network.connect(more)
     nonsense(network, socket)
     with monkeypatch.context() as patch:
         patch.setattr(codec, "unseal", None)  # whoever reads fails
-        socket.send_multipart(frames())
+        network.say(more, REPORT)
         network.until(lambda: network.door.dropped["suspended"] == 2)
 
     network.now = OUT_S
-    socket.send_multipart(frames())
+    network.say(network.line("controller"), REPORT)
 
     assert network.hear()[0].message == REPORT
     assert [one for one in caplog.messages if one.startswith("suspended")] != []

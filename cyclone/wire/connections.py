@@ -1,0 +1,164 @@
+"""The TCP connections of a listening socket: how many there may be, and how much one may send without coming to an end.
+
+libzmq bounds the size of a frame, the number of whole messages that wait, and the time for a handshake. It does not
+bound connections, until no file can be opened any more, nor the parts of a message that never ends, until there is no
+memory. Whoever is beyond a bound is cut off: the connection is shut down, as if the other side had done it.
+"""
+
+from __future__ import annotations
+
+import resource
+import socket
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from cyclone.wire.complaints import Complaints
+from cyclone.wire.sockets import Context, Socket, is_readable
+
+#: The most connections; and no more than a third of the files that this process may have open, for a sink may have
+#: two sockets that listen.
+CONNECTIONS_MAX = 10_000
+
+_ENDPOINT = "inproc://connections"
+_LOOK_S = 1.0
+
+#: What may be on its way besides the message: in the buffers of the kernel, and of libzmq.
+_BUFFERS_BYTES = 16 * 2**20
+
+# struct tcp_info of linux/tcp.h; `tcpi_bytes_received` came with Linux 4.1 and has stayed in its place.
+_TCP_INFO_BYTES, _BYTES_RECEIVED = 256, 128
+
+_SRCFD = int(zmq.SRCFD)
+
+
+class Connections:
+    """Owns which connections there are, oldest first, and what each had sent when it was last heard.
+
+    `monitor` belongs in the poller: when it is readable, `watch` is to be called.
+    """
+
+    def __init__(
+        self, context: Context, listening: Socket, complaints: Complaints, clock: Callable[[], float],
+        unfinished_bytes_max: int,
+    ) -> None:  # fmt: skip
+        """To be made before the socket is bound. unfinished_bytes_max: of a message, all parts together."""
+        self._complaints, self._clock = complaints, clock
+        self._unfinished_bytes_max = unfinished_bytes_max + _BUFFERS_BYTES
+        self._strangers: dict[int, int] = {}  # of whom nothing was heard yet: {descriptor: bytes}
+        self._heard: dict[int, int | None] = {}  # None: since the last look
+        self._look_at = clock() + _LOOK_S
+        self._listening = listening
+        listening.monitor(_ENDPOINT, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        self.monitor = context.socket(zmq.PAIR)
+        # Without a bound: it is the thread for all connections that would have to wait for us.
+        self.monitor.rcvhwm = 0
+        self.monitor.linger = 0
+        self.monitor.connect(_ENDPOINT)
+
+    def __len__(self) -> int:
+        return len(self._strangers) + len(self._heard)
+
+    def hear(self, frame: zmq.Frame) -> None:
+        """A message has come over the connection of this frame, whole."""
+        descriptor = _descriptor(frame)
+        if descriptor in self._heard or self._strangers.pop(descriptor, None) is not None:
+            self._heard[descriptor] = None
+
+    def cut(self, frame: zmq.Frame) -> None:
+        """Cut off the connection over which this frame has come."""
+        descriptor = _descriptor(frame)
+        if descriptor in self._heard or descriptor in self._strangers:
+            self._cut_off([descriptor])
+
+    def watch(self, *, all_read: bool) -> None:
+        """Cut off who is beyond a bound. all_read: whatever had come in whole was given to `hear`."""
+        if is_readable(self.monitor):
+            while is_readable(self.monitor):
+                told = parse_monitor_message(self.monitor.recv_multipart(zmq.NOBLOCK))
+                self._note(told["value"], accepted=told["event"] == zmq.EVENT_ACCEPTED)
+            self._cut_off(self._too_many())
+        if all_read and self._clock() >= self._look_at:
+            self._look_at = self._clock() + _LOOK_S
+            self._cut_off(self._endless())
+
+    def close(self) -> None:
+        """Before the listening socket is closed."""
+        if not self.monitor.closed:
+            self._listening.disable_monitor()
+            self.monitor.close(0)
+
+    def _note(self, descriptor: int, *, accepted: bool) -> None:
+        self._heard.pop(descriptor, None)
+        self._strangers.pop(descriptor, None)
+        if accepted:
+            self._strangers[descriptor] = 0
+
+    def _too_many(self) -> list[int]:
+        """The oldest of those that have not said a word: the others may just be shaking hands."""
+        most = min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 3)
+        excess = len(self) - most
+        if excess <= 0:
+            return []
+        self._complaints.add("too many connections", "all", f"at most {most}; silent ones are cut off")
+        return [*self._strangers][:excess]
+
+    def _endless(self) -> list[int]:
+        """Who has sent more than any message has, and finished none since the look before the last."""
+        endless = []
+        for known in (self._strangers, self._heard):
+            for descriptor, before in known.items():
+                if (received := _received(descriptor)) is None:
+                    continue
+                if before is None:
+                    known[descriptor] = received
+                elif received - before > self._unfinished_bytes_max:
+                    endless.append(descriptor)
+                    self._complaints.add("endless message", _peer(descriptor), f"{received - before} bytes")
+        return endless
+
+    def _cut_off(self, descriptors: Iterable[int]) -> None:
+        for descriptor in descriptors:
+            # It may be another one by now: whoever is cut off by mistake comes back, and to a file this does nothing.
+            with suppress(OSError), _borrowed(descriptor) as connection:
+                connection.shutdown(socket.SHUT_RDWR)
+            self._heard.pop(descriptor, None)
+            self._strangers.pop(descriptor, None)
+
+
+def _descriptor(frame: zmq.Frame) -> int:
+    try:
+        return int(frame.get(_SRCFD))
+    except zmq.ZMQError:
+        return -1  # it did not come over TCP
+
+
+@contextmanager
+def _borrowed(descriptor: int) -> Iterator[socket.socket]:
+    """A connection that libzmq goes on to own. Raises OSError when it is gone."""
+    connection = socket.socket(fileno=descriptor)
+    try:
+        yield connection
+    finally:
+        connection.detach()
+
+
+def _received(descriptor: int) -> int | None:
+    """How many bytes have come, from the beginning; None if it is gone."""
+    try:
+        with _borrowed(descriptor) as connection:
+            told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    except OSError:
+        return None
+    return int.from_bytes(told[_BYTES_RECEIVED : _BYTES_RECEIVED + 8], sys.byteorder)
+
+
+def _peer(descriptor: int) -> str:
+    try:
+        with _borrowed(descriptor) as connection:
+            return str(connection.getpeername()[0])
+    except OSError:
+        return "unknown"

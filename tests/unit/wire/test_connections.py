@@ -1,0 +1,152 @@
+"""Claims about who is cut off, on real connections: too many of them, and messages without an end."""
+
+from __future__ import annotations
+
+import resource
+import socket as sockets
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from cyclone.messages import Open
+from cyclone.wire import codec, connections
+from cyclone.wire.door import Door, Heard
+
+
+def hung_up(silent: sockets.socket) -> bool:
+    """Whether the other side has."""
+    try:
+        return silent.recv(64, sockets.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def address(network) -> tuple[str, int]:
+    host, port = network.address.removeprefix("tcp://").split(":")
+    return host, int(port)
+
+
+@pytest.fixture
+def knock(network) -> Iterator[Callable[[int], list[sockets.socket]]]:
+    """Connections that say nothing, not even the greeting of ZMTP."""
+    with ExitStack() as stack:
+
+        def connect(count: int) -> list[sockets.socket]:
+            before = len(network.door._connections)
+            silent = [stack.enter_context(sockets.create_connection(address(network))) for _ in range(count)]
+            network.until(lambda: len(network.door._connections) == before + count)
+            return silent
+
+        yield connect
+
+
+def test_connections_that_come_and_go_are_known(network, knock):
+    line = network.line("controller")
+    network.connect(line)
+    silent = knock(5)
+    for one in silent:
+        one.close()
+
+    network.until(lambda: len(network.door._connections) == 1)
+
+
+def test_beyond_the_bound_the_oldest_silent_ones_are_cut_off(network, knock, monkeypatch):
+    line = network.line("client")
+    network.say(line, Open("job"))
+    network.hear()
+    first, second, third = knock(3)
+    monkeypatch.setattr(connections, "CONNECTIONS_MAX", 3)
+
+    with sockets.create_connection(first.getpeername()) as late:
+        network.until(lambda: hung_up(first) and hung_up(second))
+        network.say(line, Open("job"))
+        heard = network.hear()
+
+        assert (hung_up(third), hung_up(late)) == (False, False)
+    assert heard[0].message == Open("job")
+    assert network.door.dropped == {"too many connections": 1}
+
+
+def test_most_of_the_descriptors_are_for_others(network, knock, monkeypatch):
+    knock(4)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (12, 12))
+
+    with sockets.create_connection(address(network)):
+        network.until(lambda: network.door.dropped["too many connections"])
+
+    assert len(network.door._connections) == 4
+
+
+# Messages without an end.
+
+
+class Raw:
+    """Speaks ZMTP 3.0 by hand (rfc.zeromq.org/spec/23), for libzmq itself sends nothing before a message is whole."""
+
+    MORE, LONG, COMMAND = 1, 2, 4
+
+    def __init__(self, port: int) -> None:
+        self.socket = sockets.create_connection(("127.0.0.1", port))
+        greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0")
+        self.socket.sendall(greeting.ljust(64, b"\0"))
+        ready = b"\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
+        self.socket.sendall(bytes((self.COMMAND, len(ready))) + ready)
+
+    def say(self, *parts: bytes, more: bool) -> None:
+        for number, part in enumerate(parts, 1):
+            flags = self.LONG | (self.MORE if more or number < len(parts) else 0)
+            self.socket.sendall(bytes((flags,)) + len(part).to_bytes(8, "big") + part)
+
+
+FRAME_BYTES = 1_000_000
+
+
+@pytest.fixture
+def keyless(network) -> tuple[Door, int]:
+    door = Door(None, None, max_message_bytes=FRAME_BYTES, clock=lambda: network.now)
+    network.stack.enter_context(door)
+    return door, door.bind("tcp://127.0.0.1:0")
+
+
+def turn(network, door: Door) -> list[Heard]:
+    network.now += 10.0
+    return network.poll(door)
+
+
+def test_a_message_without_an_end_ends_its_connection_and_no_other(network, keyless):
+    door, port = keyless
+    raw, honest = Raw(port), Raw(port)
+
+    def is_cut_off() -> bool:
+        try:
+            raw.say(b"x" * FRAME_BYTES, more=True)
+        except (ConnectionResetError, BrokenPipeError):
+            return True
+        turn(network, door)
+        return False
+
+    with raw.socket, honest.socket:
+        network.wait_for(is_cut_off)
+        honest.say(codec.seal("", "life"), codec.encode(Open("job")), more=False)
+        heard = network.hear(door=door)
+
+    assert [one.message for one in heard] == [Open("job")]
+    assert door.dropped == {"endless message": 1}
+
+
+def test_the_largest_message_that_is_allowed_may_take_its_time(network, keyless):
+    door, port = keyless
+    raw = Raw(port)
+    with raw.socket:
+        for _ in range(10):
+            for _ in range(codec.FRAMES_MAX - 1):
+                raw.say(b"x" * FRAME_BYTES, more=True)
+                for _ in range(3):
+                    turn(network, door)
+            raw.say(b"x" * FRAME_BYTES, more=False)
+        network.until(lambda: door.dropped["wrong version"] == 10, door)
+
+    assert door.dropped == {"wrong version": 10}
