@@ -135,7 +135,7 @@ class Door:
         self._routes: OrderedDict[Peer, _Route] = OrderedDict()
         # A context of its own: ZAP is asked for within one context only, and whoever is in another one is let in.
         self._context: Context = zmq.Context()
-        self._zap = None if ring is None else Zap(self._context, ring, self._complaints, self._strikes)
+        self._zap = None if ring is None else Zap(self._context, ring, self._complaints)
         self._socket = self._context.socket(zmq.ROUTER)
         set_limits(self._socket, max_message_bytes, ipv6)
         # Else letters to peers that are gone, or do not read, vanish without a word.
@@ -256,8 +256,8 @@ class Door:
             self._complaints.add(unwelcome.reason, unwelcome.who, unwelcome.detail)
             if unwelcome.reason in _OFFENCES:
                 self._strike(frames[0])
-            elif self._ring is not None:
-                # They were let in once. When they come back they are not.
+            elif unwelcome.reason == "revoked":
+                # Whoever comes back is told that the key is not admitted.
                 self._connections.cut(frames[0])
             return None
 
@@ -268,7 +268,6 @@ class Door:
         if self._strikes.add(offender):
             detail = f"{STRIKES_MOST} bad messages; nothing of theirs is read for {OUT_S:g} s"
             self._complaints.add("suspended", " at ".join(offender), detail)
-            self._connections.cut(frame)
 
     def _hear(self, frames: list[zmq.Frame]) -> Heard:
         name, role, user_id = self._vouched(frames[0])

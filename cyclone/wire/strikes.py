@@ -1,4 +1,4 @@
-"""Who was let in and talks nonsense: for a while they are not heard at all, so that nobody has to read it."""
+"""Who was let in and talks nonsense: for a while nothing of theirs is read."""
 
 from __future__ import annotations
 

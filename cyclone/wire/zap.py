@@ -11,7 +11,6 @@ import zmq
 from cyclone.wire.complaints import Complaints
 from cyclone.wire.keys import KeyRing, fingerprint
 from cyclone.wire.sockets import is_readable
-from cyclone.wire.strikes import Offender, Strikes
 
 #: The name that the question must carry; set together with ZAP_ENFORCE_DOMAIN.
 DOMAIN = b"cyclone"
@@ -26,12 +25,11 @@ class Zap:
     """Answers from the key ring. Must be there before the socket that it guards is bound."""
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], ring: KeyRing, complaints: Complaints, strikes: Strikes
+        self, context: zmq.Context[zmq.Socket[bytes]], ring: KeyRing, complaints: Complaints
     ) -> None:
         self.refused = 0
         self._ring = ring
         self._complaints = complaints
-        self._strikes = strikes
         self.socket = context.socket(zmq.ROUTER)
         self.socket.linger = 0
         self.socket.bind(_ENDPOINT)
@@ -58,14 +56,11 @@ class Zap:
         match question:
             case [b"", b"1.0", _, domain, address, _, b"CURVE", raw] if domain == DOMAIN:
                 key = self._ring.admitted(raw)
-                if key is None:
-                    if raw == expected:
-                        return None
-                    detail = f"the key {fingerprint(raw)} is not authorized"
-                elif self._strikes.is_out(Offender(key.user_id, address.decode("ascii", "backslashreplace"))):
-                    detail = f"the key of {key.name} is suspended"
-                else:
+                if key is not None:
                     return key.user_id
+                if raw == expected:
+                    return None
+                detail = f"the key {fingerprint(raw)} is not authorized"
             case [_, _, _, _, address, *_]:
                 detail = "not a question about a key in the domain of Cyclone"
             case _:

@@ -10,6 +10,9 @@ import os
 
 from cyclone import Result, TaskGenerator
 
+#: What intruders say carries it; see `listening_in/sitecustomize.py`.
+MARK = b"intruder"
+
 
 def note(name: str, line: str) -> None:
     """Append a line to a file in the directory of the cluster, whole, whoever else writes there."""

@@ -7,7 +7,6 @@ import zmq
 
 from cyclone.wire import keys
 from cyclone.wire.complaints import Complaints
-from cyclone.wire.strikes import STRIKES_MOST, Offender, Strikes
 from cyclone.wire.zap import DOMAIN, Zap
 
 
@@ -15,8 +14,7 @@ from cyclone.wire.zap import DOMAIN, Zap
 def asked(key_dir):
     """Puts a question to a fresh Zap as libzmq would, and returns its answer, None if there is none."""
     context = zmq.Context()
-    strikes = Strikes(lambda: 0.0)
-    zap = Zap(context, keys.KeyRing(key_dir), Complaints(lambda: 0.0), strikes)
+    zap = Zap(context, keys.KeyRing(key_dir), Complaints(lambda: 0.0))
     asker = context.socket(zmq.DEALER)
     asker.linger = 0
     asker.connect("inproc://zeromq.zap.01")
@@ -27,17 +25,15 @@ def asked(key_dir):
         zap.serve()
         return asker.recv_multipart() if asker.poll(1000) else None
 
-    ask.zap, ask.strikes = zap, strikes
+    ask.zap = zap
     yield ask
     asker.close()
     zap.close()
     context.term()
 
 
-def question(
-    raw: bytes, *, version=b"1.0", domain=DOMAIN, address=b"10.0.0.1", mechanism=b"CURVE"
-) -> list[bytes]:
-    return [b"", version, b"7", domain, address, b"", mechanism, raw]
+def question(raw: bytes, *, version=b"1.0", domain=DOMAIN, mechanism=b"CURVE") -> list[bytes]:
+    return [b"", version, b"7", domain, b"10.0.0.1", b"", mechanism, raw]
 
 
 def test_a_listed_key_is_admitted_under_its_name(asked, key_dir):
@@ -75,17 +71,6 @@ def test_a_key_of_no_list_is_refused_and_its_fingerprint_logged(asked, raw, capl
     assert answer[3] == b"400"
     assert keys.fingerprint(raw) in caplog.text
     assert "peer=10.0.0.1" in caplog.text
-
-
-def test_a_key_that_is_suspended_at_one_host_is_admitted_at_others(asked, key_dir):
-    key = keys.load_public(key_dir, "controller")
-    for _ in range(STRIKES_MOST):
-        asked.strikes.add(Offender(key.user_id, "10.0.0.1"))
-
-    here = asked(*question(key.raw))
-    there = asked(*question(key.raw, address=b"10.0.0.2"))
-
-    assert (here[3], there[3]) == (b"400", b"200")
 
 
 @pytest.mark.parametrize(
