@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import NamedTuple
 
 import pytest
@@ -331,20 +332,52 @@ def test_who_talks_nonsense_a_hundred_times_is_not_read_and_others_are(site: Sit
 # Connections that say nothing.
 
 
+def descriptors(daemon: Daemon) -> int:
+    return len(os.listdir(f"/proc/{daemon.pid}/fd"))
+
+
 @contextmanager
 def silence(port: int, count: int) -> Iterator[None]:
-    """So many connections that do not even greet; whichever is cut off comes again until the context ends."""
-    with ExitStack() as stack:
-        for _ in range(count):
-            peer = stack.enter_context(socket.socket())
-            peer.setblocking(False)
-            peer.connect_ex(("127.0.0.1", port))
+    """So many connections that do not even greet; for each that is cut off comes another, until the context ends."""
+    over = Event()
+
+    def hold_on() -> None:
+        held: list[socket.socket] = []
+        try:
+            while not over.wait(0.02):
+                held = [peer for peer in held if not is_closed(peer)]
+                for _ in range(min(count - len(held), 100)):
+                    held.append(socket.socket())
+                    held[-1].setblocking(False)
+                    held[-1].connect_ex(("127.0.0.1", port))
+        finally:
+            for peer in held:
+                peer.close()
+
+    thread = Thread(target=hold_on)
+    thread.start()
+    try:
         yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def is_closed(peer: socket.socket) -> bool:
+    try:
+        closed = peer.recv(100) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        closed = True
+    if closed:
+        peer.close()
+    return closed
 
 
 def test_two_thousand_silent_connections_keep_nobody_away(site: Site) -> None:
-    with silence(site.servers[0].port, 2000), silence(site.servers[1].port, 2000):
-        wait_for("them", lambda: len(os.listdir(f"/proc/{site.daemons[0].pid}/fd")) > 2000)
+    with silence(site.servers[0].port, 2000):
+        wait_for("them", lambda: descriptors(site.daemons[0]) > 2000)
         told = command(site.cluster, "info")
 
     assert told.returncode == EXIT_OK, told.stderr
@@ -355,13 +388,15 @@ def test_silent_connections_leave_descriptors_for_those_who_work(cluster: Cluste
     site = Site(cluster)
     site.start(tasks=100)
     for daemon in site.daemons:
-        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (150, 150))
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (600, 600))
 
     with ExitStack() as stack:
         for server in site.servers:
-            stack.enter_context(silence(server.port, 400))
+            stack.enter_context(silence(server.port, 800))
         for daemon in site.daemons:
-            daemon.wait_for_log("too many connections: at most 50")
+            daemon.wait_for_log("too many connections: at most 200")
+            wait_for("room", lambda daemon=daemon: descriptors(daemon) < 400)
+            new_key(site, Role.CLIENT, daemon)
         controller = site.start_controller()
         wait_for("every row", lambda: site.rows() == (1000, 1000))
 
