@@ -21,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises SystemExit, as argparse does, for `--help`, `--version` and a wrong usage.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    # What is made here nobody else may write to, and its owner may read, whatever the umask was.
+    os.umask((os.umask(0o077) | 0o022) & 0o077)
     # What a terminal cannot show is written in its escaped form: no list ends at the tid that is in Greek.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -63,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(argv)
+    # What is made here nobody else may write to, and its owner may read, whatever the umask was.
+    os.umask((os.umask(0o077) | 0o022) & 0o077)
     block_signals()
     try:
         plan = Plan.of(options.directory, options.runtime)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import logging
 import logging.handlers
@@ -12,6 +13,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -114,6 +116,8 @@ def raise_descriptor_limit() -> None:
 
 def _serve(settings: _Settings, serve: Callable[[_Settings, ServiceManager], int], debug: bool) -> int:
     spare_collector()
+    # What a daemon makes it must be able to open again, whoever has started it.
+    os.umask(os.umask(0o077) & 0o077)
     start_log(settings.log_file, debug=debug)
     pid_file = PidFile(settings.pid_file)
     pid_file.acquire()
@@ -132,7 +136,7 @@ def start_log(file: Path | None, *, debug: bool) -> None:
         handler = (
             logging.StreamHandler()
             if file is None
-            else logging.handlers.WatchedFileHandler(file, encoding="utf-8", errors="backslashreplace")
+            else _LogFile(file, encoding="utf-8", errors="backslashreplace")
         )
     except OSError as error:
         raise ConfigError(
@@ -141,6 +145,27 @@ def start_log(file: Path | None, *, debug: bool) -> None:
     handler.setFormatter(_OneLine("%(asctime)s - %(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
     logging.raiseExceptions = False  # a full disk under the log must not end a daemon
+
+
+class _LogFile(logging.handlers.WatchedFileHandler):
+    """Nobody else may write into it, whatever the umask allows, nor choose by a link what is written to."""
+
+    def _open(self) -> TextIOWrapper:
+        stream = open(  # noqa: SIM115 - the handler closes it
+            self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=_for_log
+        )
+        assert isinstance(stream, TextIOWrapper)
+        return stream
+
+
+def _for_log(path: str, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        # One that an administrator has put there, or /dev/stderr, is meant to be followed.
+        if error.errno != errno.ELOOP or os.lstat(path).st_uid not in (0, os.geteuid()):
+            raise
+        return os.open(path, flags, 0o644)
 
 
 class _OneLine(logging.Formatter):

@@ -21,7 +21,8 @@ def replacing(file: Path) -> Iterator[IO[bytes]]:
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f"{file.name}.tmp")
     try:
-        with open(temporary, "wb") as stream:
+        temporary.unlink(missing_ok=True)  # of somebody who was killed in the middle of this
+        with open(temporary, "xb", opener=_new) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -29,6 +30,11 @@ def replacing(file: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _new(path: str, flags: int) -> int:
+    """For everybody to read, whatever the umask allows; a link that somebody has put there is not followed."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o644)
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:

@@ -39,7 +39,7 @@ class Claims:
         """
         make_private_directory(self._directory)
         place = self._directory / _name(group)
-        place.mkdir(exist_ok=True)
+        place.mkdir(mode=0o700, exist_ok=True)
         file = place / _name(key)
         try:
             os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

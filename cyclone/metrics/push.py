@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import os
 import re
 import threading
 import time
@@ -27,6 +26,7 @@ import requests
 from cyclone.metrics.exposition import Exposition, render
 from cyclone.metrics.family import Family
 from cyclone.metrics.figures import PushFigures
+from cyclone.process.replace import replace_content
 
 log = logging.getLogger(__name__)
 
@@ -324,11 +324,8 @@ class Pusher:
     def _keep_body(self, body: bytes) -> None:
         if self._rejected_file is None:
             return
-        new = self._rejected_file.with_name(self._rejected_file.name + ".tmp")
         try:
-            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(body)
-            os.replace(new, self._rejected_file)
+            replace_content(self._rejected_file, body)
         except OSError as error:
             log.error("refused body cannot be kept file=%s reason=%s", self._rejected_file, error.strerror)
 

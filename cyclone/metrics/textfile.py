@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from prometheus_client import write_to_textfile
+from prometheus_client import generate_latest
 
 from cyclone.metrics.exposition import Exposition
+from cyclone.process.replace import replace_content
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class Textfile:
     def write(self) -> None:
         """Replace it by what is shown now; where that fails, the former one stays."""
         try:
-            write_to_textfile(str(self._file), self._exposition)
+            replace_content(self._file, generate_latest(self._exposition), mode=0o644)
         except OSError as error:
             self._tell(f"{self._file} cannot be written: {error.strerror}")
         else:

@@ -56,7 +56,7 @@ class DeadLetters:
             ) from error
 
     def _open(self) -> int:
-        return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def _write(self, descriptor: int, text: bytes) -> None:
         end = os.fstat(descriptor).st_size

@@ -86,7 +86,7 @@ class Spool:
 
         Raises ConfigError (place, or the database of somebody else), StoreVersionError, StoreFull, StoreError.
         """
-        self.path = Path(os.path.realpath(path))
+        self.path = file.resolved(Path(path))
         self.max_bytes = max_bytes
         self._reserve = self.path.with_name(self.path.name + ".reserve")
         try:
@@ -298,7 +298,9 @@ class Spool:
     def _keep_reserve(self) -> None:
         """Set room aside, if there is any."""
         with contextlib.suppress(OSError):
-            descriptor = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(
+                self._reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
             try:
                 os.posix_fallocate(descriptor, 0, _RESERVE_BYTES)
             except OSError:
@@ -435,7 +437,9 @@ class Spool:
     def _alone(self) -> Iterator[None]:
         """While nobody else opens the spool or sets it aside. The file of the lock is never removed."""
         lock = os.open(
-            self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            self.path.with_name(self.path.name + ".lock"),
+            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW,
+            0o600,
         )
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -69,7 +68,7 @@ class Database:
 
     def __init__(self, path: str | Path, durability: str, max_bytes: int) -> None:
         """As `SqliteStore`."""
-        self.path = Path(os.path.realpath(path))
+        self.path = file.resolved(Path(path))
         self._synchronous = "PRAGMA synchronous=" + durability
         self._lock = file.claim(self.path)
         try:

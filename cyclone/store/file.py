@@ -6,6 +6,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import stat
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -45,6 +46,20 @@ def filesystem_kind(directory: Path) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(directory))
     return int(answer[0])
+
+
+def resolved(path: Path) -> Path:
+    """The file itself, where its name is a link that an administrator has put there.
+
+    Raises ConfigError for a link of somebody else, who would like to choose what is written where.
+    """
+    try:
+        status = path.lstat()
+    except OSError:
+        return Path(os.path.realpath(path))  # whoever opens it says why that cannot be done
+    if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
+        raise ConfigError("is a symbolic link of somebody else", file=path)
+    return Path(os.path.realpath(path))
 
 
 def claim(path: Path) -> BinaryIO:
@@ -106,8 +121,11 @@ def _lock(path: Path) -> BinaryIO:
     # any descriptor of a file drops all POSIX locks that the process holds on it (fcntl(2)). The file is
     # never removed, or two processes could hold locks on two files of the same name.
     lock = os.fdopen(
-        os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb+", 0
-    )
+        os.open(
+            path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        ),
+        "rb+", 0,
+    )  # fmt: skip
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         lock.truncate()
@@ -127,7 +145,7 @@ def _create(path: Path) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         # A directory or an unreadable file is told as such here; SQLite would only say that it cannot open.
-        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
         return
     try:
         # The mode that open(2) was given is cut down by the umask. SQLite gives its side files the same mode.

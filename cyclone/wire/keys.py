@@ -361,7 +361,10 @@ def _sync(directory: Path) -> None:
 
 def _made_directory(directory: Path, mode: int) -> Path:
     try:
-        directory.mkdir(mode=mode, parents=True, exist_ok=True)
+        # Those above it, too: whoever may write to one of them may exchange the rest.
+        for missing in reversed([each for each in directory.parents if not each.exists()]):
+            missing.mkdir(mode=0o755, exist_ok=True)
+        directory.mkdir(mode=mode, exist_ok=True)
     except OSError as error:
         raise KeyFileError(f"cannot be made: {error}", file=directory) from error
     return directory

@@ -78,6 +78,7 @@ class Daemon:
         self.printed_file = cluster.directory / f"{name}.err"
         self._environment = cluster.environment
         self._program = Path(sys.executable).parent / f"cyclone-{program}"
+        self._umask = cluster.umask
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Daemon:
@@ -87,6 +88,7 @@ class Daemon:
                 cwd=self._directory, env=self._environment, stdin=subprocess.DEVNULL, stdout=printed, stderr=printed,
                 # As a shell does it with job control: a signal for the tests is none for the daemons.
                 start_new_session=True,
+                umask=self._umask,
             )  # fmt: skip
         return self
 
@@ -160,6 +162,7 @@ class Cluster:
             "HOME": str(self.home),
             "TMPDIR": str(self.home),
         }
+        self.umask = -1  # that of the tests, unless somebody wants another one
         self.daemons: list[Daemon] = []
         self.sink_ports: dict[str, int] = {}
         self._master_settings: Sections = {}

@@ -274,7 +274,7 @@ class InputList:
 @contextmanager
 def _appending(file: Path) -> Iterator[int]:
     """A descriptor by which to write to the end of a file, which is made if it is missing."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         yield descriptor
     finally:

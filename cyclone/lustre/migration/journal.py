@@ -173,12 +173,12 @@ class Journal:
         """A new one in the place of any other; its first line is on disk. Raises OSError."""
         with replacing(file) as stream:
             stream.write(msgspec.json.encode(head) + b"\n")
-        return cls(file, os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
+        return cls(file, os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW))
 
     @classmethod
     def resume(cls, file: Path) -> Self:
         """Go on with one. What stands behind the last end of a line is cut off. Raises OSError."""
-        descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         os.ftruncate(descriptor, _end_of_lines(descriptor))
         return cls(file, descriptor)
 

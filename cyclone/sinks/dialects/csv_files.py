@@ -17,6 +17,7 @@ from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
+from cyclone.process.replace import replace_content
 from cyclone.record import Value
 from cyclone.sinks.sql import DatabaseFailure, Definition, Failure, Row, Table, utc
 from cyclone.store import file
@@ -99,7 +100,9 @@ class CsvConnection:
     def execute(self, statement: str) -> None:
         name, header = statement.split(":", 1)
         descriptor = os.open(
-            self._directory / name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+            self._directory / name,
+            os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW,
+            0o600,
         )
         try:
             if not os.fstat(descriptor).st_size:
@@ -123,7 +126,7 @@ class CsvConnection:
 
     def _open(self, table: Table) -> _Book:
         path = self._path(table)
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             with open(path, "rb") as lines:
                 found, end = _read(lines, table)
@@ -183,7 +186,7 @@ def _put_aside(descriptor: int, end: int, path: Path) -> None:
     """Take half a row, of somebody who was killed while he wrote, out of the file. It is still in the spool."""
     torn = os.pread(descriptor, _BATCH_BYTES_MAX * 2, end)
     if torn:
-        path.write_bytes(torn)
+        replace_content(path, torn)
         os.ftruncate(descriptor, end)
         os.fsync(descriptor)
 

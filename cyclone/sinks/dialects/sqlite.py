@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from cyclone.errors import ConfigError
 from cyclone.record import Field, Value
-from cyclone.sinks.sql import Definition, Failure, Row, Table, index_name, utc
+from cyclone.sinks.sql import DatabaseFailure, Definition, Failure, Row, Table, index_name, utc
+from cyclone.store import file
 
 #: How long to wait for somebody else who writes.
 _BUSY_S = 10.0
@@ -81,7 +83,11 @@ class SqliteConnection:
     idle_s_max = math.inf
 
     def __init__(self, path: str | Path) -> None:
-        self._connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+        try:
+            place = file.resolved(Path(path))
+        except ConfigError as error:
+            raise DatabaseFailure(Failure.CONFIGURATION, str(error)) from None
+        self._connection = sqlite3.connect(place, timeout=_BUSY_S, isolation_level=None)
         try:
             # Whoever reads does not hold up whoever writes; what was committed survives a power cut.
             self._connection.execute("PRAGMA journal_mode=WAL")
