@@ -46,9 +46,7 @@ class Ini:
         try:
             parser.read_string(text, source=str(file))
         except configparser.Error as error:
-            problem = (
-                f"{' '.join(str(error).split())}; expected lines KEY = VALUE below lines [SECTION], each once"
-            )
+            problem = f"{_problem(error)}; expected lines KEY = VALUE below lines [SECTION], each once"
             raise ConfigError(problem, file=file) from None
         return cls({name: parser[name] for name in parser.sections()}, file)
 
@@ -134,3 +132,12 @@ class Ini:
         if value != value or value in (float("inf"), float("-inf")):
             raise self.wrong(section, key, f"found {text}, {expected}")
         return value
+
+
+def _problem(error: configparser.Error) -> str:
+    """Without the lines themselves: one of them may hold a password."""
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        return f"line {error.lineno} stands below no section"
+    if isinstance(error, configparser.ParsingError):
+        return f"found something else in line {', '.join(str(number) for number, _ in error.errors)}"
+    return " ".join(str(error).split())

@@ -38,6 +38,7 @@ class Setting:
     default: as it would be written in the file; None if the key must be there.
     expected: what a value may be, in words. unit: in words, "" if it has none.
     reader: makes the value from `(ini, section, key)` and raises ConfigError.
+    shown: what `--check` tells of a value that holds a secret.
     """
 
     section: str
@@ -47,6 +48,7 @@ class Setting:
     expected: str
     reader: Reader
     unit: str = ""
+    shown: Callable[[str], str] = str
 
     def facts(self) -> str:
         """Unit, expectation and default, in one line."""
@@ -149,6 +151,14 @@ def special(
     return field(metadata={"setting": Setting(section, key, default, meaning, expected, reader, unit)})
 
 
+def secret(
+    section: str, key: str, default: str | None, meaning: str, expected: str, shown: Callable[[str], str]
+) -> Any:
+    """Text that is, or holds, a secret: neither a log nor a traceback nor `--check` tells it."""
+    setting = Setting(section, key, default, meaning, expected, Ini.text, shown=shown)
+    return field(repr=False, metadata={"setting": setting})
+
+
 def _port(ini: Ini, section: str, key: str) -> int:
     text = ini.text(section, key)
     number = int(text) if re.fullmatch("[0-9]{1,9}", text) else -1
@@ -213,7 +223,7 @@ class Settings:
                 told = told or ["nothing named  (default)"]
             else:
                 source = "file" if setting.key in given else "default"
-                value = given.get(setting.key, setting.default or "").strip() or "(empty)"
+                value = setting.shown(given.get(setting.key, setting.default or "").strip()) or "(empty)"
                 told = [f"{setting.key} = {value}{' ' * bool(setting.unit)}{setting.unit}  ({source})"]
             lines += [f"  {line}" for line in told]
             for meaning in (setting.meaning, setting.facts()):

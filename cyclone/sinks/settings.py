@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,6 +29,7 @@ from cyclone.settings import (
     port,
     port_file,
     seconds,
+    secret,
     special,
     switch,
     text,
@@ -137,9 +139,10 @@ class DatabaseProxySettings(SinkSettings):
         "a path, or nothing",
     )  # fmt: skip
     user: str = text("db", "user", "cyclone", "Account to log in with.")
-    password: str = text(
+    password: str = secret(
         "db", "password", "",
         "Its password; better in password_file, or in the environment as CYCLONE_DB_PASSWORD.",
+        "text", lambda password: "***" if password else "",
     )  # fmt: skip
     password_file: Path | None = path(
         "db", "password_file", "",
@@ -222,12 +225,13 @@ class PushgatewayClientSettings(SinkSettings):
     pid_file: Path = path("control", "pid_file", "/run/cyclone/pushgateway-client.pid", _PID_FILE)
     port: int = port("comm", "port", "5888", _PORT)
     interval_s: float = seconds("push", "interval", "60", "How often everything is pushed.", minimum=0.1)
-    url: str = special(
+    url: str = secret(
         "push", "url", None,
         "The Pushgateway, such as http://gateway:9091; with a path such as /metrics/job/cyclone, that is the group, "
         "or else job and instance are. Empty: nothing is pushed, and Prometheus asks this daemon itself, at "
         "[metrics] port, or a node exporter reads textfile.",
-        "an URL, or nothing", Ini.text,
+        # A password may go on as far as the last @.
+        "an URL, or nothing", lambda url: re.sub(r"//.*@", "//***@", url),
     )  # fmt: skip
     textfile: Path | None = path(
         "push", "textfile", "",

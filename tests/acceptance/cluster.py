@@ -79,12 +79,13 @@ class Daemon:
         self._environment = cluster.environment
         self._program = Path(sys.executable).parent / f"cyclone-{program}"
         self._umask = cluster.umask
+        self._arguments = cluster.arguments
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Daemon:
         with open(self.printed_file, "ab") as printed:
             self._process = subprocess.Popen(
-                [self._program, "-f", self.config],
+                [self._program, "-f", self.config, *self._arguments],
                 cwd=self._directory, env=self._environment, stdin=subprocess.DEVNULL, stdout=printed, stderr=printed,
                 # As a shell does it with job control: a signal for the tests is none for the daemons.
                 start_new_session=True,
@@ -163,6 +164,7 @@ class Cluster:
             "TMPDIR": str(self.home),
         }
         self.umask = -1  # that of the tests, unless somebody wants another one
+        self.arguments: tuple[str, ...] = ()  # of daemons, such as --debug
         self.daemons: list[Daemon] = []
         self.sink_ports: dict[str, int] = {}
         self._master_settings: Sections = {}
