@@ -26,6 +26,8 @@ from cyclone.model.audit import RULES, Rule
 from cyclone.model.lifecycle import ENDED, LIFECYCLE, Event, State
 from cyclone.settings import ANY_KEY, ControllerSettings, MasterSettings, Setting, Settings
 from cyclone.sinks.settings import DatabaseProxySettings, PushgatewayClientSettings
+from cyclone.wire.door import MASTER, SINK
+from cyclone.wire.keys import Role
 
 HERE = Path(__file__).parent
 
@@ -144,11 +146,23 @@ def _escaped(text: str) -> str:
 
 
 #: `{page: {name of the part: what writes it}}`
+def roles() -> str:
+    """Who may say what where, as the doors have it."""
+    rows = ["| role of the key | to the master | to a sink |", "| --- | --- | --- |"]
+    for role in Role:
+        said = (
+            sorted(f"`{kind.__name__}`" for kind in house.may_say.get(role, ())) for house in (MASTER, SINK)
+        )
+        rows.append(f"| `{role}` | {' | '.join(', '.join(kinds) or 'nothing' for kinds in said)} |")
+    return "\n".join(rows)
+
+
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "architecture.md": {"lifecycle": lifecycle},
     "protocol.md": {"alphabet": alphabet},
     "configuration.md": {"configuration": configuration},
     "operating.md": {"rules of an audit": audit_rules},
+    "../SECURITY.md": {"roles": roles},
 }
 
 
