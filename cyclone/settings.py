@@ -15,6 +15,7 @@ import difflib
 import ipaddress
 import os
 import re
+import stat
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -229,6 +230,20 @@ class Settings:
             for meaning in (setting.meaning, setting.facts()):
                 lines += textwrap.wrap(meaning, 98, initial_indent=" " * 6, subsequent_indent=" " * 6)
         return "\n".join(lines)
+
+    @classmethod
+    def told_to_others(cls, ini: Ini) -> str:
+        """What is wrong with a file that holds a secret and that others can read; "" if nothing is."""
+        found = ini.sections()
+        secrets = [
+            f"[{setting.section}] {setting.key}"
+            for setting in cls.schema()
+            if (value := found.get(setting.section, {}).get(setting.key, "")) != setting.shown(value)
+        ]
+        mode = stat.S_IMODE(os.stat(ini.file).st_mode) if secrets and ini.file is not None else 0
+        if not mode & 0o077:
+            return ""
+        return f"{ini.file}: found mode {mode:04o}, expected 0600: others can read {' and '.join(secrets)}"
 
     def check(self, ini: Ini) -> None:
         """Rules that concern more than one key. Raises ConfigError."""

@@ -29,7 +29,18 @@ from acceptance.witness import MARK
 from zmq.utils.monitor import parse_monitor_message
 
 from cyclone.errors import EXIT_OK, EXIT_UNREACHABLE
-from cyclone.messages import AskCluster, Cancel, Deliver, Ended, Entry, Message, Open, Report, Submit
+from cyclone.messages import (
+    AskCluster,
+    AskRecords,
+    Cancel,
+    Deliver,
+    Ended,
+    Entry,
+    Message,
+    Open,
+    Report,
+    Submit,
+)
 from cyclone.model.task import End
 from cyclone.wire import codec, keys
 from cyclone.wire.keys import Role
@@ -275,6 +286,8 @@ def test_who_listens_in_hears_what_is_decoded(site: Site) -> None:
         ("database-proxy", "client", Deliver(1, [ENTRY]), None),
         ("pushgateway-client", "client", Deliver(1, [ENTRY]), None),
         ("database-proxy", "controller", AskCluster(1), None),
+        ("database-proxy", "controller", AskRecords(1, [MARK.ljust(16)]), None),
+        ("master", "client", AskRecords(1, [MARK.ljust(16)]), None),
         ("pushgateway-client", "controller", Open(INTRUDER), None),
         ("database-proxy", "controller", Report(1.0, (), [], host=INTRUDER), None),
     ],

@@ -105,6 +105,18 @@ def test_no_secret_is_told_by_anybody(cluster: Cluster) -> None:
         assert [file.name for file in written if secret.encode() in file.read_bytes()] == []
 
 
+@pytest.mark.parametrize(("mode", "words"), [(0o640, "others can read [db] password"), (0o600, "")])
+def test_who_lets_others_read_a_password_is_told(cluster: Cluster, mode: int, words: str) -> None:
+    file = cluster.write("proxy.conf", f"[db]\npassword = {DB_PASSWORD}\n")
+    file.chmod(mode)
+
+    ended = cluster.run("-f", file, "--check", program="database-proxy")
+
+    assert ended.returncode == EXIT_OK
+    assert words in ended.stderr
+    assert bool(ended.stderr) == bool(words)
+
+
 @pytest.mark.parametrize(
     ("program", "text"),
     [
@@ -123,7 +135,10 @@ def test_no_secret_is_told_by_anybody(cluster: Cluster) -> None:
 def test_an_ini_file_that_is_refused_is_not_quoted_where_a_password_may_stand(
     cluster: Cluster, program: str, text: str
 ) -> None:
-    ended = cluster.run("-f", cluster.write("bad.conf", text), "--check", program=program)
+    file = cluster.write("bad.conf", text)
+    file.chmod(0o600)
+
+    ended = cluster.run("-f", file, "--check", program=program)
 
     assert ended.returncode == EXIT_CONFIG, ended.stderr
     assert len(ended.stderr.splitlines()) == 1
