@@ -229,13 +229,6 @@ FAULTS = [
         "if task.state is State.RUNNING and task.is_suspect:",
     ),
     Fault(
-        "a client does not hear that ends were told to another",
-        "core/scheduler.py",
-        "job.serial += 1\n        job.client, job.heard_at",
-        "pass\n        job.client, job.heard_at",
-        first=123,
-    ),
-    Fault(
         "that no more tasks will come is forgotten",
         "core/waking.py",
         "state=remembered.sealed.get(number, JobState.OPEN)",
@@ -254,12 +247,6 @@ FAULTS = [
         "now - job.heard_at < CLIENT_SILENT_S",
         "now < job.heard_at",
         first=2640,
-    ),
-    Fault(
-        "anybody may close a job",
-        "core/scheduler.py",
-        "if job is not None and job.client not in (None, sender):",
-        "if job is None:",
     ),
     Fault(
         "a job that has ended is not closed",
