@@ -208,7 +208,10 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             return
         for base in self._inputs.leftovers():
             self.log.info("reading a list again that was begun list=%s", base.name)
-            call = partial(load_again, base, self._inputs.rules, lambda: not self.stopping)
+            call = partial(
+                load_again, base, self._inputs.rules, lambda: not self.stopping,
+                in_copy=self._inputs.done_on_load,
+            )  # fmt: skip
             try:
                 loaded = self._wait_for(self.background.start(call))
             except CycloneError as error:
@@ -362,7 +365,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
 
     def _on_taken(self, taken: InputList) -> None:
         self._started += self._adopt(taken.flights())
-        self._mind.expect(taken.sources())
+        self._mind.expect(taken.left_by_source())
         self._shut_since = None
         self._doubt()
 

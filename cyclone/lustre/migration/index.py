@@ -13,7 +13,7 @@ import os
 import struct
 import sys
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Self
@@ -56,7 +56,7 @@ class Signature(msgspec.Struct, frozen=True):
         return cls(status.st_size, status.st_mtime_ns, rules.root)
 
 
-#: No list has it, so an index with it is taken for that of none.
+#: No list has it.
 _OF_NO_LIST = Signature(0, 0, b"")
 
 
@@ -82,6 +82,7 @@ class Index:
         self.entries, self.rejected = foot.entries, foot.rejected
         self.carriage_returns = foot.carriage_returns
         self.content = content
+        self._signature = foot.signature
         self._file = file
         self._queues = OstQueues(None, _WIDTH)
         self._queues.restore(foot.queues, foot.end)
@@ -90,6 +91,10 @@ class Index:
     def records(self) -> int:
         """All of them, valid or not."""
         return self.entries + self.rejected
+
+    def is_of(self, status: os.stat_result, rules: Rules) -> bool:
+        """Was a file like this one read by such rules?"""
+        return self._signature == Signature.of(status, rules)
 
     def take(self, ost: int, most: int) -> list[tuple[int, ...]]:
         """`(number, offset)` of the oldest entries of an OST that have not been taken. Raises OSError."""
@@ -107,15 +112,17 @@ class Index:
         return self._queues.lengths()
 
 
-def index(files: ListFiles, rules: Rules, is_wanted: Callable[[], bool] = lambda: True) -> Index:
+def index(
+    files: ListFiles, rules: Rules, is_wanted: Callable[[], bool] = lambda: True, *, in_copy: bool = False
+) -> Index:
     """Read a list, or take the index of it that is there.
 
-    is_wanted: asked now and then; False ends it with Cancelled.
+    is_wanted: asked now and then; False ends it with Cancelled. in_copy: make a copy of the records to go by from then on.
     Raises Unreadable when the list is not what its name says, and OSError when it, or a file beside it, cannot be read or
     written.
     """
     try:
-        content = _content(files, is_wanted)
+        content = _content(files, is_wanted, in_copy)
         signature = Signature.of(content.stat(), rules)
         foot = _foot_of(files.index, signature)
         if foot is None:
@@ -126,16 +133,9 @@ def index(files: ListFiles, rules: Rules, is_wanted: Callable[[], bool] = lambda
     return Index(foot, content, files.index)
 
 
-def index_of(files: ListFiles, elements: Collection[tuple[int, int, int]]) -> Index:
-    """Make an index of these entries only, `(OST, number, offset)` of each. Raises OSError."""
-    with replacing(files.index) as file:
-        queues = OstQueues(file, _WIDTH)
-        for element in elements:
-            queues.put(*element)
-        queues.write_all()
-        foot = _Foot(_OF_NO_LIST, len(elements), 0, False, queues.end(), queues.directory())
-        _put_foot(file, foot)
-    return Index(foot, files.current(), files.index)
+def no_index(files: ListFiles, entries: int) -> Index:
+    """Of a list that is not read: somebody knows so many of its entries, and none can be taken."""
+    return Index(_Foot(_OF_NO_LIST, entries, 0, False, 0, {}), files.current(), files.index)
 
 
 @contextmanager
@@ -148,22 +148,22 @@ def opened(file: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _content(files: ListFiles, is_wanted: Callable[[], bool]) -> Path:
+def _content(files: ListFiles, is_wanted: Callable[[], bool], in_copy: bool) -> Path:
     """The file that holds the records themselves."""
     if files.plain.exists():
         return files.plain
-    if not files.is_packed:
+    if not (files.is_packed or in_copy):
         return files.current()
-    _unpack(files.current(), files.plain, is_wanted)
-    return files.plain
-
-
-def _unpack(list_file: Path, plain_file: Path, is_wanted: Callable[[], bool]) -> None:
-    with gzip.open(list_file, "rb") as packed, replacing(plain_file) as plain:
-        while block := packed.read(_BLOCK_BYTES):
+    source = files.current()
+    with (
+        gzip.open(source, "rb") if files.is_packed else open(source, "rb") as records,
+        replacing(files.plain) as plain,
+    ):
+        while block := records.read(_BLOCK_BYTES):
             if not is_wanted():
-                raise Cancelled(f"{list_file}: not wanted any more")
+                raise Cancelled(f"{source}: not wanted any more")
             plain.write(block)
+    return files.plain
 
 
 def _foot_of(index_file: Path, signature: Signature) -> _Foot | None:
@@ -210,13 +210,9 @@ def _write(
                 raise Cancelled(f"{files.base}: not wanted any more")
         queues.write_all()
         foot = _Foot(signature, entries, rejected, carriage_returns, queues.end(), queues.directory())
-        _put_foot(file, foot)
+        file.seek(foot.end)
+        file.write(msgspec.msgpack.encode(foot) + _FOOT.pack(foot.end, _MAGIC))
     return foot
-
-
-def _put_foot(file: IO[bytes], foot: _Foot) -> None:
-    file.seek(foot.end)
-    file.write(msgspec.msgpack.encode(foot) + _FOOT.pack(foot.end, _MAGIC))
 
 
 def complaint(number: int, reason: str, record: bytes, separator: bytes) -> bytes:

@@ -18,7 +18,7 @@ from cyclone.errors import CycloneError
 from cyclone.generators.files import replacing
 from cyclone.lustre.migration.away import Away
 from cyclone.lustre.migration.entry import Entry, EntryId
-from cyclone.lustre.migration.index import Cancelled, Index, discard, index, index_of, opened
+from cyclone.lustre.migration.index import Cancelled, Index, discard, index, no_index, opened
 from cyclone.lustre.migration.journal import (
     NEVER_TRIED,
     Final,
@@ -40,25 +40,16 @@ log = logging.getLogger(__name__)
 
 _LOOK_EVERY = 1 << 14
 
-#: What an entry is told that is not any more what it was when its list was read.
-SPOILED = Report(FileState.FAILED, "list-changed", "permanent")
-
 
 class ListChanged(CycloneError):
     """A list was changed, or renamed, while it was read."""
-
-
-class Taken(NamedTuple):
-    """Entries of one source, and those among them that cannot be had any more."""
-
-    entries: list[Entry]
-    spoiled: list[Entry]
 
 
 class Loaded(NamedTuple):
     """A list that has been read.
 
     identity: when that began, of a list that nobody has taken. stamp: then; head, past: of its journal, if it has one.
+    was_changed: since it was taken; then these are its tasks in flight only.
     """
 
     files: ListFiles
@@ -67,27 +58,27 @@ class Loaded(NamedTuple):
     stamp: tuple[int, int] | None = None
     head: Head | None = None
     past: Past | None = None
+    was_changed: bool = False
 
 
 class InputList:
     """A list that is being worked on. Owns its journal, its index and its lists of retryable entries.
 
-    id: names it in this life. stamp: see `Head`. was_changed: after it was taken; known in the end.
+    id: names it in this life. was_changed: after it was taken, whatever it is now. Nothing more comes of it then, and it is
+    given back when nothing of it is out, to be read again.
     results: `{state: how many}`; sizes: `{state: bytes}`. journal: None in a dry run.
     """
 
-    def __init__(
-        self, files: ListFiles, index: Index, rules: Rules, head: Head, journal: Journal | None, past: Past
-    ) -> None:
-        self.files = files
+    def __init__(self, loaded: Loaded, rules: Rules, head: Head, journal: Journal | None, past: Past) -> None:
+        index = loaded.found
+        self.files = loaded.files
         self.id = head.id
-        self.was_changed = False
-        self.stamp = head.stamp
+        self.was_changed = loaded.was_changed
         self.rejected = index.rejected
         self.entries = index.entries
         self.results, self.sizes = past.results, past.sizes
         self._index = index
-        self._content = index.content
+        self._stamp = head.stamp
         self._rules = rules
         self._journal = journal
         self._past = past
@@ -96,18 +87,22 @@ class InputList:
         self._retryable: dict[FileState, bytearray] = {}  # records that are not yet in its file
         self._away: Away | None = None
         self._adopted = frozenset(past.flights)
+        # `{source: entries that were taken, have no result, and are not kept here}`
+        self._out = Counter(flight.source for flight in past.flights.values())
 
     @property
     def left(self) -> int:
         """Entries without a result."""
         return self.entries - self._past.finals.count
 
-    def left_of(self, source: int) -> int:
-        return self._left[source]
+    @property
+    def is_over(self) -> bool:
+        """Is no entry of it out, and will none be any more?"""
+        return not self._out.total() and (self.was_changed or not self.left)
 
-    def sources(self) -> Iterator[int]:
-        """OSTs with entries that have no result."""
-        return (ost for ost, count in self._left.items() if count > 0)
+    def left_by_source(self) -> Counter[int]:
+        """`{source: entries that may get a result}`"""
+        return +(self._out if self.was_changed else self._left)
 
     def flights(self) -> list[tuple[Entry, int]]:
         """Entries with their targets whose tasks were in flight when the former life ended."""
@@ -120,21 +115,26 @@ class InputList:
         self._past.flights.clear()
         return found
 
-    def take(self, source: int, most: int, now: float) -> Taken:
+    def take(self, source: int, most: int, now: float) -> list[Entry]:
         """The oldest entries of a source that have not been taken, then those whose next try is due. Raises OSError."""
-        taken = Taken([], [])
-        while len(taken.entries) < most and (elements := self._index.take(source, most - len(taken.entries))):
-            fresh = [
+        if self.was_changed:
+            return []
+        taken: list[Entry] = []
+        while len(taken) < most and (elements := self._index.take(source, most - len(taken))):
+            taken += [
                 self._entry(number, offset, source) for number, offset in elements
                 if number not in self._past.finals and number not in self._adopted
             ]  # fmt: skip
-            self._add(taken, fresh)
-        if self._away is not None and len(taken.entries) < most:
-            tried = self._away.take(source, most - len(taken.entries), now)
-            self._add(taken, [
+        if self._away is not None and len(taken) < most:
+            taken += [
                 Entry(EntryId(self.id, number), offset, source, b"", tries=tries, billed=billed)
-                for number, offset, tries, billed in tried
-            ])  # fmt: skip
+                for number, offset, tries, billed in self._away.take(source, most - len(taken), now)
+            ]
+        if taken:
+            self._give_paths(taken)
+        if self.was_changed:
+            return []
+        self._out[source] += len(taken)
         return taken
 
     def _entry(self, number: int, offset: int, source: int) -> Entry:
@@ -144,6 +144,8 @@ class InputList:
 
     def has_more(self, source: int, now: float) -> bool:
         """Would `take` give any?"""
+        if self.was_changed:
+            return False
         return self._index.length(source) > 0 or (self._away is not None and self._away.has_due(source, now))
 
     def put_away(self, entry: Entry, until: float) -> None:
@@ -151,6 +153,7 @@ class InputList:
         if self._away is None:
             self._away = Away(self.files.base.parent)
         self._away.put(entry, until)
+        self._out[entry.source] -= 1
 
     @property
     def away(self) -> int:
@@ -175,12 +178,11 @@ class InputList:
         self.results[report.state] += 1
         self.sizes[report.state] += report.size
         self._left[entry.source] -= 1
+        self._out[entry.source] -= 1
         if self._journal is not None:
             if report.state in RETRYABLE:
                 records = self._retryable.setdefault(report.state, bytearray())
-                # An entry that is spoiled has no path: its record stands for it.
-                record = b"%d %s" % (entry.source, entry.path) if entry.path else self._record(entry.offset)
-                records += record + self.files.separator
+                records += b"%d %s%s" % (entry.source, entry.path, self.files.separator)
             self._journal.final(
                 Final(
                     entry.id.number, entry.source, report.state, report.size, report.actual, entry.offset,
@@ -214,26 +216,26 @@ class InputList:
         return to
 
     def finish(self, *, keep_journal: bool) -> None:
-        """Every entry has its result, and that is on disk when this returns. Raises OSError.
+        """It is over, and what came of it is on disk when this returns. Raises OSError.
 
-        But a list that was changed after it was taken is given back, to be read again as it is now; where there is another
-        one of its name by now, that is up to the next life.
+        A list that was changed after it was taken is given back, to be read again as it is now; where there is another one
+        of its name by now, that is up to the next life.
         """
-        if self._journal is None:
-            discard(self.files.index, self.files.plain, self.files.draft)
-        else:
+        files = self.files
+        listed = files.base if self._journal is None else files.active
+        self.was_changed = self.was_changed or is_another(listed, self._stamp)
+        if self._journal is not None:
             self.flush()
-            for file in filter(Path.exists, map(self.files.retryable, RETRYABLE)):
+            for file in filter(Path.exists, map(files.retryable, RETRYABLE)):
                 with opened(file) as descriptor:
                     os.fsync(descriptor)
             self._journal.sync()
-            if self.files.active.exists():
-                self.was_changed = is_another(self.files, self.stamp)
+            if files.active.exists():
                 if not self.was_changed:
-                    self.files.active.rename(self.files.done)
-                elif not self.files.base.exists():
-                    self.files.active.rename(self.files.base)
-            clear_up(self.files, keep_journal=keep_journal)
+                    files.active.rename(files.done)
+                elif not files.base.exists():
+                    files.active.rename(files.base)
+        clear_up(files, keep_journal=keep_journal)
         # Last: whoever had to wait for room on the way calls this again.
         self.close()
 
@@ -246,29 +248,23 @@ class InputList:
 
     # Records.
 
-    def _record(self, offset: int) -> bytes:
-        with opened(self._content) as descriptor:
-            return read_record(descriptor, offset, self.files.separator)
-
-    def _add(self, taken: Taken, entries: list[Entry]) -> None:
-        """Give the entries their paths."""
-        if not entries:
-            return
-        with opened(self._content) as descriptor:
-            for entry in entries:
-                ost, path = self._parsed(read_record(descriptor, entry.offset, self.files.separator))
-                if ost == entry.source:
-                    entry.path = entry.key = path
-                    taken.entries.append(entry)
-                else:
-                    taken.spoiled.append(entry)
-
-    def _parsed(self, record: bytes) -> tuple[int, bytes]:
-        """`(-1, b"")` if the record is none any more."""
-        try:
-            return self._rules.parse(trimmed(record, self.files.separator))
-        except Rejected:
-            return -1, b""
+    def _give_paths(self, entries: list[Entry]) -> None:
+        """Give the entries their paths, which are theirs only if the list is not known to have changed after that."""
+        separator = self.files.separator
+        with opened(self._index.content) as descriptor:
+            try:
+                for entry in entries:
+                    record = trimmed(read_record(descriptor, entry.offset, separator), separator)
+                    ost, entry.path = self._rules.parse(record)
+                    entry.key = entry.path
+                    if ost != entry.source:
+                        raise Rejected("stands for another OST now")
+            except Rejected as problem:
+                log.debug("not what it was list=%s record=%s", self.files.name, problem)
+                self.was_changed = True
+            # Last, for then also what was written while they were read is known by its time.
+            if not self._index.is_of(os.fstat(descriptor), self._rules):
+                self.was_changed = True
 
 
 @contextmanager
@@ -284,23 +280,31 @@ def _appending(file: Path) -> Iterator[int]:
 # Reading, which takes long and may be done in another thread.
 
 
-def load(base: Path, rules: Rules, is_wanted: Callable[[], bool] = lambda: True) -> Loaded:
-    """Read a list that nobody has taken. Raises Unreadable, Cancelled, ListChanged, OSError."""
+def load(
+    base: Path, rules: Rules, is_wanted: Callable[[], bool] = lambda: True, *, in_copy: bool = False
+) -> Loaded:
+    """Read a list that nobody has taken. Raises Unreadable, Cancelled, ListChanged, OSError.
+
+    in_copy: what becomes of the list is not up to us, so a copy is made of its records.
+    """
     files = ListFiles.new(base)
     identity = identity_of(base)
     discard(files.index, files.plain, files.draft)
-    return Loaded(files, index(files, rules, is_wanted), identity, stamp_of(base))
+    return Loaded(files, index(files, rules, is_wanted, in_copy=in_copy), identity, stamp_of(base))
 
 
-def load_again(base: Path, rules: Rules, is_wanted: Callable[[], bool] = lambda: True) -> Loaded:
+def load_again(
+    base: Path, rules: Rules, is_wanted: Callable[[], bool] = lambda: True, *, in_copy: bool = False
+) -> Loaded:
     """Read a list that was taken in a former life, and its journal. Raises Unreadable, Cancelled, OSError.
 
+    in_copy: see `load`.
     Of one that was changed meanwhile there is no more than its tasks in flight, if it has any: it is read as it is now when
     they have ended, for no file must be moved by two tasks at once.
     """
     files = ListFiles(base)
     head = _head_of(files)
-    if head is not None and is_another(files, head.stamp):
+    if head is not None and is_another(files.active, head.stamp):
         flights = flights_of(files.journal)
         if flights:
             return _load_flights(ListFiles(base, head.suffix), head, flights)
@@ -312,9 +316,9 @@ def load_again(base: Path, rules: Rules, is_wanted: Callable[[], bool] = lambda:
         if stamp is not None:
             # Made of the list as it was; of one that was called done at once nothing else is left.
             discard(files.index, files.plain, files.draft)
-        return Loaded(files, index(files, rules, is_wanted), stamp=stamp)
+        return Loaded(files, index(files, rules, is_wanted, in_copy=in_copy), stamp=stamp)
     files = ListFiles(base, head.suffix)
-    found = index(files, rules, is_wanted)
+    found = index(files, rules, is_wanted, in_copy=in_copy)
     past = _replay(files, found, is_wanted)
     if past.nonsense:
         log.warning("lines of the journal make no sense list=%s lines=%d", files.name, past.nonsense)
@@ -344,8 +348,7 @@ def _load_flights(files: ListFiles, head: Head, flights: dict[int, Flight]) -> L
     )  # fmt: skip
     past = Past(max(flights) + 1)
     past.flights.update(flights)
-    elements = [(flight.source, number, flight.offset) for number, flight in flights.items()]
-    return Loaded(files, index_of(files, elements), head=head, past=past)
+    return Loaded(files, no_index(files, len(flights)), head=head, past=past, was_changed=True)
 
 
 def set_aside(journal: Path) -> Path:
@@ -398,9 +401,9 @@ def stamp_of(file: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def is_another(files: ListFiles, stamp: tuple[int, int] | None) -> bool:
-    """Was a list changed after it was taken, when it had this stamp? One that was called done at once is not asked."""
-    now = stamp_of(files.active)
+def is_another(list_file: Path, stamp: tuple[int, int] | None) -> bool:
+    """Was a list changed since it had this stamp? One that is not there, for it was called done at once, is not asked."""
+    now = stamp_of(list_file)
     return None not in (stamp, now) and stamp != now
 
 

@@ -20,11 +20,9 @@ from cyclone.lustre.migration.input_list import (
     InputList,
     ListChanged,
     Loaded,
-    Taken,
     identity_of,
     is_another,
     set_aside,
-    stamp_of,
 )
 from cyclone.lustre.migration.journal import Head, Journal, JournalDamaged, Past, read_head
 from cyclone.lustre.migration.lines import Rules
@@ -56,7 +54,7 @@ class Inputs:
         self.directory = directory
         self.rules = rules
         self.settle_s = settle_s
-        self.done_on_load = done_on_load
+        self.done_on_load = done_on_load and not is_dry
         self.keep_journal = keep_journal
         self.is_dry = is_dry
         self.lists: dict[str, InputList] = {}
@@ -112,8 +110,8 @@ class Inputs:
         self._complete.discard(files.base)
         self._seen.pop(files.base, None)
         self.untaken.pop(files.base, None)
-        admitted = self.lists[head.id] = InputList(files, found, self.rules, head, journal, past)
-        for source in admitted.sources():
+        admitted = self.lists[head.id] = InputList(loaded, self.rules, head, journal, past)
+        for source in admitted.left_by_source():
             self._by_source.setdefault(source, []).append(admitted)
         self._touched.add(head.id)
         return admitted
@@ -141,7 +139,7 @@ class Inputs:
             self.lists.clear()
 
     def settle(self) -> list[InputList]:
-        """See that what was noted outlives this process, and put away lists of which every entry has its result.
+        """See that what was noted outlives this process, and put away lists that are over.
 
         Returns those, also such as have to begin again. Raises OSError; the next call goes on where this one ended.
         """
@@ -149,7 +147,7 @@ class Inputs:
         for each in touched:
             each.flush()
         for each in touched:
-            if each.left == 0:
+            if each.is_over:
                 self._finish(each)
                 self._ended.append(each)
             self._touched.discard(each.id)
@@ -159,7 +157,7 @@ class Inputs:
     def _finish(self, each: InputList) -> None:
         each.finish(keep_journal=self.keep_journal)
         self._forget(each)
-        if self.is_dry and stamp_of(each.files.base) == each.stamp:
+        if self.is_dry and not each.was_changed:
             self.pass_over(each.files.base)
         if each.files.active.exists():
             self.cannot_take(each.files.base, "was changed after it was taken; the next start reads it again")
@@ -187,15 +185,14 @@ class Inputs:
 
     # Entries.
 
-    def take(self, source: int, most: int, now: float) -> Taken:
+    def take(self, source: int, most: int, now: float) -> list[Entry]:
         """The oldest entries of a source, of the oldest list first. now: monotonic. Raises OSError."""
-        taken = Taken([], [])
+        taken: list[Entry] = []
         for each in self._by_source.get(source, ()):
-            if len(taken.entries) >= most:
+            if len(taken) >= most:
                 break
-            more = each.take(source, most - len(taken.entries), now)
-            taken.entries.extend(more.entries)
-            taken.spoiled.extend(more.spoiled)
+            taken += each.take(source, most - len(taken), now)
+            self._touched.add(each.id)  # it may be over now, for it was changed
         return taken
 
     def has_more(self, source: int, now: float) -> bool:
@@ -204,7 +201,7 @@ class Inputs:
 
     def put_away(self, entry: Entry, until: float) -> None:
         """Keep an entry on disk; from this moment on it may be taken again. Raises OSError."""
-        self.lists[entry.id.input].put_away(entry, until)
+        self._list_of(entry).put_away(entry, until)
 
     @property
     def away(self) -> int:
@@ -228,11 +225,10 @@ class Inputs:
         return self.lists[entry.id.input]
 
     def left(self) -> Counter[int]:
-        """`{source: entries without a result}`"""
+        """`{source: entries without a result}`; of a list that was changed only those that are out."""
         left: Counter[int] = Counter()
         for each in self.lists.values():
-            for source in each.sources():
-                left[source] += each.left_of(source)
+            left.update(each.left_by_source())
         return left
 
     def _forget(self, done: InputList) -> None:
@@ -298,11 +294,7 @@ class Inputs:
             if files.draft.exists():
                 _rename(files.draft, files.rejected, undo)
             # One that was changed is not called done: it is given back when its tasks in flight have ended.
-            if self.done_on_load and files.active.exists() and not is_another(files, head.stamp):
-                if not files.plain.exists():
-                    os.link(files.active, files.plain)
-                    undo.callback(discard, files.plain)
-                    loaded.found.content = files.plain
+            if self.done_on_load and files.active.exists() and not is_another(files.active, head.stamp):
                 _rename(files.active, files.done, undo)
             elif loaded.found.content == files.base:
                 loaded.found.content = files.active

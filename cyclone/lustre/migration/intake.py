@@ -55,8 +55,9 @@ class Intake:
             base = self._next.popleft()
             self.since = now
             call = partial(
-                load_again if base in self._begun else load, base, self._inputs.rules, self._is_wanted
-            )
+                load_again if base in self._begun else load, base, self._inputs.rules, self._is_wanted,
+                in_copy=self._inputs.done_on_load,
+            )  # fmt: skip
             self._reading = base, self._background.start(call)
         if self._reading is None or not self._reading[1].is_done():
             return []

@@ -288,7 +288,8 @@ class MigrationSettings(Settings):
     )  # fmt: skip
     done_on_load: bool = switch(
         "migration", "done_on_load", "off",
-        "Call a list NAME.input.done as soon as it was read, as Cyclone 2.x did, and not when every entry has its result.",
+        "Call a list NAME.input.done as soon as it was read, as Cyclone 2.x did, and not when every entry has its result. "
+        "Its records are copied for that, to NAME.input.plain.",
     )  # fmt: skip
     keep_journal: bool = switch(
         "migration", "keep_journal", "off",

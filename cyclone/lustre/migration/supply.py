@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from cyclone.lustre.migration.background import Background, Chore
 from cyclone.lustre.migration.entry import Entry
-from cyclone.lustre.migration.input_list import SPOILED
 from cyclone.lustre.migration.inputs import Inputs
 from cyclone.lustre.migration.mind import Ended, Mind
 from cyclone.lustre.migration.settings import MigrationSettings
@@ -141,15 +140,14 @@ class Supply:
         if not most or not self._inputs.has_more(source, now):
             return
         taken = self._inputs.take(source, most, now)
-        ended += [Ended(entry, None, SPOILED, is_final=True) for entry in taken.spoiled]
-        if not taken.entries:
+        if not taken:
             return
         if not self.settings.look_at_files or self.settings.local_mode:
-            self._offer(mind, source, taken.entries, ended)
+            self._offer(mind, source, taken, ended)
             return
-        paths = [entry.path for entry in taken.entries]
+        paths = [entry.path for entry in taken]
         chore = self._background.start(lambda: look_at(paths, self._block))
-        self._looks[source] = _Errand(taken.entries, chore, now)
+        self._looks[source] = _Errand(taken, chore, now)
 
     def _offer(self, mind: Mind, source: int, entries: list[Entry], ended: list[Ended]) -> None:
         settings = self.settings

@@ -14,7 +14,7 @@ from cyclone.errors import ConfigError
 from cyclone.lustre.migration import inputs as module
 from cyclone.lustre.migration import journal
 from cyclone.lustre.migration.entry import Entry
-from cyclone.lustre.migration.input_list import SPOILED, InputList, ListChanged, load, load_again
+from cyclone.lustre.migration.input_list import InputList, ListChanged, load, load_again
 from cyclone.lustre.migration.inputs import Inputs
 from cyclone.lustre.migration.lines import Rules
 from cyclone.lustre.migration.verdict import FileState, Report
@@ -57,7 +57,7 @@ def put(directory: Path, *lines: bytes, name: str = "a.input") -> Path:
 
 def take_all(inputs: Inputs) -> list[InputList]:
     """Load and take every list that waits."""
-    return [inputs.admit(load(base, RULES)) for base in inputs.waiting(0)]
+    return [inputs.admit(load(base, RULES, in_copy=inputs.done_on_load)) for base in inputs.waiting(0)]
 
 
 def resume(directory: Path, **different: Any) -> Inputs:
@@ -66,7 +66,7 @@ def resume(directory: Path, **different: Any) -> Inputs:
         kill(_alive.pop())
     inputs = an_input(directory, **different)
     for base in inputs.leftovers():
-        inputs.admit(load_again(base, RULES))
+        inputs.admit(load_again(base, RULES, in_copy=inputs.done_on_load))
     return inputs
 
 
@@ -75,7 +75,7 @@ def names(directory: Path) -> set[str]:
 
 
 def entries(inputs: Inputs, source: int = 3, most: int = 1000) -> list[Entry]:
-    return inputs.take(source, most, 0).entries
+    return inputs.take(source, most, 0)
 
 
 # The course of a list.
@@ -118,7 +118,7 @@ def test_entries_of_all_lists_come_in_the_order_of_the_lists(tmp_path: Path) -> 
     inputs = an_input(tmp_path)
     take_all(inputs)
 
-    found = [inputs.take(3, 2, 0).entries, inputs.take(3, 2, 0).entries, inputs.take(3, 2, 0).entries]
+    found = [inputs.take(3, 2, 0), inputs.take(3, 2, 0), inputs.take(3, 2, 0)]
 
     assert [[entry.path for entry in some] for some in found] == [
         [b"/lustre/a", b"/lustre/c"],
@@ -324,7 +324,7 @@ def test_a_list_that_was_changed_while_it_was_read_is_not_taken(tmp_path: Path) 
     assert taken.entries == 2
 
 
-@pytest.mark.parametrize("fails", [(module.os, "link"), (module, "_sync_directory")])
+@pytest.mark.parametrize("fails", [(module, "_sync_directory")])
 def test_a_list_that_could_not_be_taken_has_its_names_as_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: tuple[Any, str]
 ) -> None:
@@ -411,10 +411,11 @@ def test_a_list_that_was_added_to_after_it_was_taken_is_read_again(tmp_path: Pat
     put(tmp_path, b"3 /lustre/a")
     inputs = an_input(tmp_path)
     take_all(inputs)
+    (first,) = entries(inputs)
     with open(tmp_path / "a.input.active", "ab") as file:
         file.write(b"3 /lustre/b\n")
 
-    inputs.on_final(entries(inputs)[0], BUSY)
+    inputs.on_final(first, BUSY)
     (given_back,) = inputs.settle()
 
     assert given_back.was_changed
@@ -427,10 +428,11 @@ def test_a_list_that_was_changed_takes_no_place_of_another_of_its_name(tmp_path:
     put(tmp_path, b"3 /lustre/a")
     inputs = an_input(tmp_path)
     take_all(inputs)
+    (first,) = entries(inputs)
     put(tmp_path, b"3 /lustre/a", b"3 /lustre/b", name="a.input.active")
     put(tmp_path, b"3 /lustre/c")
 
-    inputs.on_final(entries(inputs)[0], SUCCESS)
+    inputs.on_final(first, SUCCESS)
     inputs.settle()
 
     assert (tmp_path / "a.input").read_bytes() == b"3 /lustre/c\n"
@@ -468,9 +470,10 @@ def test_a_dry_run_looks_again_at_a_list_that_was_changed_meanwhile(tmp_path: Pa
     file = put(tmp_path, b"3 /lustre/a")
     inputs = an_input(tmp_path, is_dry=True)
     take_all(inputs)
+    (first,) = entries(inputs)
     put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
 
-    inputs.on_final(entries(inputs)[0], SUCCESS)
+    inputs.on_final(first, SUCCESS)
     inputs.settle()
 
     assert inputs.waiting(0) == [file]
@@ -628,20 +631,70 @@ def test_the_lists_of_retryable_entries_hold_each_entry_once_also_after_a_kill(t
     assert (tmp_path / "a.input.failed").read_bytes() == b"3 /lustre/1\n"
 
 
-def test_an_entry_that_was_changed_in_the_list_has_failed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_dry", [False, True])
+def test_of_a_list_that_is_edited_nothing_more_comes_though_it_is_put_back_later(
+    tmp_path: Path, is_dry: bool
+) -> None:
+    put(tmp_path, *(b"3 /lustre/%d" % number for number in range(4)))
+    inputs = an_input(tmp_path, is_dry=is_dry)
+    (edited,) = take_all(inputs)
+    (first,) = entries(inputs, most=1)
+    file = edited.files.current()
+    before, times = file.read_bytes(), file.stat()
+    file.write_bytes(b"".join(reversed(before.splitlines(keepends=True))))
+    os.utime(file, ns=(0, times.st_mtime_ns + 1))
+
+    assert entries(inputs, most=2) == []
+    file.write_bytes(before)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert entries(inputs) == []
+    assert not inputs.has_more(3, 0)
+    assert inputs.left() == {3: 1}
+    assert inputs.settle() == []
+    inputs.on_final(first, SUCCESS)
+    assert inputs.settle() == [edited]
+
+    assert edited.was_changed
+    take_all(inputs)
+    assert [entry.path for entry in entries(inputs)] == [b"/lustre/%d" % number for number in range(4)]
+
+
+def test_a_list_that_is_edited_with_its_times_is_known_by_its_records(tmp_path: Path) -> None:
+    file = put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
+    inputs = an_input(tmp_path)
+    (edited,) = take_all(inputs)
+    file = edited.files.active
+    times = file.stat()
+    file.write_bytes(b"3 /lustre/a\n4 /lustre/b\n")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    assert entries(inputs) == []
+    assert inputs.settle() == [edited]
+
+    assert names(tmp_path) == {"a.input"}
+
+
+def test_a_list_that_is_edited_ends_though_one_of_its_entries_is_put_away(tmp_path: Path) -> None:
     put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
     inputs = an_input(tmp_path)
+    (edited,) = take_all(inputs)
+    (first,) = entries(inputs, most=1)
+    put(tmp_path, b"3 /lustre/c", name="a.input.active")
+    assert entries(inputs) == []
+
+    inputs.put_away(first, 60)
+
+    assert inputs.settle() == [edited]
+
+
+def test_what_becomes_of_a_list_that_is_called_done_at_once_is_no_matter(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
+    inputs = an_input(tmp_path, done_on_load=True)
     take_all(inputs)
-    (tmp_path / "a.input.active").write_bytes(b"3 /lustre/a\n4 /lustre/b\n")
 
-    taken = inputs.take(3, 9, 0)
+    (tmp_path / "a.input.done").write_bytes(b"moved\n")
 
-    assert [entry.path for entry in taken.entries] == [b"/lustre/a"]
-    assert [entry.id.number for entry in taken.spoiled] == [1]
-    inputs.on_final(taken.entries[0], SUCCESS)
-    inputs.on_final(taken.spoiled[0], SPOILED)
-    inputs.settle()
-    assert (tmp_path / "a.input.failed").exists()
+    assert [entry.path for entry in entries(inputs)] == [b"/lustre/a", b"/lustre/b"]
 
 
 @pytest.mark.parametrize("done_on_load", [False, True])
@@ -677,6 +730,27 @@ def test_a_list_that_was_changed_is_read_again_when_its_tasks_in_flight_have_end
     assert [entry.path for entry in entries(later)] == [b"/lustre/new", b"/lustre/b"]
 
 
+def test_a_list_of_which_only_flights_were_read_is_not_done_though_it_is_put_back(tmp_path: Path) -> None:
+    put(tmp_path, *(b"3 /lustre/%d" % number for number in range(4)))
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    (first,) = entries(inputs, most=1)
+    inputs.on_started(first, 9)
+    inputs.settle()
+    kept = (tmp_path / "a.input.active").rename(tmp_path / "kept")
+    put(tmp_path, b"3 /lustre/new", name="a.input.active")
+    later = resume(tmp_path)
+    kept.replace(tmp_path / "a.input.active")
+
+    later.on_final(first, SUCCESS)
+    (ended,) = later.settle()
+
+    assert ended.was_changed
+    assert names(tmp_path) == {"a.input"}
+    take_all(later)
+    assert len(entries(later)) == 4
+
+
 # Again.
 
 
@@ -688,9 +762,9 @@ def test_an_entry_that_is_put_away_comes_after_all_others(tmp_path: Path) -> Non
     first.tries, first.billed = 2, 1
 
     inputs.put_away(first, 60)
-    (second,) = inputs.take(3, 9, 59).entries
+    (second,) = inputs.take(3, 9, 59)
     too_early = inputs.has_more(3, 59)
-    (again,) = inputs.take(3, 9, 60).entries
+    (again,) = inputs.take(3, 9, 60)
 
     assert (second.path, again.path) == (b"/lustre/b", b"/lustre/a")
     assert (again.tries, again.billed, again.id) == (2, 1, first.id)
@@ -707,8 +781,8 @@ def test_entries_that_are_away_do_not_wait_for_those_before_them(tmp_path: Path)
     for entry, until in zip(entries(inputs), (30, 3600, 60), strict=True):
         inputs.put_away(entry, until)
     away = inputs.away
-    first = inputs.take(3, 9, 59).entries
-    others = inputs.take(3, 9, 60).entries
+    first = inputs.take(3, 9, 59)
+    others = inputs.take(3, 9, 60)
 
     assert (away, inputs.away) == (3, 0)
     assert [entry.path for entry in first + others] == [b"/lustre/a", b"/lustre/b", b"/lustre/c"]

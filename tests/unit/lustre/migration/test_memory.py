@@ -35,7 +35,7 @@ count = 0
 sources = list(inputs.left())
 while count < stop_at and any([inputs.has_more(source, 0) for source in sources]):
     for source in sources:
-        for entry in inputs.take(source, 128, 0).entries:
+        for entry in inputs.take(source, 128, 0):
             inputs.on_started(entry, 9)
             inputs.on_final(entry, Report(FileState.SUCCESS))
             count += 1
