@@ -411,7 +411,8 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             self._intake.look_again(now)
             if each.was_changed:
                 self.log.error(
-                    "a list was changed after it was taken, it is read again list=%s", each.files.name
+                    "a list was changed or taken away while it was worked on, what is there is read again list=%s",
+                    each.files.name,
                 )
                 continue
             self._lists_done.append(status.list_status(each))

@@ -230,13 +230,18 @@ class InputList:
                 with opened(file) as descriptor:
                     os.fsync(descriptor)
             self._journal.sync()
+        discard(files.index, files.plain, files.draft)
+        if self._journal is not None:
             if files.active.exists():
                 if not self.was_changed:
                     files.active.rename(files.done)
                 elif not files.base.exists():
                     files.active.rename(files.base)
-        clear_up(files, keep_journal=keep_journal)
-        # Last: whoever had to wait for room on the way calls this again.
+            # Last: by the journal a list is found again whose end was cut short.
+            if keep_journal and files.journal.exists():
+                files.journal.rename(files.audit)
+            discard(files.journal)
+        # Whoever had to wait for room on the way calls this again.
         self.close()
 
     def close(self) -> None:
@@ -299,12 +304,12 @@ def load_again(
     """Read a list that was taken in a former life, and its journal. Raises Unreadable, Cancelled, OSError.
 
     in_copy: see `load`.
-    Of one that was changed meanwhile there is no more than its tasks in flight, if it has any: it is read as it is now when
-    they have ended, for no file must be moved by two tasks at once.
+    Of one that was changed or taken away meanwhile there is no more than its tasks in flight, if it has any: what is there
+    of its name is read when they have ended, for no file must be moved by two tasks at once.
     """
     files = ListFiles(base)
     head = _head_of(files)
-    if head is not None and is_another(files.active, head.stamp):
+    if head is not None and (is_another(files.active, head.stamp) or _is_gone(ListFiles(base, head.suffix))):
         flights = flights_of(files.journal)
         if flights:
             return _load_flights(ListFiles(base, head.suffix), head, flights)
@@ -325,6 +330,10 @@ def load_again(
     return Loaded(files, found, head=head, past=past)
 
 
+def _is_gone(files: ListFiles) -> bool:
+    return not any(file.exists() for file in (files.active, files.done, files.plain))
+
+
 def _head_of(files: ListFiles) -> Head | None:
     try:
         return read_head(files.journal)
@@ -343,7 +352,7 @@ def _start_anew(files: ListFiles, reason: str) -> None:
 
 def _load_flights(files: ListFiles, head: Head, flights: dict[int, Flight]) -> Loaded:
     log.error(
-        "a list was changed, it is read again when its tasks in flight have ended list=%s in_flight=%d",
+        "a list was changed or taken away, what is there is read when its tasks in flight have ended list=%s in_flight=%d",
         files.name, len(flights),
     )  # fmt: skip
     past = Past(max(flights) + 1)
@@ -405,10 +414,3 @@ def is_another(list_file: Path, stamp: tuple[int, int] | None) -> bool:
     """Was a list changed since it had this stamp? One that is not there, for it was called done at once, is not asked."""
     now = stamp_of(list_file)
     return None not in (stamp, now) and stamp != now
-
-
-def clear_up(files: ListFiles, *, keep_journal: bool) -> None:
-    """Remove what is of use only while a list is being worked on."""
-    if keep_journal and files.journal.exists():
-        files.journal.rename(files.audit)
-    discard(files.journal, files.index, files.plain, files.draft)

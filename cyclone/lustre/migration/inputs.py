@@ -23,8 +23,17 @@ from cyclone.lustre.migration.input_list import (
     identity_of,
     is_another,
     set_aside,
+    stamp_of,
 )
-from cyclone.lustre.migration.journal import Head, Journal, JournalDamaged, Past, read_head
+from cyclone.lustre.migration.journal import (
+    Head,
+    Journal,
+    JournalDamaged,
+    Past,
+    flights_of,
+    read_head,
+    read_lines,
+)
 from cyclone.lustre.migration.lines import Rules
 from cyclone.lustre.migration.names import (
     ListFiles,
@@ -254,10 +263,13 @@ class Inputs:
             log.error("a journal without a list is set aside reason=%s as=%s", error, aside)
             return files.plain.exists()  # of a list that was called done when it was read
         files = ListFiles(base, head.suffix)
-        if files.done.exists() or (files.plain.exists() and not base.exists()):
-            return True  # it was called done when it was read, or the end of it was cut short
+        # The journal of a list that still has its first name tells of nothing; whatever else is called so is another one.
+        was_taken = bool(next(read_lines(files.journal), b"")) or stamp_of(base) != head.stamp
+        if files.done.exists() or (files.plain.exists() and was_taken) or flights_of(files.journal):
+            return True  # it was called done when it was read, or taken away, or the end of it was cut short
         log.info("a journal without a list is removed journal=%s", files.journal)
-        discard(files.journal, files.index, files.plain, files.draft)
+        discard(files.index, files.plain, files.draft)
+        discard(files.journal)  # last: nobody looks for the others without it
         return False
 
     def _is_complete(self, base: Path, now: float) -> bool:

@@ -1397,7 +1397,7 @@ def test_entries_that_are_added_to_a_list_that_was_taken_are_done_as_well(
     site.run()
 
     assert "/lustre/late" in {name for name, _, _ in routes(desk)}
-    assert caplog.text.count("it is read again list=a.input") == 1
+    assert caplog.text.count("what is there is read again list=a.input") == 1
     assert site.names() == {"a.input.done"}
 
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import errno
 import gzip
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -553,6 +554,103 @@ def test_a_journal_without_its_list_is_removed(tmp_path: Path) -> None:
 
     assert names(tmp_path) == {"a.input"}
     assert later.lists == {}
+
+
+@pytest.mark.parametrize("name", ["a.input", "a.input.gz"])
+@pytest.mark.parametrize(("is_same", "is_in_flight"), [(False, False), (True, False), (True, True)])
+def test_a_list_that_was_taken_goes_on_though_another_one_of_its_name_waits(
+    tmp_path: Path, name: str, is_same: bool, is_in_flight: bool
+) -> None:
+    file = put(tmp_path, b"3 /lustre/a", b"3 /lustre/b", name=name)
+    inputs = an_input(tmp_path, done_on_load=True)
+    (before,) = take_all(inputs)
+    (first, _) = entries(inputs)
+    inputs.on_started(first, 9)
+    if not is_in_flight:
+        inputs.on_final(first, SUCCESS)
+    inputs.settle()
+    before.files.done.rename(tmp_path / "archived")
+    if is_same:
+        (tmp_path / "archived").rename(file)
+    else:
+        put(tmp_path, b"3 /lustre/c", b"3 /lustre/d", b"3 /lustre/e", name=name)
+
+    later = resume(tmp_path, done_on_load=True)
+    (after,) = later.lists.values()
+
+    assert after.id == before.id
+    assert len(after.flights()) == is_in_flight
+    assert [entry.path for entry in entries(later)] == [b"/lustre/b"]
+    assert later.waiting(0) == []
+
+
+def test_tasks_in_flight_of_a_list_that_was_taken_away_end_before_another_of_its_name(tmp_path: Path) -> None:
+    put(tmp_path, b"3 /lustre/a", b"3 /lustre/b")
+    inputs = an_input(tmp_path)
+    take_all(inputs)
+    (first,) = entries(inputs, most=1)
+    inputs.on_started(first, 9)
+    inputs.settle()
+    (tmp_path / "a.input.active").unlink()
+    file = put(tmp_path, b"3 /lustre/a")
+
+    later = resume(tmp_path)
+    (after,) = later.lists.values()
+    ((again, _),) = after.flights()
+    before_its_end = later.waiting(0)
+    later.on_final(again, SUCCESS)
+    later.settle()
+
+    assert (again.path, before_its_end) == (b"/lustre/a", [])
+    assert names(tmp_path) == {"a.input"}
+    assert later.waiting(0) == [file]
+
+
+@pytest.mark.parametrize("name", ["a.input", "a.input.gz"])
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_nothing_is_left_beside_a_list_whose_end_was_cut_short_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_changed: bool
+) -> None:
+    class Cut(Exception):
+        pass
+
+    def cut_after(count: int) -> Callable[..., Any]:
+        def unlink(file: Path, *, missing_ok: bool = False) -> None:
+            nonlocal count
+            if file.exists():
+                if count == 0:
+                    raise Cut
+                count -= 1
+            os.unlink(file) if file.exists() else None
+
+        return unlink
+
+    for count in range(3):
+        put(tmp_path, b"3 /lustre/a", name=name)
+        inputs = an_input(tmp_path)
+        take_all(inputs)
+        (entry,) = entries(inputs)
+        if is_changed:
+            put(
+                tmp_path, b"3 /lustre/b", b"3 /lustre/c", name="b.input.gz" if "gz" in name else "b.input"
+            ).rename(tmp_path / f"{name}.active")
+        inputs.on_final(entry, SUCCESS)
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "unlink", cut_after(count))
+            with suppress(Cut):
+                inputs.settle()
+
+        later = resume(tmp_path)
+        for each in entries(later):
+            later.on_final(each, SUCCESS)
+        later.settle()
+        take_all(later)
+        for each in entries(later):
+            later.on_final(each, SUCCESS)
+        later.settle()
+
+        assert names(tmp_path) - {f"{name}.journal.aside"} == {f"{name}.done"}
+        (tmp_path / f"{name}.done").unlink()
 
 
 def test_without_a_journal_everything_is_looked_at_again(tmp_path: Path) -> None:
