@@ -411,7 +411,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             self._intake.look_again(now)
             if each.was_changed:
                 self.log.error(
-                    "a list was changed or taken away while it was worked on, what is there is read again list=%s",
+                    "a list was changed or taken away, or fs_path is another one; what is there is read again list=%s",
                     each.files.name,
                 )
                 continue

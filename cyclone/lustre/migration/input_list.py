@@ -78,7 +78,7 @@ class InputList:
         self.entries = index.entries
         self.results, self.sizes = past.results, past.sizes
         self._index = index
-        self._stamp = head.stamp
+        self._head = head
         self._rules = rules
         self._journal = journal
         self._past = past
@@ -223,13 +223,17 @@ class InputList:
         """
         files = self.files
         listed = files.base if self._journal is None else files.active
-        self.was_changed = self.was_changed or is_another(listed, self._stamp)
+        self.was_changed = self.was_changed or is_another(listed, self._head, self._rules)
         if self._journal is not None:
             self.flush()
             for file in filter(Path.exists, map(files.retryable, RETRYABLE)):
                 with opened(file) as descriptor:
                     os.fsync(descriptor)
             self._journal.sync()
+            if self.was_changed and not files.active.exists():
+                # It was called done when it was read, and may have been taken away since.
+                for file in [file for file in (files.plain, files.done) if file.exists()]:
+                    file.replace(files.active)
         discard(files.index, files.plain, files.draft)
         if self._journal is not None:
             if files.active.exists():
@@ -309,11 +313,11 @@ def load_again(
     """
     files = ListFiles(base)
     head = _head_of(files)
-    if head is not None and (is_another(files.active, head.stamp) or _is_gone(ListFiles(base, head.suffix))):
+    if head is not None and (is_another(files.active, head, rules) or _is_gone(ListFiles(base, head.suffix))):
         flights = flights_of(files.journal)
         if flights:
             return _load_flights(ListFiles(base, head.suffix), head, flights)
-        _start_anew(files, f"{files.active} was changed")
+        _start_anew(files, f"{files.active} was changed, or fs_path is another one")
         head = None
     if head is None:
         files = ListFiles.new(base)
@@ -352,7 +356,8 @@ def _start_anew(files: ListFiles, reason: str) -> None:
 
 def _load_flights(files: ListFiles, head: Head, flights: dict[int, Flight]) -> Loaded:
     log.error(
-        "a list was changed or taken away, what is there is read when its tasks in flight have ended list=%s in_flight=%d",
+        "a list was changed or taken away, or fs_path is another one; what is there is read when its tasks in flight have "
+        "ended list=%s in_flight=%d",
         files.name, len(flights),
     )  # fmt: skip
     past = Past(max(flights) + 1)
@@ -361,7 +366,11 @@ def _load_flights(files: ListFiles, head: Head, flights: dict[int, Flight]) -> L
 
 
 def set_aside(journal: Path) -> Path:
-    return journal.replace(journal.with_name(f"{journal.name}.aside"))
+    """Give it another name besides: until there is a new one the list may be found by it only."""
+    aside = journal.with_name(f"{journal.name}.aside")
+    discard(aside)
+    os.link(journal, aside)
+    return aside
 
 
 def _replay(files: ListFiles, found: Index, is_wanted: Callable[[], bool]) -> Past:
@@ -410,7 +419,10 @@ def stamp_of(file: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def is_another(list_file: Path, stamp: tuple[int, int] | None) -> bool:
-    """Was a list changed since it had this stamp? One that is not there, for it was called done at once, is not asked."""
+def is_another(list_file: Path, head: Head, rules: Rules) -> bool:
+    """Was a list changed since it was taken, or read by other rules?
+
+    Its stamp is not asked if it is not there, for it was called done at once.
+    """
     now = stamp_of(list_file)
-    return None not in (stamp, now) and stamp != now
+    return head.root not in (None, rules.root) or (None not in (head.stamp, now) and head.stamp != now)

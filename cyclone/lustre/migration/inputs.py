@@ -114,7 +114,7 @@ class Inputs:
         """Take a list that was loaded, so that its entries may be. Raises ListChanged, OSError."""
         files, found = loaded.files, loaded.found
         past = loaded.past or Past(found.records)
-        head = loaded.head or Head(secrets.token_hex(6), files.suffix, loaded.stamp)
+        head = loaded.head or Head(secrets.token_hex(6), files.suffix, loaded.stamp, self.rules.root)
         journal = None if self.is_dry else self._journal_of(loaded, head)
         self._complete.discard(files.base)
         self._seen.pop(files.base, None)
@@ -259,9 +259,12 @@ class Inputs:
         try:
             head = read_head(files.journal)
         except JournalDamaged as error:
+            if files.plain.exists():
+                return True  # of a list that was called done when it was read
             aside = set_aside(files.journal)
             log.error("a journal without a list is set aside reason=%s as=%s", error, aside)
-            return files.plain.exists()  # of a list that was called done when it was read
+            discard(files.journal)
+            return False
         files = ListFiles(base, head.suffix)
         # The journal of a list that still has its first name tells of nothing; whatever else is called so is another one.
         was_taken = bool(next(read_lines(files.journal), b"")) or stamp_of(base) != head.stamp
@@ -306,7 +309,7 @@ class Inputs:
             if files.draft.exists():
                 _rename(files.draft, files.rejected, undo)
             # One that was changed is not called done: it is given back when its tasks in flight have ended.
-            if self.done_on_load and files.active.exists() and not is_another(files.active, head.stamp):
+            if self.done_on_load and files.active.exists() and not is_another(files.active, head, self.rules):
                 _rename(files.active, files.done, undo)
             elif loaded.found.content == files.base:
                 loaded.found.content = files.active

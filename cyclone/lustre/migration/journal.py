@@ -43,11 +43,13 @@ class Head(msgspec.Struct, frozen=True):
     """The first line. id: of the list in this life, as tids have it; suffix: of the files beside it.
 
     stamp: the list's own, `stamp_of`, for the numbers of records mean nothing in another list; None if nobody knows.
+    root: see `Rules`, by which it was read, for which records are entries depends on that; None if nobody knows.
     """
 
     id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8,32}$")]
     suffix: Annotated[str, msgspec.Meta(pattern=r"^(\.[0-9]+)?$")]
     stamp: tuple[int, int] | None = None
+    root: bytes | None = None
     format: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
 
 

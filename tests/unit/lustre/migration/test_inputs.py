@@ -36,8 +36,8 @@ def _killed_in_the_end() -> Iterator[None]:
         kill(_alive.pop())
 
 
-def an_input(directory: Path, **different: Any) -> Inputs:
-    inputs = Inputs(directory, RULES, **{"settle_s": 0.0, **different})
+def an_input(directory: Path, rules: Rules = RULES, **different: Any) -> Inputs:
+    inputs = Inputs(directory, rules, **{"settle_s": 0.0, **different})
     _alive.append(inputs)
     return inputs
 
@@ -58,16 +58,16 @@ def put(directory: Path, *lines: bytes, name: str = "a.input") -> Path:
 
 def take_all(inputs: Inputs) -> list[InputList]:
     """Load and take every list that waits."""
-    return [inputs.admit(load(base, RULES, in_copy=inputs.done_on_load)) for base in inputs.waiting(0)]
+    return [inputs.admit(load(base, inputs.rules, in_copy=inputs.done_on_load)) for base in inputs.waiting(0)]
 
 
-def resume(directory: Path, **different: Any) -> Inputs:
+def resume(directory: Path, rules: Rules = RULES, **different: Any) -> Inputs:
     """Another life, in which everything that was begun is taken again."""
     while _alive:
         kill(_alive.pop())
-    inputs = an_input(directory, **different)
+    inputs = an_input(directory, rules, **different)
     for base in inputs.leftovers():
-        inputs.admit(load_again(base, RULES, in_copy=inputs.done_on_load))
+        inputs.admit(load_again(base, rules, in_copy=inputs.done_on_load))
     return inputs
 
 
@@ -847,6 +847,40 @@ def test_a_list_of_which_only_flights_were_read_is_not_done_though_it_is_put_bac
     assert names(tmp_path) == {"a.input"}
     take_all(later)
     assert len(entries(later)) == 4
+
+
+@pytest.mark.parametrize("is_in_flight", [False, True])
+@pytest.mark.parametrize("done_on_load", [False, True])
+def test_a_list_is_begun_anew_when_other_records_of_it_are_entries(
+    tmp_path: Path, done_on_load: bool, is_in_flight: bool
+) -> None:
+    paths = [b"/lustre/a/0", b"/lustre/a/1", b"/lustre/b/0", b"/lustre/b/1"]
+    put(tmp_path, *(b"3 " + path for path in paths))
+    inputs = an_input(tmp_path, done_on_load=done_on_load)
+    take_all(inputs)
+    first, second = entries(inputs, most=2)
+    for entry in (first, second):
+        inputs.on_started(entry, 9)
+    inputs.on_final(first, SUCCESS)
+    if not is_in_flight:
+        inputs.on_final(second, SUCCESS)
+    inputs.settle()
+
+    later = resume(tmp_path, Rules(b"/lustre/b"), done_on_load=done_on_load)
+    if is_in_flight:
+        assert entries(later) == []
+        later.on_final(second, SUCCESS)
+        (ended,) = later.settle()
+        assert ended.was_changed
+        take_all(later)
+    again = entries(later)
+    for entry in again:
+        later.on_final(entry, SUCCESS)
+    (done,) = later.settle()
+
+    assert [entry.path for entry in again] == paths[2:]
+    assert (done.entries, done.rejected) == (2, 2)
+    assert {"a.input.active", "a.input.journal", "a.input"}.isdisjoint(names(tmp_path))
 
 
 # Again.
