@@ -48,7 +48,8 @@ class FailureClass(StrEnum):
     BUSY = "busy"  # somebody uses the file: try again later
     GONE = "gone"  # the file vanished, which is no error
     TARGET = "target"  # the target takes nothing: lock it, try another
-    OST = "ost"  # source or target is in trouble: lock it, try again later
+    QUOTA = "quota"  # the owner of the file has all the room that he may have, on whichever target: try again later
+    OST = "ost"  # source or target is in trouble, or the file is damaged: try again later
     PERMANENT = "permanent"  # this file will never work
     SKIP = "skip"  # there is nothing to move
     OUR_BUG = "our_bug"  # we called the program wrongly, or it is missing: stop
@@ -58,7 +59,8 @@ class FailureClass(StrEnum):
 _CLASSES = {
     **dict.fromkeys((errno.EBUSY, errno.EAGAIN, errno.ETXTBSY), FailureClass.BUSY),
     **dict.fromkeys((errno.ENOENT, errno.ESTALE), FailureClass.GONE),
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EREMOTEIO, errno.ENODEV), FailureClass.TARGET),
+    **dict.fromkeys((errno.ENOSPC, errno.EREMOTEIO, errno.ENODEV), FailureClass.TARGET),
+    errno.EDQUOT: FailureClass.QUOTA,
     # What an OST answers on which no objects are to be made (max_create_count=0).
     errno.ENOBUFS: FailureClass.TARGET,
     **dict.fromkeys((errno.EIO, errno.ENOTCONN, errno.ESHUTDOWN, errno.ETIMEDOUT), FailureClass.OST),

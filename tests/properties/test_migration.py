@@ -514,7 +514,7 @@ def available(inputs: Inputs) -> list[Entry]:
     """Everything that is to be done: what was in flight, and the rest."""
     found = [entry for each in inputs.lists.values() for entry, _ in each.flights()]
     for source in list(inputs.left()):
-        found += inputs.take(source, 10**6, 0).entries
+        found += inputs.take(source, 10**6, 0)
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import NamedTuple
 
 from cyclone.lustre.migration.fill import Fills, Level
@@ -17,7 +17,7 @@ from cyclone.lustre.migration.plan import Plan
 
 #: An OST in trouble is left alone twice as long each time, but not longer than this.
 LOCK_MOST_S = 3600.0
-#: So many sources in trouble, without a success in between, and the target is to blame as well.
+#: So many files of a source in trouble, or sources at a target, without a success in between, and it is to blame.
 STRIKES_MOST = 3
 
 
@@ -41,7 +41,8 @@ class _Trouble:
         self.locked_until: dict[Role, float] = {}
         self.newest = -math.inf  # when a task had trouble that went to it
         self.times = {Role.SOURCE: 0, Role.TARGET: 0}
-        self.strikes: set[int] = set()  # sources that had trouble with it
+        # As a source: files of it that had trouble; as a target: sources that had trouble with it.
+        self.strikes: dict[Role, set[Hashable]] = {Role.SOURCE: set(), Role.TARGET: set()}
 
 
 class Admission:
@@ -57,6 +58,7 @@ class Admission:
         self.fills = Fills(stale_s)
         self._is_fresh = False
         self._troubles: dict[int, _Trouble] = {}
+        self._well: set[tuple[int, Role]] = set()
         self._unlocks: list[tuple[float, int]] = []
 
     def obstacle(self, ost: int, role: Role) -> Obstacle | None:
@@ -122,40 +124,48 @@ class Admission:
         if role in trouble.locked_until:
             return  # by another task that was in flight at the same time
         self.changes += 1
+        self._well.discard((ost, role))
         trouble.times[role] += 1
         least = max(1.0, self.plan.retry_delay_s)
         pause_s = min(least * 2.0 ** min(trouble.times[role] - 1, 20), max(LOCK_MOST_S, least))
         trouble.locked_until[role] = now + pause_s
         heapq.heappush(self._unlocks, (now + pause_s, ost))
 
-    def suspect(self, target: int, source: int, now: float) -> None:
-        """The trouble of this source may be that of its target, if others had the same."""
-        trouble = self._trouble(target)
-        trouble.newest = now
-        trouble.strikes.add(source)
-        if len(trouble.strikes) >= STRIKES_MOST:
-            trouble.strikes.clear()
-            self._lock(trouble, target, Role.TARGET, now)
+    def suspect(self, ost: int, role: Role, by: Hashable, now: float) -> None:
+        """A trouble may be that of this OST, if others had the same. by: who had it, see `_Trouble.strikes`."""
+        trouble = self._trouble(ost)
+        if role is Role.TARGET:
+            trouble.newest = now
+        strikes = trouble.strikes[role]
+        strikes.add(by)
+        if len(strikes) >= STRIKES_MOST:
+            strikes.clear()
+            self._lock(trouble, ost, role, now)
+
+    def is_well(self, ost: int, role: Role) -> bool:
+        """Has a task with it succeeded since it was left alone, if it ever was?"""
+        return (ost, role) in self._well
 
     def blame(self, target: int, source: int, now: float) -> None:
         """With another target this source was well, so its trouble was that of this one, unless that was well since."""
         trouble = self._trouble(target)
-        if source in trouble.strikes:
-            trouble.strikes.clear()
+        strikes = trouble.strikes[Role.TARGET]
+        if source in strikes:
+            strikes.clear()
             self._lock(trouble, target, Role.TARGET, now)
 
     def forgive(self, source: int, target: int, since: float) -> None:
         """A task between these two has succeeded that was started then."""
         for ost, role in ((source, Role.SOURCE), (target, Role.TARGET)):
+            self._well.add((ost, role))
             trouble = self._troubles.get(ost)
             if trouble is not None:
                 trouble.times[role] = 0
-        trouble = self._troubles.get(target)
-        if trouble is not None:
-            trouble.strikes.clear()
-            # What others made of a trouble of before says less than that it was well after it.
-            if since > trouble.newest and trouble.locked_until.pop(Role.TARGET, None) is not None:
-                self.changes += 1
+                trouble.strikes[role].clear()
+        trouble = self._trouble(target)
+        # What others made of a trouble of before says less than that it was well after it.
+        if since > trouble.newest and trouble.locked_until.pop(Role.TARGET, None) is not None:
+            self.changes += 1
 
     def left_alone(self) -> Iterator[tuple[int, Role, float]]:
         """`(OST, role, until when)`"""

@@ -21,7 +21,7 @@ class Entry:
     offset: where its record begins in the list, in bytes. size: bytes; None as long as nobody has looked.
     key: no two entries with the same key are in flight at the same time; the path, unless more is known.
     tries: how many have ended. billed: how many of them are the file's own doing.
-    avoid: the target of the last try, if that ended in trouble of which nobody knows whose it is.
+    avoid: the target of the last try that ended in trouble of which nobody knows whose it is.
     """
 
     id: EntryId

@@ -11,9 +11,11 @@ ended, leaves the table, and everything it held is free again.
 *The emptiest target wins*: the one with the smallest share of its limit in flight, then the lowest projected fill level,
 then the lowest index. Targets that may take part are kept in that order, so the first that suits is the best.
 
-*A failure is billed to whoever it belongs to.* A busy file waits and tries again, so many times. A target without room,
-or an OST in trouble, is left alone for a while, and the file loses nothing but time. Of which OST the trouble is nobody
-tells: the source is left alone first, and the target as soon as the file has gone to another one.
+*A failure is billed to whoever it belongs to.* A busy file waits and tries again, so many times. A target without room is
+left alone for a while. A trouble may be that of the source, of the target or of the file, and nobody tells: so the file
+waits while others go on. Where several files of a source have trouble in a row, or several sources with a target, that OST is
+left alone for a while, and a target also as soon as the file has gone to another one. The first trouble costs a file
+nothing but time. What it has after that, where all others are well, is its own.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-from cyclone.lustre.migration.admission import Admission, Obstacle
+from cyclone.lustre.migration.admission import STRIKES_MOST, Admission, Obstacle
 from cyclone.lustre.migration.entry import Entry, EntryId
 from cyclone.lustre.migration.fill import Level
 from cyclone.lustre.migration.ost import OstState, Role, ost_state
@@ -580,22 +582,47 @@ class Mind:
         entry.tries += 1
         verdict = judge(report, was_seen=entry.size is not None)
         if verdict is Verdict.OTHER_TARGET:
-            self.admission.leave_alone(run.target, Role.TARGET, now)
-        elif verdict is Verdict.OST_TROUBLE:
-            self.admission.leave_alone(entry.source, Role.SOURCE, now)
-            self.admission.suspect(run.target, entry.source, now)
-            entry.avoid = run.target
-        elif verdict is Verdict.LATER:
+            return self._refused(run, report, now)
+        if verdict is Verdict.OST_TROUBLE:
+            return self._in_trouble(run, report, now)
+        if verdict is Verdict.LATER:
             return self._rest_or_end(entry, run.target, report, now)
-        if verdict in (Verdict.OTHER_TARGET, Verdict.OST_TROUBLE):
-            if entry.tries < TRIES_MOST:
-                self._put_back(self._stock(entry.source), entry)
-                return Ended(entry, run.target, report, is_final=False)
-            report = report._replace(reason=f"tried {entry.tries} times: {report.reason}")
         if verdict is Verdict.STOP:
             what = (report.reason or report.failure, _shown(entry.path), report.message)
             self.tripped = ": ".join(filter(None, what))
         return self._final(entry, run.target, report)
+
+    def _refused(self, run: Run, report: Report, now: float) -> Ended:
+        """A target takes nothing, or not this file."""
+        entry = run.entry
+        if _cost_nothing(entry) and self.admission.is_well(run.target, Role.TARGET):
+            return self._in_doubt(run, report, now, is_own=True)
+        self.admission.leave_alone(run.target, Role.TARGET, now)
+        if entry.tries < TRIES_MOST:
+            self._put_back(self._stock(entry.source), entry)
+            return Ended(entry, run.target, report, is_final=False)
+        report = report._replace(reason=f"tried {entry.tries} times: {report.reason}")
+        return self._final(entry, run.target, report)
+
+    def _in_trouble(self, run: Run, report: Report, now: float) -> Ended:
+        """Source, target or file: nobody tells."""
+        entry = run.entry
+        before = _cost_nothing(entry)
+        if not before:
+            # One that had trouble before says nothing new of its source.
+            self.admission.suspect(entry.source, Role.SOURCE, entry.id, now)
+        # Where a source has nothing but files like this one, it is never well: they must come to an end all the same.
+        is_own = before >= STRIKES_MOST or (before > 0 and self.admission.is_well(entry.source, Role.SOURCE))
+        return self._in_doubt(run, report, now, is_own=is_own)
+
+    def _in_doubt(self, run: Run, report: Report, now: float, *, is_own: bool) -> Ended:
+        """Try a file again after a while, with another target if there is one. is_own: is it billed to the file?"""
+        entry = run.entry
+        self.admission.suspect(run.target, Role.TARGET, entry.source, now)
+        entry.avoid = run.target
+        if is_own:
+            return self._rest_or_end(entry, run.target, report, now)
+        return self._rest(entry, run.target, report, now + self.plan.retry_delay_s)
 
     def _rest_or_end(self, entry: Entry, target: int | None, report: Report, now: float) -> Ended:
         entry.billed += 1
@@ -645,6 +672,11 @@ class Mind:
         if stock is None:
             stock = self._stocks[source] = _Stock()
         return stock
+
+
+def _cost_nothing(entry: Entry) -> int:
+    """How many tries have ended, before the last one, in what was not billed to the file."""
+    return entry.tries - 1 - entry.billed
 
 
 def _first_but(ost: int, rooms: Iterable[_Room]) -> _Room | None:

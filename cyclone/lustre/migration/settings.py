@@ -235,14 +235,14 @@ class MigrationSettings(Settings):
     )  # fmt: skip
     retry_max: int = whole(
         "migration", "retry_max", "3",
-        "How often a file is tried again that was busy, or whose task was killed; then it goes to NAME.input.busy or "
-        "NAME.input.failed.",
+        "How often a file is tried again that was busy, whose owner has used up his quota, that had trouble more than "
+        "once, or whose task was killed; then it goes to NAME.input.busy or NAME.input.failed.",
         maximum=90, unit="tries",
     )  # fmt: skip
     retry_delay_s: float = seconds(
         "migration", "retry_delay", "300",
-        "How long to wait before a file is tried again, and before an OST is used again that was in trouble; for an "
-        "OST twice as long each time, up to an hour.",
+        "How long to wait before a file is tried again, and before an OST is used again that takes nothing, or with which "
+        "three files or sources in a row had trouble; for an OST twice as long each time, up to an hour.",
         maximum=_DAYS_MOST * 86_400,
     )  # fmt: skip
     max_failures: int = whole(

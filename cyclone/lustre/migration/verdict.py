@@ -40,7 +40,9 @@ class Verdict(StrEnum):
     FINAL = "final"  # nothing more
     LATER = "later"  # try it again after a while; this is billed to the file
     OTHER_TARGET = "other_target"  # leave the target alone for a while, and try the file again
-    OST_TROUBLE = "ost_trouble"  # leave the source alone for a while, and try the file again
+    OST_TROUBLE = (
+        "ost_trouble"  # try the file again; nobody knows if source, target or the file itself is to blame
+    )
     STOP = "stop"  # nothing more, and no other file either
 
 
@@ -50,6 +52,7 @@ VERIFY = "verify"
 _BY_FAILURE = {
     "busy": Verdict.LATER,
     "unknown": Verdict.LATER,
+    "quota": Verdict.LATER,
     "target": Verdict.OTHER_TARGET,
     "ost": Verdict.OST_TROUBLE,
     "our_bug": Verdict.STOP,

@@ -575,7 +575,8 @@ def test_sudo_is_for_what_only_root_may_do(programs, lfs, monkeypatch):
     [
         ([16, 11, 26], FailureClass.BUSY),
         ([2, 116], FailureClass.GONE),
-        ([28, 122, 121, 19, 105], FailureClass.TARGET),
+        ([28, 121, 19, 105], FailureClass.TARGET),
+        ([122], FailureClass.QUOTA),
         ([5, 107, 108, 110], FailureClass.OST),
         ([13, 1, 30, 126, 22, 34, 95, 25], FailureClass.PERMANENT),
         ([61], FailureClass.SKIP),

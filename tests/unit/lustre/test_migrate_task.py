@@ -407,7 +407,7 @@ def test_a_file_that_somebody_writes_to_is_busy_until_he_is_done(lake):
     ("name", "state", "failure"),
     [
         ("EBUSY", BUSY, FailureClass.BUSY), ("EAGAIN", BUSY, FailureClass.BUSY), ("ETXTBSY", BUSY, FailureClass.BUSY),
-        ("ENOSPC", FAILED, FailureClass.TARGET), ("EDQUOT", FAILED, FailureClass.TARGET),
+        ("ENOSPC", FAILED, FailureClass.TARGET), ("EDQUOT", FAILED, FailureClass.QUOTA),
         ("EREMOTEIO", FAILED, FailureClass.TARGET), ("ENODEV", FAILED, FailureClass.TARGET),
         ("EIO", FAILED, FailureClass.OST), ("ENOTCONN", FAILED, FailureClass.OST),
         ("ESHUTDOWN", FAILED, FailureClass.OST), ("ETIMEDOUT", FAILED, FailureClass.OST),

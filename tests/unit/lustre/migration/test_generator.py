@@ -638,8 +638,8 @@ def test_an_ost_that_is_left_alone_is_told_at_once(
     site: Site, desk: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.keys["control.threshold", "update_fill_level"] = "3600"
-    site.put("a.input", *lines(3, 2))
-    answers = [("FAILED", "EIO", "ost")]
+    site.put("a.input", *lines(3, 4))
+    answers = [("FAILED", "EIO", "ost")] * 3
     desk.answer = lambda task: moved(task, *(answers.pop() if answers else ()))
 
     site.run()

@@ -575,34 +575,106 @@ def test_a_target_without_room_is_left_alone_and_the_file_goes_elsewhere_at_once
     assert mind.next_moment(0) == 60
 
 
-def test_a_source_in_trouble_is_left_alone_twice_as_long_each_time() -> None:
-    mind = a_mind(entries={0: 9})
+def test_a_file_that_is_refused_again_by_targets_that_are_well_waits_at_its_own_expense() -> None:
+    mind = a_mind(a_plan(retry_max=1), entries={0: 1, 1: 100})
+    bad = mind.decide(0).started[0].entry
+
+    now, locked, ends = 0.0, [], []
+    while not (ends and ends[-1].is_final):
+        for run in list(mind.running.values()):
+            ended = end(mind, run, FULL if run.entry is bad else SUCCESS, now)
+            if run.entry is bad:
+                ends.append(ended)
+                locked.append(len(list(mind.admission.left_alone())))
+        now += 1
+        mind.decide(now)
+
+    assert locked == [1, 1, 0]
+    assert (bad.tries, bad.billed, ends[-1].report.reason) == (3, 2, "ENOSPC")
+
+
+def test_a_file_loses_nothing_while_no_target_takes_anything() -> None:
+    mind = a_mind(entries={0: 1})
+    mind.fills.stale_s = 1e9
+
+    now = 0.0
+    for _ in range(50):
+        while not (started := mind.decide(now).started):
+            now = mind.next_moment(now) or now
+        end(mind, started[0], FULL, now)
+
+    assert (started[0].entry.tries, started[0].entry.billed) == (50, 0)
+
+
+def test_a_source_is_left_alone_after_trouble_in_a_row_twice_as_long_each_time() -> None:
+    mind = a_mind(a_plan(retry_delay_s=60, retry_max=0), entries={0: 100})
     mind.fills.stale_s = 1e9
 
     now, pauses = 0.0, []
-    for _ in range(8):
-        (run,) = mind.decide(now).started
-        end(mind, run, TROUBLE, now)
-        moment = mind.next_moment(now)
-        assert moment is not None
-        pauses.append(moment - now)
-        assert mind.decide(moment - 0.1).started == []
-        now = moment
+    while len(pauses) < 8:
+        fresh = 0
+        while runs := mind.decide(now).started:
+            fresh += runs[0].entry.tries == 0
+            end(mind, runs[0], TROUBLE, now)
+        ((_, _, until),) = mind.admission.left_alone()
+        assert fresh == 3
+        pauses.append(until - now)
+        now = until
 
     assert pauses == [60, 120, 240, 480, 960, 1920, LOCK_MOST_S, LOCK_MOST_S]
 
 
-def test_a_success_forgives_former_trouble() -> None:
-    mind = a_mind(entries={0: 9})
+def test_a_file_in_trouble_does_not_hold_the_others_of_its_source() -> None:
+    mind = a_mind(entries={0: 50})
     (run,) = mind.decide(0).started
-    end(mind, run, TROUBLE, 0)
+    bad = run.entry
+
+    now, good, ends = 0.0, 0, [end(mind, run, TROUBLE, 0)]
+    while not ends[-1].is_final:
+        now += 10
+        for run in mind.decide(now).started:
+            if run.entry is bad:
+                ends.append(end(mind, run, TROUBLE, now))
+            else:
+                end(mind, run, SUCCESS, now)
+                good += 1
+
+    assert list(mind.admission.left_alone()) == []
+    assert good == 4 * 5
+    assert (bad.tries, bad.billed, ends[-1].report.reason) == (5, 4, "EIO")
+
+
+def test_files_in_trouble_come_to_an_end_also_where_there_are_no_others() -> None:
+    mind = a_mind(a_plan(retry_delay_s=0), entries={0: 20})
+
+    now, tries, finals = 0.0, 0, 0
+    while finals < 20:
+        mind.on_levels(levels(), now)
+        for run in mind.decide(now).started:
+            tries += 1
+            finals += end(mind, run, TROUBLE, now).is_final
+        now = max(now, mind.next_moment(now) or now)
+
+    assert tries <= 20 * (3 + 1 + 3)
+    assert now < 7 * LOCK_MOST_S
+
+
+def test_a_success_forgives_former_trouble() -> None:
+    mind = a_mind(entries={0: 20})
+    for _ in range(3):
+        (run,) = mind.decide(0).started
+        end(mind, run, TROUBLE, 0)
     (run,) = mind.decide(60).started
     end(mind, run, SUCCESS, 60)
-    (run,) = mind.decide(60).started
+    runs = [mind.decide(60).started[0]]
+    for _ in range(4):
+        end(mind, runs[-1], TROUBLE, 60)
+        runs += mind.decide(60).started
 
-    end(mind, run, TROUBLE, 60)
-
-    assert mind.next_moment(60) == 120
+    # Two had trouble before, three for the first time.
+    assert [run.entry.billed for run in runs] == [1, 1, 0, 0, 0]
+    end(mind, runs[-1], TROUBLE, 60)
+    assert [until for _, role, until in mind.admission.left_alone() if role is Role.SOURCE] == [120]
 
 
 def test_tasks_that_fail_together_lock_their_source_once() -> None:
@@ -677,13 +749,13 @@ def test_the_only_target_is_tried_again_after_trouble() -> None:
 
 
 def test_nobody_tries_for_ever() -> None:
-    mind = a_mind(a_plan(retry_delay_s=0), entries={0: 1})
+    mind = a_mind(a_plan(retry_delay_s=0, targets=frozenset({10})), entries={0: 1})
 
     now, tries = 0.0, 0
     while True:
         (run,) = mind.decide(now).started
         tries += 1
-        ended = end(mind, run, TROUBLE, now)
+        ended = end(mind, run, FULL, now)
         if ended.is_final:
             break
         now += LOCK_MOST_S

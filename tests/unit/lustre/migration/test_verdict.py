@@ -53,6 +53,7 @@ def test_every_class_of_failure_has_a_verdict_of_its_own_right() -> None:
         FailureClass.BUSY: Verdict.LATER,
         FailureClass.GONE: Verdict.FINAL,
         FailureClass.TARGET: Verdict.OTHER_TARGET,
+        FailureClass.QUOTA: Verdict.LATER,
         FailureClass.OST: Verdict.OST_TROUBLE,
         FailureClass.PERMANENT: Verdict.FINAL,
         FailureClass.SKIP: Verdict.FINAL,
