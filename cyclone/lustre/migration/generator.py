@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -608,6 +609,10 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             raise ConfigError(
                 f"cannot be changed while the migration runs: {', '.join(fixed)}", file=ini.file
             )
+        self._go_by(settings, ini)
+
+    def _go_by(self, settings: MigrationSettings, ini: Ini) -> None:
+        """From now on."""
         self._ini, self.settings = ini, settings
         self._supply.settings = settings
         self._inputs.settle_s, self._inputs.keep_journal = settings.settle_s, settings.keep_journal
@@ -620,16 +625,19 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         self._doubt()
 
     def _on_exclude(self, arguments: Mapping[str, str]) -> object:
-        self._orders.change(excluded=self._orders.standing.excluded | _osts_of(arguments))
-        self._apply(self._ini)
-        return {"excluded": sorted(self.settings.excluded)}
+        osts = _osts_of(arguments)
+        return self._exclude(self.settings.excluded | osts, self._orders.standing.excluded | osts)
 
     def _on_include(self, arguments: Mapping[str, str]) -> object:
-        included = _osts_of(arguments)
-        self._orders.change(excluded=self._orders.standing.excluded - included)
+        osts = _osts_of(arguments)
         # What the ini file excludes is included until that is read again.
-        self._on_limits({"ost_exclude": _osts(MigrationSettings.of(self._ini).excluded - included)})
-        return {"excluded": sorted(self.settings.excluded)}
+        return self._exclude(self.settings.excluded - osts, self._orders.standing.excluded - osts)
+
+    def _exclude(self, osts: frozenset[int], ordered: frozenset[int]) -> object:
+        # Whatever has become of the other keys of the ini file: an order that is told to hold has to take effect.
+        self._go_by(replace(self.settings, excluded=osts), changed(self._ini, {"ost_exclude": _osts(osts)}))
+        self._orders.change(excluded=ordered)
+        return {"excluded": sorted(osts)}
 
     def _feed_back(self, state: FileState) -> object:
         if self.settings.dry_run:

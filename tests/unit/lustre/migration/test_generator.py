@@ -1103,6 +1103,31 @@ def test_orders_can_be_read_whatever_lustre_has_told(tmp_path: Path) -> None:
     assert Orders.read(tmp_path / "orders") == Orders(stopped="a \\udcff in it")
 
 
+@pytest.mark.parametrize(("command", "excluded"), [("exclude", [4, 10]), ("include", [4])])
+def test_an_order_about_osts_takes_effect_also_where_the_ini_file_is_wrong_by_now(
+    site: Site, desk: Any, command: str, excluded: list[int]
+) -> None:
+    (site.directory / "oss.map").write_text("oss1 0-19\n")
+    site.put("a.input", *lines(3, 6))
+    site.keys["migration", "oss_map"] = str(site.directory / "oss.map")
+    made = site.generator(ost_exclude="4" if command == "exclude" else "4,10")
+    operator = Operator(desk, made)
+    told: list[Any] = []
+    desk.task_s = 1
+
+    def order() -> None:
+        (site.directory / "oss.map").unlink()
+        told.append(operator.tell(command, osts="10"))
+        told.append(operator.tell("status")["excluded"])
+
+    operator.when(lambda: len(desk.submitted) == 2, order)
+    made.run()
+
+    assert told == [{"excluded": excluded}, excluded]
+    assert made._mind.plan.excluded == frozenset(excluded)
+    assert made._orders.standing.excluded == ({10} if command == "exclude" else frozenset())
+
+
 def test_an_ost_stays_excluded_after_a_reload_and_a_restart(site: Site, desk: Any) -> None:
     site.put("a.input", *lines(3, 3), *lines(4, 3))
     made, operator = next_life(site, desk)
