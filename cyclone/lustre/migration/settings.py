@@ -247,8 +247,9 @@ class MigrationSettings(Settings):
     )  # fmt: skip
     max_failures: int = whole(
         "migration", "max_failures", "0",
-        "So many failed files end the migration with an error. 0: any number. A file that is not what it was, by its "
-        "content, size, owner, mode, time or inode, always does.",
+        "So many failed files since the start end the migration with an error; those of before do not count, for nobody could "
+        "go on with their lists otherwise. 0: any number. A file that is not what it was, by its content, size, owner, mode, "
+        "time or inode, always does.",
         maximum=2**31 - 1, unit="files",
     )  # fmt: skip
     rate_files_per_s: float = special(

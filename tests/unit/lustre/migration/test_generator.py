@@ -586,6 +586,20 @@ def test_too_many_failures_end_the_run_with_an_error(site: Site, desk: Any) -> N
     assert len(desk.submitted) == 3
 
 
+def test_failures_of_a_former_life_do_not_count(site: Site, desk: Any) -> None:
+    site.put("a.input", *lines(3, 9))
+    desk.answer = lambda task: moved(task, "FAILED", "EACCES", "permanent")
+    with pytest.raises(CycloneError):
+        site.run(max_failures=3)
+
+    made = site.generator(max_failures=3)
+    Operator(desk, made).when(lambda: True, lambda: made.on_command("resume", {}))
+    with pytest.raises(CycloneError, match="3 files have failed"):
+        made.run()
+
+    assert len(desk.submitted) == 6
+
+
 def test_an_end_that_is_told_twice_or_belongs_to_nobody_is_ignored(
     site: Site, desk: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
