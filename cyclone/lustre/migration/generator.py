@@ -340,7 +340,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         now = self.monotonic()
         moments = [self._intake.due(now), self._tell_at, self._gauge.due(), now + _PAUSE_MOST_S]
         if not self._mind.holds and not self._mind.tripped:
-            next_moments = (self._mind.next_moment(now), self._supply.next_moment())
+            next_moments = (self._mind.next_moment(now), self._supply.next_moment(self._mind, now))
             moments += [moment for moment in next_moments if moment is not None]
         chores = (self._gauge.since, self._supply.since, self._intake.since)
         begun = [since for since in chores if since is not None]

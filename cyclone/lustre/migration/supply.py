@@ -125,8 +125,11 @@ class Supply:
             self._newest_wakes[entry.source] = moment
             heapq.heappush(self._wakes, (moment, entry.source))
 
-    def next_moment(self) -> float | None:
+    def next_moment(self, mind: Mind, now: float) -> float | None:
         """When `advance` has something to do, apart from looks that end."""
+        hungry = mind.hungry - self._looks.keys()
+        if hungry and self._may_look(now) and any(self._inputs.has_more(source, now) for source in hungry):
+            return now  # nothing of what it was brought may have been for it
         return self._wakes[0][0] if self._wakes else None
 
     def _may_look(self, now: float) -> bool:

@@ -191,6 +191,23 @@ def test_files_of_other_sizes_have_their_result_at_once(tmp_path: Path, files: P
     assert mind.waiting(0) == 1
 
 
+def test_after_files_that_are_not_wanted_the_next_ones_are_brought_at_once(
+    tmp_path: Path, files: Path
+) -> None:
+    for number in range(300):
+        (files / f"{number}").touch()
+    inputs = inputs_with(tmp_path, files, [f"0 {files}/{number}" for number in range(300)])
+    mind = hungry_mind(0)
+    supply = Supply(inputs, AtOnce(), settings(tmp_path, min_size="10"), block=False)
+
+    batches = []
+    while supply.next_moment(mind, 0) == 0:
+        batches.append(len(supply.advance(mind, 0)))
+    inputs.close()
+
+    assert batches == [128, 128, 44]
+
+
 def test_any_order_is_made_of_all_that_may_be_in_memory(tmp_path: Path) -> None:
     inputs = inputs_with(tmp_path, Path("/lustre"), [f"0 /lustre/{number}" for number in range(500)])
     mind = hungry_mind(0)
