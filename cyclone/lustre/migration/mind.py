@@ -414,18 +414,19 @@ class Mind:
             if entry is None:
                 self._look_at_source(source)
                 return None
-            target = self._best_target(entry)
-            if target is not None:
-                break
+            # First, for to find the best target all of them may have to be asked.
             if not self._fits_nowhere(entry):
-                self._put_back(stock, entry)
-                return None
+                break
             if self._will_fit(entry):
                 # Nothing bounds how often, so it must not be at once.
                 ended = self._rest(entry, None, _NO_ROOM, now + max(1.0, self.plan.retry_delay_s))
             else:
                 ended = self._rest_or_end(entry, None, _NO_ROOM, now)
             turn.ended.append(ended)
+        target = self._best_target(entry)
+        if target is None:
+            self._put_back(stock, entry)
+            return None
         return self._start(entry, target, now)
 
     def _next_entry(self, stock: _Stock) -> Entry | None:

@@ -21,6 +21,7 @@ from migration_builders import (
 )
 
 from cyclone.lustre.migration.admission import LOCK_MOST_S
+from cyclone.lustre.migration.entry import Entry
 from cyclone.lustre.migration.fill import Level
 from cyclone.lustre.migration.mind import TRIES_MOST, Mind
 from cyclone.lustre.migration.ost import OstState, Role
@@ -560,6 +561,28 @@ def test_files_that_fit_nowhere_cost_no_look_at_every_target(monkeypatch: pytest
 
     assert len(turn.ended) == 200
     assert asked < 200
+
+
+def test_files_that_fit_nowhere_are_not_held_against_every_open_target(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    targets = frozenset(range(100, 200))
+    mind = Mind(a_plan(targets=targets), 0, stale_s=STALE_S)
+    mind.on_levels({0: Level(50)} | {target: Level(50, 10**9, 10) for target in targets}, 0)
+    mind.offer(0, some_entries(0, 200, size=2**30))
+    asked = 0
+    really = Mind._fits
+
+    def fits(self: Mind, entry: Entry, target: int) -> bool:
+        nonlocal asked
+        asked += 1
+        return really(self, entry, target)
+
+    monkeypatch.setattr(Mind, "_fits", fits)
+    turn = mind.decide(0)
+
+    assert len(turn.ended) == 200
+    assert asked <= 200
 
 
 def test_a_target_without_room_is_left_alone_and_the_file_goes_elsewhere_at_once() -> None:
