@@ -467,7 +467,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
             if ended.away_until is not None:
                 self._put_away(entry, ended.away_until)
         elif self._inputs.on_final(entry, report):
-            self._statistics.on_final(entry.source, report.state, report.reason, report.size, now)
+            self._statistics.on_final(entry.source, report, now)
             if report.state is FileState.FAILED:
                 path = entry.path.decode("utf-8", "backslashreplace")
                 self.log.warning(

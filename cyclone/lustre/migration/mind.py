@@ -34,7 +34,7 @@ from cyclone.lustre.migration.fill import Level
 from cyclone.lustre.migration.ost import OstState, Role, ost_state
 from cyclone.lustre.migration.plan import Plan
 from cyclone.lustre.migration.rate import Rate
-from cyclone.lustre.migration.verdict import FileState, Report, Verdict, judge, settled
+from cyclone.lustre.migration.verdict import FileState, Report, Verdict, has_moved, judge, settled
 
 #: Nobody tries a file more often than this, whoever is to blame.
 TRIES_MOST = 100
@@ -572,8 +572,8 @@ class Mind:
         if run.entry.avoid is not None and run.entry.avoid != run.target:
             self.admission.blame(run.entry.avoid, run.entry.source, now)
             self._look_at(run.entry.avoid)
-        actual = run.target if report.actual is None else report.actual
-        if not self.plan.is_dry and actual != run.entry.source:
+        if not self.plan.is_dry and has_moved(report, run.entry.source):
+            actual = run.target if report.actual is None else report.actual
             self.fills.arrived(run.entry.source, -report.size)
             self.fills.arrived(actual, report.size)
             self._look_at(actual)

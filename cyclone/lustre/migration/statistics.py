@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import NamedTuple
 
-from cyclone.lustre.migration.verdict import FileState
+from cyclone.lustre.migration.verdict import FileState, Report, has_moved
 
 MINUTE_S = 60.0
 TEN_MINUTES_S = 600.0
 
 _SLOT_S = 5.0
-
-_MOVED = (FileState.SUCCESS, FileState.DISPLACED)
 
 #: Reasons are for counting; one that nobody has counted on must not fill the memory.
 REASONS_MOST = 1000
@@ -70,7 +68,7 @@ def _speed(files: int, size: int, seconds: float) -> Speed:
 
 
 class Statistics:
-    """Counts results, in all and by source."""
+    """Counts results, in all and by source. bytes: `{state: of the files with it, whether they were moved or not}`."""
 
     def __init__(self, now: float) -> None:
         self.results: Counter[tuple[FileState, str]] = Counter()
@@ -79,14 +77,14 @@ class Statistics:
         self._all = Pace(now)
         self._by_source: dict[int, Pace] = {}
 
-    def on_final(self, source: int, state: FileState, reason: str, size: int, now: float) -> None:
-        """An entry has its result. size: of the file, in bytes, whether it was moved or not."""
-        key = state, _countable(reason)
+    def on_final(self, source: int, report: Report, now: float) -> None:
+        """An entry has its result."""
+        key = report.state, _countable(report.reason)
         if key not in self.results and len(self.results) >= REASONS_MOST:
-            key = state, "other"
+            key = report.state, "other"
         self.results[key] += 1
-        self.bytes[state] += size
-        moved = size if state in _MOVED else 0
+        self.bytes[report.state] += report.size
+        moved = report.size if has_moved(report, source) else 0
         self._all.add(moved, now)
         pace = self._by_source.get(source)
         if pace is None:
@@ -107,7 +105,7 @@ class Statistics:
     @property
     def moved_bytes(self) -> int:
         """Of the files that were moved, to wherever."""
-        return sum(self.bytes[state] for state in _MOVED)
+        return self._all.bytes
 
     def speed(self, now: float) -> dict[str, Speed]:
         """`{"1min", "10min", "overall"}`"""

@@ -63,6 +63,11 @@ _GONE = "gone"
 _HARMLESS = {_GONE: FileState.IGNORED, "skip": FileState.SKIPPED}
 
 
+def has_moved(report: Report, source: int) -> bool:
+    """Is the file elsewhere now, and that by this try?"""
+    return report.state in (FileState.SUCCESS, FileState.DISPLACED) and report.actual != source
+
+
 def settled(report: Report) -> Report:
     """The same with its true state: a file that has vanished, or has nothing to move, has not failed."""
     if report.state is FileState.FAILED and report.failure in _HARMLESS:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cyclone.lustre.migration.statistics import REASONS_MOST, Statistics
-from cyclone.lustre.migration.verdict import FileState
+from cyclone.lustre.migration.verdict import FileState, Report
 
 MB = 1_000_000
 SUCCESS = FileState.SUCCESS
@@ -14,17 +14,17 @@ def steady(seconds: int, files_per_s: int = 2, size: int = MB, source: int = 0) 
     statistics = Statistics(now=0)
     for second in range(seconds):
         for _ in range(files_per_s):
-            statistics.on_final(source, SUCCESS, "", size, now=second)
+            statistics.on_final(source, Report(SUCCESS, "", size=size), now=second)
     return statistics
 
 
 def test_results_are_counted_by_state_and_reason() -> None:
     statistics = Statistics(now=0)
 
-    statistics.on_final(1, SUCCESS, "", 5, now=1)
-    statistics.on_final(1, FileState.SKIPPED, "striped", 7, now=1)
-    statistics.on_final(2, FileState.SKIPPED, "striped", 7, now=1)
-    statistics.on_final(2, FileState.FAILED, "EIO: what this file had to say", 0, now=1)
+    statistics.on_final(1, Report(SUCCESS, "", size=5), now=1)
+    statistics.on_final(1, Report(FileState.SKIPPED, "striped", size=7), now=1)
+    statistics.on_final(2, Report(FileState.SKIPPED, "striped", size=7), now=1)
+    statistics.on_final(2, Report(FileState.FAILED, "EIO: what this file had to say", size=0), now=1)
 
     assert statistics.results == {
         (SUCCESS, ""): 1, (FileState.SKIPPED, "striped"): 2, (FileState.FAILED, "EIO"): 1,
@@ -53,7 +53,7 @@ def test_the_short_spans_forget_and_the_whole_does_not() -> None:
 def test_a_moment_after_the_start_no_wild_number_is_told() -> None:
     statistics = Statistics(now=0)
 
-    statistics.on_final(0, SUCCESS, "", MB, now=0.001)
+    statistics.on_final(0, Report(SUCCESS, "", size=MB), now=0.001)
 
     assert statistics.speed(now=0.001)["1min"].files == 1
 
@@ -61,7 +61,7 @@ def test_a_moment_after_the_start_no_wild_number_is_told() -> None:
 def test_what_was_not_moved_is_no_speed_of_bytes() -> None:
     statistics = Statistics(now=0)
 
-    statistics.on_final(0, FileState.SKIPPED, "dry-run", MB, now=0)
+    statistics.on_final(0, Report(FileState.SKIPPED, "dry-run", size=MB), now=0)
 
     assert statistics.speed(now=10)["overall"].mb == 0
 
@@ -83,7 +83,17 @@ def test_reasons_without_number_do_not_fill_the_memory() -> None:
     statistics = Statistics(now=0)
 
     for number in range(2 * REASONS_MOST):
-        statistics.on_final(0, FileState.FAILED, f"reason {number}", 0, now=0)
+        statistics.on_final(0, Report(FileState.FAILED, f"reason {number}", size=0), now=0)
 
     assert len(statistics.results) == REASONS_MOST + 1
     assert statistics.results[FileState.FAILED, "other"] == REASONS_MOST
+
+
+def test_a_file_that_is_on_its_source_still_was_not_moved() -> None:
+    statistics = Statistics(0)
+
+    statistics.on_final(3, Report(FileState.DISPLACED, "still-on-source", actual=3, size=MB), now=1)
+    statistics.on_final(3, Report(FileState.DISPLACED, "elsewhere", actual=4, size=MB), now=1)
+
+    assert statistics.moved_bytes == MB
+    assert statistics.bytes == {FileState.DISPLACED: 2 * MB}
