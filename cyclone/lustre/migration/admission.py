@@ -85,7 +85,7 @@ class Admission:
         self._is_fresh = True
 
     def _level_obstacle(self, ost: int, role: Role) -> Obstacle | None:
-        percent = self.fills.percent(ost)
+        percent = self.fills.percent(ost, role)
         if percent is None:
             # An OST that was there comes back, sooner or later; one that nobody has ever seen does not.
             return Obstacle("fill level unknown", self._is_fresh and not self.fills.was_ever_measured(ost))

@@ -2,13 +2,16 @@
 
 Between two measurements the fill level of a target does not stand still. So the bytes of tasks in flight, and of
 those that ended after a measurement had begun, are added to targets and taken from sources. What ended while a
-measurement was going on may or may not be in it; it counts as not in it, which is the careful side for a target.
+measurement was going on may or may not be in it; it counts as not in it, which is the careful side for a target. On the
+same side, what is only on its way out of an OST has not left it where it is asked for as a target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
+
+from cyclone.lustre.migration.ost import Role
 
 _KIB = 1024
 
@@ -30,12 +33,12 @@ class Level(NamedTuple):
 class _Moved:
     """Bytes that came to an OST (or left it, below 0) without having been measured."""
 
-    __slots__ = ("flying", "lately", "settled")
+    __slots__ = ("coming", "lately", "leaving", "settled")
 
     def __init__(self) -> None:
         self.settled = 0  # since the last measurement began
         self.lately = 0  # of these, since the one began that is going on
-        self.flying = 0  # by tasks in flight
+        self.coming = self.leaving = 0  # by tasks in flight
 
 
 class Fills:
@@ -65,7 +68,7 @@ class Fills:
         self._met_open.update(ost for ost, level in levels.items() if not level.closed)
         for ost, moved in list(self._moved.items()):
             moved.settled, moved.lately = moved.lately, 0
-            if not moved.settled and not moved.flying:
+            if not (moved.settled or moved.coming or moved.leaving):
                 del self._moved[ost]
 
     def is_fresh(self, now: float) -> bool:
@@ -78,13 +81,13 @@ class Fills:
 
     def start(self, source: int, target: int, size: int) -> None:
         """So many bytes set out from source to target."""
-        self._of(source).flying -= size
-        self._of(target).flying += size
+        self._of(source).leaving += size
+        self._of(target).coming += size
 
     def finish(self, source: int, target: int, size: int) -> None:
         """They are not on their way any more, wherever they are."""
-        self._of(source).flying += size
-        self._of(target).flying -= size
+        self._of(source).leaving -= size
+        self._of(target).coming -= size
 
     def arrived(self, ost: int, size: int) -> None:
         """So many bytes are on this OST now that were not before; below 0: that many have left it."""
@@ -97,19 +100,19 @@ class Fills:
         level = self._levels.get(ost)
         return None if level is None else level.percent
 
-    def percent(self, ost: int) -> float | None:
-        """As projected; None if it was not measured."""
+    def percent(self, ost: int, role: Role = Role.SOURCE) -> float | None:
+        """As projected for an OST in this role; None if it was not measured."""
         level = self._levels.get(ost)
         if level is None or not level.capacity_kib:
             return None if level is None else level.percent
-        return level.percent + self._moved_bytes(ost) / _KIB / level.capacity_kib * 100
+        return level.percent + self._moved_bytes(ost, role) / _KIB / level.capacity_kib * 100
 
     def free_bytes(self, ost: int) -> float | None:
-        """What will be free, as projected; None if nobody knows."""
+        """What will be free on a target, as projected; None if nobody knows."""
         level = self._levels.get(ost)
         if level is None or level.capacity_kib is None:
             return None
-        return level.available_kib * _KIB - self._moved_bytes(ost)
+        return level.available_kib * _KIB - self._moved_bytes(ost, Role.TARGET)
 
     def closed(self, ost: int) -> str:
         """Why nothing can come to this OST, as measured; "" if it can, or nobody knows."""
@@ -127,9 +130,11 @@ class Fills:
         """The last measurement."""
         return self._levels
 
-    def _moved_bytes(self, ost: int) -> int:
+    def _moved_bytes(self, ost: int, role: Role) -> int:
         moved = self._moved.get(ost)
-        return 0 if moved is None else moved.settled + moved.flying
+        if moved is None:
+            return 0
+        return moved.settled + moved.coming - (moved.leaving if role is Role.SOURCE else 0)
 
     def _of(self, ost: int) -> _Moved:
         moved = self._moved.get(ost)

@@ -360,7 +360,7 @@ class Mind:
         if self.state(ost, Role.TARGET) is not OstState.READY:
             return
         known = self._ost(ost)
-        percent = self.fills.percent(ost)
+        percent = self.fills.percent(ost, Role.TARGET)
         assert percent is not None
         known.rank = _Rank(known.running[Role.TARGET] / self._limit(ost, Role.TARGET), percent, ost)
         insort(self._targets, known.rank)

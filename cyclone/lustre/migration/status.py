@@ -182,7 +182,7 @@ def ost_rows(mind: Mind, left: Mapping[int, int], moment: datetime) -> list[dict
     ]
     rows = []
     for ost, role in roles:
-        percent = mind.fills.percent(ost)
+        percent = mind.fills.percent(ost, role)
         rows.append(
             {
                 "ost": ost,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cyclone.lustre.migration.fill import Fills, Level
+from cyclone.lustre.migration.ost import Role
 
 GIB = 2**30
 
@@ -37,6 +38,17 @@ def test_bytes_on_their_way_count_for_the_target_and_against_the_source(fills: F
     assert fills.percent(1) == pytest.approx(60)
     assert fills.free_bytes(1) == 40 * GIB
     assert fills.measured_percent(1) == 50
+
+
+def test_bytes_on_their_way_out_are_no_room_for_others(fills: Fills) -> None:
+    fills.start(0, 1, 10 * GIB)
+    before = fills.percent(0, Role.TARGET), fills.free_bytes(0)
+    fills.finish(0, 1, 10 * GIB)
+    fills.arrived(0, -10 * GIB)
+
+    assert before == (50, 50 * GIB)
+    assert fills.percent(0, Role.TARGET) == pytest.approx(40)
+    assert fills.free_bytes(0) == 60 * GIB
 
 
 def test_a_task_that_moved_nothing_leaves_no_trace(fills: Fills) -> None:
