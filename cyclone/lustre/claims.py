@@ -58,7 +58,11 @@ class Claims:
     def _forget_old(self, newest: Path) -> None:
         before = time.time() - _OLD_S
         for place in self._directory.iterdir():
-            if place != newest and place.is_dir() and place.stat().st_mtime < before:
+            try:
+                is_old = place.stat().st_mtime < before
+            except FileNotFoundError:
+                continue  # another process was here first
+            if place != newest and is_old:
                 shutil.rmtree(place, ignore_errors=True)
 
 

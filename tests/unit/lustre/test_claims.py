@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,30 @@ def test_old_groups_are_forgotten(tmp_path: Path) -> None:
 
     assert not old.exists()
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("goes_after", [False, True])
+def test_an_old_group_may_be_forgotten_by_two_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_after: bool
+) -> None:
+    claims = Claims(tmp_path)
+    claims.take("round 1", "ost 3", most=1)
+    (old,) = tmp_path.iterdir()
+    os.utime(old, (0, 0))
+    really = Path.stat
+
+    def stat(self: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if self == old and not goes_after:
+            shutil.rmtree(old, ignore_errors=True)
+        found = really(self, follow_symlinks=follow_symlinks)
+        if self == old:
+            shutil.rmtree(old, ignore_errors=True)
+        return found
+
+    monkeypatch.setattr(Path, "stat", stat)
+
+    assert claims.take("round 2", "ost 3", most=1) is Claim.MINE
+    assert not os.path.exists(old)
 
 
 def test_a_directory_of_somebody_else_is_not_trusted(tmp_path: Path) -> None:
