@@ -9,6 +9,7 @@ import socketserver
 import ssl
 import subprocess
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -53,6 +54,8 @@ class SmtpServer:
     hanging: take connections and never say a word. refused: receivers that are not known here.
     busy: receivers that have to wait.
     refuses_content: every mail is refused when all of it is here. silent_goodbye: never answer QUIT.
+    thinks_s: how long it looks at a mail before it says that it has taken it.
+    cuts: text of mails at which it hangs up. greeting: what it says first, piece by piece, `pause_s` apart.
     """
 
     def __init__(
@@ -66,10 +69,15 @@ class SmtpServer:
         busy: frozenset[str] = frozenset(),
         refuses_content: bool = False,
         silent_goodbye: bool = False,
+        thinks_s: float = 0.0,
+        cuts: str = "",
+        greeting: Iterable[bytes] = (b"220 here\r\n",),
+        pause_s: float = 0.0,
     ) -> None:
         self.certificate, self.tls, self.users = certificate, tls, users
         self.hanging, self.refused, self.refuses_content = hanging, refused, refuses_content
         self.silent_goodbye, self.busy = silent_goodbye, busy
+        self.thinks_s, self.cuts, self.greeting, self.pause_s = thinks_s, cuts, greeting, pause_s
         self.mails: list[Taken] = []
         self.connections = 0
         self._changed = threading.Condition()
@@ -155,8 +163,8 @@ class _Server(socketserver.ThreadingTCPServer):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
-    def wait_for_end(self) -> None:
-        self._stopping.wait()
+    def wait_for_end(self, at_most_s: float | None = None) -> None:
+        self._stopping.wait(at_most_s)
 
 
 class _Conversation(socketserver.BaseRequestHandler):
@@ -180,7 +188,9 @@ class _Conversation(socketserver.BaseRequestHandler):
             self._protect(smtp)
         self._lines = self._open_ends.enter_context(self._link.makefile("rb"))
         self._user = ""
-        self._say("220 here")
+        for piece in smtp.greeting:
+            self._link.sendall(piece)
+            self.server.wait_for_end(smtp.pause_s)
         sender, receivers = "", []
         while line := self._lines.readline():
             words = line.decode("ascii").strip()
@@ -208,7 +218,8 @@ class _Conversation(socketserver.BaseRequestHandler):
                     receivers.append(_address(rest))
                     self._say("250 fine")
                 case "DATA":
-                    self._take(smtp, sender, tuple(receivers))
+                    if not self._take(smtp, sender, tuple(receivers)):
+                        return
                 case "QUIT" if smtp.silent_goodbye:
                     self.server.wait_for_end()
                 case "QUIT":
@@ -242,18 +253,23 @@ class _Conversation(socketserver.BaseRequestHandler):
         else:
             self._say("535 wrong")
 
-    def _take(self, smtp: SmtpServer, sender: str, receivers: tuple[str, ...]) -> None:
+    def _take(self, smtp: SmtpServer, sender: str, receivers: tuple[str, ...]) -> bool:
+        """False to hang up."""
         self._say("354 go on")
         content = b""
         while (line := self._lines.readline()) not in (b".\r\n", b""):
             content += line.removeprefix(b".") if line.startswith(b"..") else line
         if smtp.refuses_content:
             self._say("554 this looks like spam")
-            return
+            return True
+        if smtp.cuts and smtp.cuts.encode() in content:
+            return False
         lines = content.replace(b"\r\n", b"\n")
         message = cast(EmailMessage, message_from_bytes(lines, policy=policy.default))
         smtp.take(Taken(sender, receivers, message, self._user, self._protected))
+        self.server.wait_for_end(smtp.thinks_s)
         self._say("250 taken")
+        return True
 
     def _say(self, line: str) -> None:
         self._link.sendall(line.encode() + b"\r\n")

@@ -15,12 +15,15 @@ import stat
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage, Message
 from email.utils import format_datetime
 from pathlib import Path
+from time import monotonic
+from typing import Any
 
 from cyclone.errors import TaskError
 
@@ -32,6 +35,9 @@ SECURITY = {"none": 25, "starttls": 25, "tls": 465}
 #: A mail that no server has taken for so long would no longer help anybody.
 _KEEP_S = 5 * 86_400.0
 
+#: Of all that a server may say in one conversation; a few hundred are usual.
+_SAID_BYTES_MAX = 2**16
+
 #: RFC 5321, section 4.2.1: codes of what may go well later.
 _FOR_NOW = range(400, 500)
 
@@ -42,11 +48,11 @@ _HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:(?P<port
 class MailError(TaskError):
     """A mail was not taken.
 
-    lasting: the server refused this very mail, so that others may fare better.
+    reached: the server could be talked to. It is about this very mail, and others may fare better.
     """
 
-    def __init__(self, text: str, *, lasting: bool = False) -> None:
-        self.lasting = lasting
+    def __init__(self, text: str, *, reached: bool = False) -> None:
+        self.reached = reached
         super().__init__(text)
 
 
@@ -56,7 +62,9 @@ class MailServer:
 
     security: "none", "starttls" or "tls". ca_file: certificates to trust instead of those of the system.
     credentials_file: lines `user = …` and `password = …`, readable by their owner alone; "" for no login.
-    timeout_s: of each step of the conversation.
+    timeout_s: of each step of the conversation. talk_s: from its beginning until the whole mail is there.
+    answer_s: from then until the server says whether it has taken the mail. Whoever waits less has it sent again and
+    again by a server that looks at each mail for long; RFC 5321, section 4.5.3.2.6, says so, and asks for 10 minutes.
     """
 
     host: str
@@ -65,6 +73,8 @@ class MailServer:
     credentials_file: str = ""
     ca_file: str = ""
     timeout_s: float = 10.0
+    talk_s: float = 300.0
+    answer_s: float = 600.0
 
     @classmethod
     def at(
@@ -94,11 +104,9 @@ class MailServer:
             raise MailError(f"mail server {self.host}:{self.port}: {_reason(error)}") from None
         try:
             refused = connection.send_message(message)
-        except (smtplib.SMTPRecipientsRefused, smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
-            text = f"mail server {self.host}:{self.port} refused a mail: {_reason(error)}"
-            raise MailError(text, lasting=True) from None
         except (OSError, ValueError) as error:
-            raise MailError(f"mail server {self.host}:{self.port}: {_reason(error)}") from None
+            text = f"mail server {self.host}:{self.port} did not take a mail: {_reason(error)}"
+            raise MailError(text, reached=True) from None
         finally:
             # The mail is taken or not by now, and a server that does not say good-bye changes nothing of that.
             with contextlib.suppress(OSError):
@@ -108,20 +116,16 @@ class MailServer:
             _log.warning("mail server refused a receiver receiver=%s reason=%s", receiver, _answer(*said))
         return [receiver for receiver, (code, _) in refused.items() if code in _FOR_NOW]
 
-    def _connect(self) -> smtplib.SMTP:
+    def _connect(self) -> _Conversation:
+        """Begin a conversation, as far as it has nothing to do with any mail. Raises OSError, ValueError."""
         login = _credentials(self.credentials_file) if self.credentials_file else None
-        # The name that smtplib would look up may take longer to find than any time-out.
-        us = socket.gethostname()
-        connection: smtplib.SMTP
-        if self.security == "tls":
-            connection = smtplib.SMTP_SSL(
-                self.host, self.port, us, timeout=self.timeout_s, context=self._tls()
-            )
-        else:
-            connection = smtplib.SMTP(self.host, self.port, us, timeout=self.timeout_s)
+        connection = (
+            _TlsConversation(self, context=self._tls()) if self.security == "tls" else _Conversation(self)
+        )
         try:
             if self.security == "starttls":
                 connection.starttls(context=self._tls())
+            connection.ehlo_or_helo_if_needed()
             if login is not None:
                 connection.login(*login)
         except BaseException:
@@ -131,6 +135,76 @@ class MailServer:
 
     def _tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=self.ca_file or None)
+
+
+class _Conversation(smtplib.SMTP):
+    """What `smtplib` does, for a bounded time and with a bounded memory, whatever the server says."""
+
+    def __init__(self, server: MailServer, **given: Any) -> None:
+        self._server = server
+        self._give(server.timeout_s, server.talk_s)
+        # The name that smtplib would look up may take longer to find than any time-out.
+        super().__init__(server.host, server.port, socket.gethostname(), timeout=server.timeout_s, **given)
+
+    def getreply(self) -> tuple[int, bytes]:
+        if self.file is None:
+            self.file = _Replies(self.receive)
+        return super().getreply()
+
+    def data(self, message: Any) -> tuple[int, bytes]:
+        """As that of `smtplib`, but the answer to the mail may take longer than other answers."""
+        answer = self.docmd("DATA")
+        if answer[0] != 354:
+            raise smtplib.SMTPDataError(*answer)
+        # RFC 5321, section 4.5.2: a line of one dot ends the mail.
+        dotted = re.sub(rb"(?m)^\.", b"..", message)
+        self.send(dotted.removesuffix(b"\r\n") + b"\r\n.\r\n")
+        self._give(self._server.answer_s, self._server.answer_s)
+        answer = self.getreply()
+        self._give(self._server.timeout_s, self._server.timeout_s)
+        return answer
+
+    def receive(self, most: int) -> bytes:
+        """At most so many bytes of what the server says; none if it has hung up. Raises OSError."""
+        assert self.sock is not None
+        left_s = self._until - monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self.sock.settimeout(min(self._step_s, left_s))
+        return self.sock.recv(most)
+
+    def _give(self, step_s: float, all_s: float) -> None:
+        """Give the server so long for each step from now on, and for all of them."""
+        self._step_s, self._until = step_s, monotonic() + all_s
+
+
+class _TlsConversation(_Conversation, smtplib.SMTP_SSL):
+    pass
+
+
+class _Replies:
+    """What a server says, line by line: the part of a file that `smtplib` uses."""
+
+    def __init__(self, receive: Callable[[int], bytes]) -> None:
+        self._receive = receive
+        self._said = b""
+        self._left = _SAID_BYTES_MAX
+
+    def readline(self, most: int) -> bytes:
+        """The next line, or its first so many bytes. Raises OSError."""
+        while b"\n" not in self._said and len(self._said) < most:
+            if self._left <= 0:
+                raise ConnectionAbortedError(f"it says more than {_SAID_BYTES_MAX} bytes")
+            if not (more := self._receive(most)):
+                break
+            self._left -= len(more)
+            self._said += more
+        end = min(self._said.find(b"\n") + 1 or most, most)
+        line, self._said = self._said[:end], self._said[end:]
+        return line
+
+    def close(self) -> None:
+        """Nothing is held: whoever made the connection closes it."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +248,8 @@ class Outbox:
         self._directory, self._server = directory, server
         # `{file: receivers left}`, where that could not be written: who has taken a mail does not get it at each try.
         self._left: dict[Path, list[str]] = {}
+        # What the server did not take, though it could be talked to.
+        self._failed: set[Path] = set()
 
     def post(self, message: EmailMessage) -> None:
         """Keep a mail on disk; one that waits already is not kept twice. Raises OSError when it cannot be kept."""
@@ -196,29 +272,39 @@ class Outbox:
             temporary.unlink(missing_ok=True)
 
     def deliver(self) -> int:
-        """Try to send what waits, oldest first. Returns how many mails wait after that.
+        """Try to send what waits, oldest first, but what has failed before after all others. Returns how many wait then.
 
         Stops at a server that cannot be talked to. What was not taken for five days is thrown away, which is logged.
         """
-        waiting = self._waiting()
-        for file in list(waiting):
+        tried: set[Path] = set()
+        while (file := self._next(tried)) is not None:
+            tried.add(file)
             try:
                 if self._deliver(file):
-                    waiting.remove(file)
+                    self._failed.discard(file)
             except MailError as error:
                 _log.warning("a mail waits file=%s reason=%s", file.name, error)
-                if not error.lasting:
+                if not error.reached:
                     break
+                self._failed.add(file)
             except OSError as error:
                 _log.warning("a mail cannot be read, or changed file=%s reason=%s", file.name, error)
-        return len(waiting)
+        return len(self._waiting())
 
-    def _waiting(self) -> list[Path]:
-        found = []
+    def _next(self, tried: Collection[Path]) -> Path | None:
+        """What to try now. Looked for after each mail: an answer may take long, and something new may have come."""
+        waiting = self._waiting()
+        self._failed &= waiting.keys()
+        left = waiting.keys() - tried
+        return min(left, key=lambda file: (file in self._failed, waiting[file], file), default=None)
+
+    def _waiting(self) -> dict[Path, float]:
+        """`{file: when it was posted}`."""
+        found = {}
         for file in self._directory.glob("*.mail"):
             with contextlib.suppress(FileNotFoundError):
-                found.append((file.stat().st_mtime, file))
-        return [file for _, file in sorted(found)]
+                found[file] = file.stat().st_mtime
+        return found
 
     def _deliver(self, file: Path) -> bool:
         """False if somebody else is at it, or a receiver is left. Raises MailError when it was not taken."""
@@ -329,7 +415,7 @@ class Postman:
                 left = self._outbox.send(message)
             except MailError as error:
                 _log.warning("a mail waits in memory subject=%r reason=%s", message["Subject"], error)
-                if not error.lasting:
+                if not error.reached:
                     break
             else:
                 if not left:

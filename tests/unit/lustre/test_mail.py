@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import subprocess
 import sys
@@ -227,7 +228,44 @@ def test_a_mail_that_is_refused_for_its_own_sake_is_told_apart() -> None:
     ):
         MailServer.at(smtp.address).send(mail())
 
-    assert caught.value.lasting
+    assert caught.value.reached
+
+
+def test_a_server_may_look_at_a_mail_for_longer_than_at_a_command() -> None:
+    with SmtpServer(thinks_s=0.6) as smtp:
+        MailServer("127.0.0.1", smtp.port, timeout_s=0.2).send(mail())
+
+        assert len(smtp.mails) == 1
+
+
+def test_a_server_that_never_says_whether_it_has_taken_a_mail_is_given_up() -> None:
+    with SmtpServer(thinks_s=3600) as smtp, pytest.raises(MailError, match="does not answer") as caught:
+        MailServer("127.0.0.1", smtp.port, answer_s=0.2).send(mail())
+
+    assert caught.value.reached
+
+
+def test_lines_of_dots_arrive_as_they_were_written(smtp: SmtpServer) -> None:
+    MailServer.at(smtp.address).send(mail(body=".\n..\n.x\n\nend."))
+
+    assert smtp.mails[0].message.get_content() == ".\n..\n.x\n\nend.\n"
+
+
+def test_a_server_that_talks_without_end_is_given_up() -> None:
+    chatter = itertools.chain(itertools.repeat(b"220-" + b"x" * 994 + b"\r\n", 1000), [b"220 here\r\n"])
+    with SmtpServer(greeting=chatter) as smtp, pytest.raises(MailError, match="more than 65536 bytes"):
+        MailServer.at(smtp.address).send(mail())
+
+
+def test_a_server_that_keeps_one_waiting_for_each_letter_is_given_up() -> None:
+    letters = [bytes([letter]) for letter in b"220 " + b"x" * 20 + b"\r\n"]
+    with (
+        SmtpServer(greeting=letters, pause_s=0.1) as smtp,
+        pytest.raises(MailError, match="does not answer") as caught,
+    ):
+        MailServer("127.0.0.1", smtp.port, talk_s=0.3).send(mail())
+
+    assert not caught.value.reached
 
 
 # The outbox.
@@ -321,6 +359,50 @@ def test_a_server_that_hangs_is_asked_once_for_all_mails(tmp_path: Path) -> None
 
         assert box.deliver() == 5
         assert smtp.connections == 1
+
+
+def test_a_mail_at_which_the_server_hangs_up_keeps_no_other_waiting(tmp_path: Path) -> None:
+    with SmtpServer(cuts="poison") as smtp:
+        box = outbox(tmp_path, smtp)
+        box.post(mail("a", subject="poison"))
+        (file,) = (tmp_path / "spool").iterdir()
+        os.utime(file, (0, file.stat().st_mtime - 60))
+        box.post(mail("b"))
+
+        assert box.deliver() == 1
+        assert smtp.subjects() == ["An OST is slow"]
+
+
+def test_what_is_new_goes_before_what_has_failed(tmp_path: Path) -> None:
+    with SmtpServer(cuts="poison") as smtp:
+        box = outbox(tmp_path, smtp)
+        box.post(mail("a", subject="poison"))
+        box.deliver()
+        (file,) = (tmp_path / "spool").iterdir()
+        os.utime(file, (0, file.stat().st_mtime - 60))
+        box.post(mail("b"))
+        smtp.cuts = ""
+
+        assert box.deliver() == 0
+        assert smtp.subjects() == ["An OST is slow", "poison"]
+
+
+def test_what_comes_while_others_are_sent_is_sent_with_them(
+    smtp: SmtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box, late = outbox(tmp_path, smtp), [mail("b")]
+    send = MailServer.send
+
+    def send_and_post(server: MailServer, message: EmailMessage) -> list[str]:
+        while late:
+            box.post(late.pop())
+        return send(server, message)
+
+    monkeypatch.setattr(MailServer, "send", send_and_post)
+    box.post(mail("a"))
+
+    assert box.deliver() == 0
+    assert len(smtp.mails) == 2
 
 
 def test_a_mail_that_is_refused_keeps_no_other_waiting(tmp_path: Path) -> None:
