@@ -102,7 +102,7 @@ class LustreAlertIOTask(LustreIOTask):
             # Rather a mail too many than none.
             _log.warning("mails of this round cannot be counted reason=%s", error)
         # A repetition of this attempt elsewhere writes the same mail.
-        message = self.mailing.compose(
+        mail = self.mailing.compose(
             degradation_subject(self.lfs_target, self.ost_idx, phase),
             degradation_body(
                 self.lfs_target,
@@ -116,7 +116,7 @@ class LustreAlertIOTask(LustreIOTask):
             datetime.now(UTC),
         )
         try:
-            self.mail_server.send(message)
+            self.mail_server.send(mail)
         except MailError as error:
             _log.warning("a mail was not sent ost=%d phase=%s reason=%s", self.ost_idx, phase, error)
             if self.mail_round:

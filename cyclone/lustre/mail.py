@@ -15,17 +15,22 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from email import message_from_bytes, policy
-from email.message import EmailMessage, Message
+from email import policy
+from email.message import EmailMessage
 from email.utils import format_datetime
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from cyclone.errors import TaskError
+from cyclone.process.replace import replace_content
 
 _log = logging.getLogger(__name__)
 
@@ -35,13 +40,19 @@ SECURITY = {"none": 25, "starttls": 25, "tls": 465}
 #: A mail that no server has taken for so long would no longer help anybody.
 _KEEP_S = 5 * 86_400.0
 
+#: What is being written takes a moment, not an hour.
+_UNFINISHED_S = 3600.0
+
 #: Of all that a server may say in one conversation; a few hundred are usual.
 _SAID_BYTES_MAX = 2**16
 
 #: RFC 5321, section 4.2.1: codes of what may go well later.
 _FOR_NOW = range(400, 500)
 
-_ADDRESS = re.compile(r"[!#-'*+./0-9=?A-Z^_`a-z{|}~-]{1,64}@[A-Za-z0-9.-]{1,255}\Z", re.ASCII)
+#: Whatever a server says of itself, this can be sent to it.
+_SEVEN_BITS = policy.default.clone(cte_type="7bit")
+
+_ADDRESS = re.compile(r"^[!#-'*+./0-9=?A-Z^_`a-z{|}~-]{1,64}@[A-Za-z0-9.-]{1,255}\Z", re.ASCII)
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:(?P<port>\d{1,5}))?\Z")
 
 
@@ -54,6 +65,22 @@ class MailError(TaskError):
     def __init__(self, text: str, *, reached: bool = False) -> None:
         self.reached = reached
         super().__init__(text)
+
+
+_Address = Annotated[str, Meta(pattern=_ADDRESS.pattern)]
+
+
+class Mail(Struct, frozen=True, forbid_unknown_fields=True):
+    """A mail, and what a server is told of it. It waits on disk as it is here, so that nobody has to take it apart.
+
+    id: its Message-ID; two mails of one id are one to those who receive them. text: headers and body, ASCII.
+    """
+
+    sender: _Address
+    receivers: Annotated[tuple[_Address, ...], Meta(min_length=1)]
+    subject: str
+    id: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -93,8 +120,8 @@ class MailServer:
             )
         return cls(found["host"].strip("[]"), port, security, credentials_file, ca_file)
 
-    def send(self, message: EmailMessage) -> list[str]:
-        """Hand in a mail; sender and receivers are those of its headers.
+    def send(self, mail: Mail) -> tuple[str, ...]:
+        """Hand in a mail.
 
         Returns the receivers that the server refused for now, while it took the mail for others. Raises MailError.
         """
@@ -103,7 +130,7 @@ class MailServer:
         except (OSError, ValueError) as error:
             raise MailError(f"mail server {self.host}:{self.port}: {_reason(error)}") from None
         try:
-            refused = connection.send_message(message)
+            refused = connection.sendmail(mail.sender, mail.receivers, mail.text)
         except (OSError, ValueError) as error:
             text = f"mail server {self.host}:{self.port} did not take a mail: {_reason(error)}"
             raise MailError(text, reached=True) from None
@@ -114,7 +141,7 @@ class MailServer:
             connection.close()
         for receiver, said in refused.items():
             _log.warning("mail server refused a receiver receiver=%s reason=%s", receiver, _answer(*said))
-        return [receiver for receiver, (code, _) in refused.items() if code in _FOR_NOW]
+        return tuple(receiver for receiver, (code, _) in refused.items() if code in _FOR_NOW)
 
     def _connect(self) -> _Conversation:
         """Begin a conversation, as far as it has nothing to do with any mail. Raises OSError, ValueError."""
@@ -222,19 +249,19 @@ class Mailing:
                         f"{name}: found {address!r}, expected an address such as admin@example.org"
                     )
 
-    def compose(self, subject: str, body: str, key: str, at: datetime) -> EmailMessage:
+    def compose(self, subject: str, body: str, key: str, at: datetime) -> Mail:
         """A mail. key: two mails of one key are one to those who receive them. at: with a time zone."""
-        message = EmailMessage()
+        message = EmailMessage(_SEVEN_BITS)
         message["From"] = self.sender
         message["To"] = ", ".join(self.receivers)
         message["Subject"] = subject
         message["Date"] = format_datetime(at)
         domain = self.sender.rpartition("@")[2]
-        message["Message-ID"] = f"<{_hash(key)}@{domain}>"
+        message["Message-ID"] = name = f"<{_hash(key)}@{domain}>"
         # RFC 3834, section 5: so that no holiday notice answers.
         message["Auto-Submitted"] = "auto-generated"
         message.set_content(body.encode("utf-8", "backslashreplace").decode("utf-8"))
-        return message
+        return Mail(self.sender, self.receivers, subject, name, message.as_string())
 
 
 class Outbox:
@@ -247,111 +274,114 @@ class Outbox:
     def __init__(self, directory: Path, server: MailServer) -> None:
         self._directory, self._server = directory, server
         # `{file: receivers left}`, where that could not be written: who has taken a mail does not get it at each try.
-        self._left: dict[Path, list[str]] = {}
-        # What the server did not take, though it could be talked to.
-        self._failed: set[Path] = set()
+        self._left: dict[Path, tuple[str, ...]] = {}
+        # What waits though the server could be talked to.
+        self._tried: set[Path] = set()
 
-    def post(self, message: EmailMessage) -> None:
+    def post(self, mail: Mail) -> None:
         """Keep a mail on disk; one that waits already is not kept twice. Raises OSError when it cannot be kept."""
         make_private_directory(self._directory)
-        self._keep(message, self._directory / f"{_hash(str(message['Message-ID']))}.mail")
+        file = self._directory / f"{_hash(mail.id)}.mail"
+        if not file.exists():
+            self._keep(mail, file)
 
-    def send(self, message: EmailMessage) -> list[str]:
+    def send(self, mail: Mail) -> tuple[str, ...]:
         """Send a mail that is not kept. See `MailServer.send`."""
-        return self._server.send(message)
+        return self._server.send(mail)
 
-    def _keep(self, message: Message, file: Path) -> None:
-        temporary = file.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
-        try:
-            with open(temporary, "wb", opener=_private) as stream:
-                stream.write(message.as_bytes(policy=policy.SMTP))
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
+    def _keep(self, mail: Mail, file: Path) -> None:
+        replace_content(file, msgspec.json.format(msgspec.json.encode(mail), indent=1) + b"\n")
 
     def deliver(self) -> int:
-        """Try to send what waits, oldest first, but what has failed before after all others. Returns how many wait then.
+        """Try to send what waits, oldest first, but what was tried before after all others. Returns how many wait then.
 
         Stops at a server that cannot be talked to. What was not taken for five days is thrown away, which is logged.
         """
+        self._remove_unfinished()
         tried: set[Path] = set()
         while (file := self._next(tried)) is not None:
-            tried.add(file)
             try:
-                if self._deliver(file):
-                    self._failed.discard(file)
+                self._deliver(file)
             except MailError as error:
                 _log.warning("a mail waits file=%s reason=%s", file.name, error)
                 if not error.reached:
                     break
-                self._failed.add(file)
             except OSError as error:
                 _log.warning("a mail cannot be read, or changed file=%s reason=%s", file.name, error)
+            tried.add(file)
+            self._tried.add(file)
         return len(self._waiting())
 
     def _next(self, tried: Collection[Path]) -> Path | None:
         """What to try now. Looked for after each mail: an answer may take long, and something new may have come."""
         waiting = self._waiting()
-        self._failed &= waiting.keys()
+        self._tried &= waiting.keys()
         left = waiting.keys() - tried
-        return min(left, key=lambda file: (file in self._failed, waiting[file], file), default=None)
+        return min(left, key=lambda file: (file in self._tried, waiting[file], file), default=None)
 
     def _waiting(self) -> dict[Path, float]:
         """`{file: when it was posted}`."""
-        found = {}
-        for file in self._directory.glob("*.mail"):
-            with contextlib.suppress(FileNotFoundError):
-                found[file] = file.stat().st_mtime
-        return found
+        return {file: status.st_mtime for file, status in self._files("*.mail")}
 
-    def _deliver(self, file: Path) -> bool:
-        """False if somebody else is at it, or a receiver is left. Raises MailError when it was not taken."""
-        try:
-            stream = open(file, "rb")  # noqa: SIM115  the lock lives as long as it is open
-        except FileNotFoundError:
-            return True
-        with stream:
+    def _remove_unfinished(self) -> None:
+        """Of somebody who was killed while he wrote it, and who posts it again if it still matters."""
+        before = time.time() - _UNFINISHED_S
+        for file, status in self._files("*.mail.new"):
+            if status.st_mtime < before:
+                file.unlink(missing_ok=True)
+
+    def _files(self, pattern: str) -> Iterator[tuple[Path, os.stat_result]]:
+        for file in self._directory.glob(pattern):
+            with contextlib.suppress(FileNotFoundError):
+                yield file, file.stat()
+
+    def _deliver(self, file: Path) -> None:
+        """Unless somebody else is at it. Raises MailError when it was not taken, OSError."""
+        with contextlib.ExitStack() as held:
             try:
+                stream = held.enter_context(open(file, "rb"))
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
+            except (FileNotFoundError, BlockingIOError):
+                return
             status = os.fstat(stream.fileno())
             if status.st_nlink == 0:
-                return True
-            message = message_from_bytes(stream.read(), policy=policy.SMTP)
-            left = self._left[file] = self._receivers_left(file, message, status.st_mtime)
+                return
+            try:
+                mail = msgspec.json.decode(stream.read(), type=Mail)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                damaged = file.with_suffix(".damaged")
+                file.replace(damaged)
+                _log.error("a mail is damaged, it is set aside file=%s reason=%s", damaged, error)
+                return
+            left = self._left[file] = self._receivers_left(file, mail, status.st_mtime)
             if left:
-                message.replace_header("To", ", ".join(left))
-                self._keep(message, file)
+                self._keep(replace(mail, receivers=left), file)
                 # It is as old as it was.
                 os.utime(file, ns=(status.st_mtime_ns, status.st_mtime_ns))
             else:
                 file.unlink(missing_ok=True)
             del self._left[file]
-        return not left
 
-    def _receivers_left(self, file: Path, message: EmailMessage, posted_at: float) -> list[str]:
+    def _receivers_left(self, file: Path, mail: Mail, posted_at: float) -> tuple[str, ...]:
         """Send it, and return who is still to get it. Raises MailError when it was not taken."""
-        if file in self._left:
-            if not self._left[file]:
-                return []
-            message.replace_header("To", ", ".join(self._left[file]))
+        if (left := self._left.get(file)) is not None:
+            if not left:
+                return ()
+            mail = replace(mail, receivers=left)
         is_old = time.time() - posted_at >= _KEEP_S
         try:
-            left = self._server.send(message)
+            left = self._server.send(mail)
         except MailError:
             if not is_old:
                 raise
-            left = [str(message["To"])]
+            left = mail.receivers
         if left and is_old:
             _log.error(
                 "a mail is thrown away, it was not taken subject=%r receivers=%s",
-                message["Subject"],
+                mail.subject,
                 ", ".join(left),
             )
-            return []
+            return ()
         return left
 
 
@@ -365,7 +395,7 @@ class Postman:
     def __init__(self, outbox: Outbox, retry_s: float = 60.0) -> None:
         self.waiting = 0
         self._outbox, self._retry_s = outbox, retry_s
-        self._held: deque[EmailMessage] = deque()
+        self._held: deque[Mail] = deque()
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="postman", daemon=True)
@@ -373,15 +403,15 @@ class Postman:
         # What a former life has left.
         self._wake.set()
 
-    def post(self, message: EmailMessage) -> None:
+    def post(self, mail: Mail) -> None:
         """Keep a mail, and have it sent soon."""
         try:
-            self._outbox.post(message)
+            self._outbox.post(mail)
         except OSError as error:
             _log.error(
-                "a mail is held in memory, it cannot be kept subject=%r reason=%s", message["Subject"], error
+                "a mail is held in memory, it cannot be kept subject=%r reason=%s", mail.subject, error
             )
-            self._held.append(message)
+            self._held.append(mail)
         self._wake.set()
 
     def stop(self, timeout_s: float) -> None:
@@ -389,8 +419,8 @@ class Postman:
         self._stopping = True
         self._wake.set()
         self._thread.join(timeout_s)
-        for message in self._held:
-            _log.error("a mail is lost, it was held in memory subject=%r", message["Subject"])
+        for mail in self._held:
+            _log.error("a mail is lost, it was held in memory subject=%r", mail.subject)
 
     def _run(self) -> None:
         pause_s: float | None = None
@@ -410,19 +440,17 @@ class Postman:
     def _send_held(self) -> int:
         """Try to send what could not be kept. Returns how many mails are left."""
         for _ in range(len(self._held)):
-            message = self._held[0]
+            mail = self._held[0]
+            left = mail.receivers
             try:
-                left = self._outbox.send(message)
+                left = self._outbox.send(mail)
             except MailError as error:
-                _log.warning("a mail waits in memory subject=%r reason=%s", message["Subject"], error)
+                _log.warning("a mail waits in memory subject=%r reason=%s", mail.subject, error)
                 if not error.reached:
                     break
-            else:
-                if not left:
-                    self._held.popleft()
-                    continue
-                message.replace_header("To", ", ".join(left))
-            self._held.rotate(-1)
+            if left:
+                self._held.append(replace(mail, receivers=left))
+            self._held.popleft()
         return len(self._held)
 
 
@@ -432,10 +460,6 @@ def make_private_directory(directory: Path) -> None:
     status = directory.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise PermissionError(f"{directory} must be a directory of its own that nobody else may write into")
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
 def _credentials(file: str) -> tuple[str, str]:

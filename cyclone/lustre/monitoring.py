@@ -426,13 +426,13 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._save()
         fs = self._mails.lfs_target
         for notice in notices:
-            message = self._mails.mailing.compose(
+            mail = self._mails.mailing.compose(
                 subject(fs, notice),
                 body(fs, notice),
                 f"{fs}/{notice.key}",
                 datetime.fromtimestamp(self._unix(), UTC),
             )
-            self._postman.post(message)
+            self._postman.post(mail)
             self._incidents.told(notice, self._unix())
         self._has_changed = True
 

@@ -8,20 +8,27 @@ import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from email.message import EmailMessage, Message
+from email import message_from_string, policy
+from email.message import EmailMessage
 from pathlib import Path
+from typing import cast
 
+import msgspec
 import pytest
 from smtp_server import Certificate, SmtpServer
 
-from cyclone.lustre.mail import MailError, Mailing, MailServer, Outbox, Postman
+from cyclone.lustre.mail import Mail, MailError, Mailing, MailServer, Outbox, Postman
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 MAILING = Mailing("cyclone@example.org", ("one@example.org", "two@example.org"))
 
 
-def mail(key: str = "key", subject: str = "An OST is slow", body: str = "OST0003\n") -> EmailMessage:
+def mail(key: str = "key", subject: str = "An OST is slow", body: str = "OST0003\n") -> Mail:
     return MAILING.compose(subject, body, key, NOON)
+
+
+def read(text: str) -> EmailMessage:
+    return cast(EmailMessage, message_from_string(text, policy=policy.default))
 
 
 @pytest.fixture(scope="module")
@@ -46,20 +53,26 @@ def credentials(directory: Path, password: str = "secret", mode: int = 0o600) ->
 
 
 def test_a_mail_says_when_it_was_written_and_which_one_it_is() -> None:
-    message = mail()
+    made = mail()
 
+    message = read(made.text)
     assert message["Date"] == "Fri, 20 Nov 2026 12:00:00 +0000"
-    assert message["Message-ID"].endswith("@example.org>")
+    assert message["Message-ID"] == made.id
+    assert made.id.endswith("@example.org>")
     assert message["Auto-Submitted"] == "auto-generated"
 
 
 def test_mails_of_one_key_are_one_mail_to_those_who_receive_them() -> None:
-    assert mail("a", subject="one")["Message-ID"] == mail("a", subject="other")["Message-ID"]
-    assert mail("a")["Message-ID"] != mail("b")["Message-ID"]
+    assert mail("a", subject="one").id == mail("a", subject="other").id
+    assert mail("a").id != mail("b").id
 
 
 def test_text_that_no_mail_can_hold_is_shown_escaped() -> None:
-    assert "a\\udcffb" in mail(body="a\udcffb").get_content()
+    assert "a\\udcffb" in read(mail(body="a\udcffb").text).get_content()
+
+
+def test_a_mail_can_be_sent_to_a_server_that_knows_ascii_alone() -> None:
+    assert mail(subject="€", body="€").text.isascii()
 
 
 @pytest.mark.parametrize(
@@ -286,7 +299,8 @@ def test_what_was_posted_is_delivered_and_then_gone(smtp: SmtpServer, tmp_path: 
 
 def test_a_mail_goes_through_the_spool_unchanged(smtp: SmtpServer, tmp_path: Path) -> None:
     posted = mail(
-        subject="[LUSTRE Monitoring] OST Write Performance Degradation Detected: lustre-OST000a (10) €"
+        subject="[LUSTRE Monitoring] OST Write Performance Degradation Detected: lustre-OST000a (10) €",
+        body="It took 3 €.\n",
     )
     box = outbox(tmp_path, smtp)
     box.post(posted)
@@ -295,9 +309,10 @@ def test_a_mail_goes_through_the_spool_unchanged(smtp: SmtpServer, tmp_path: Pat
 
     (taken,) = smtp.mails
     assert {name: str(value) for name, value in taken.message.items()} == {
-        name: str(value) for name, value in posted.items()
+        name: str(value) for name, value in read(posted.text).items()
     }
-    assert taken.message.get_content() == posted.get_content()
+    assert taken.message["Subject"] == posted.subject
+    assert taken.message.get_content() == "It took 3 €.\n"
 
 
 def test_mails_wait_for_a_server_and_outlive_a_process(smtp: SmtpServer, tmp_path: Path) -> None:
@@ -393,7 +408,7 @@ def test_what_comes_while_others_are_sent_is_sent_with_them(
     box, late = outbox(tmp_path, smtp), [mail("b")]
     send = MailServer.send
 
-    def send_and_post(server: MailServer, message: EmailMessage) -> list[str]:
+    def send_and_post(server: MailServer, message: Mail) -> tuple[str, ...]:
         while late:
             box.post(late.pop())
         return send(server, message)
@@ -465,7 +480,7 @@ def test_a_receiver_who_is_refused_for_days_is_given_up_aloud(
 def test_who_has_taken_a_mail_does_not_get_it_again_while_the_disk_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(box: Outbox, message: Message, file: Path) -> None:
+    def full(box: Outbox, mail: Mail, file: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with SmtpServer(busy=frozenset({"two@example.org"})) as smtp:
@@ -509,6 +524,65 @@ def test_a_file_that_cannot_be_read_keeps_no_mail_waiting(
     assert box.deliver() == 1
     assert len(smtp.mails) == 1
     assert "a mail cannot be read, or changed file=a.mail" in caplog.text
+
+
+def damages() -> Iterator[bytes]:
+    whole = msgspec.json.encode(mail())
+    yield b""
+    yield whole[:-20]
+    yield bytes(len(whole))
+    yield whole.replace(b"cyclone@example.org", b"\xff")
+    yield whole.replace(b"cyclone@example.org", b"a [b")
+    yield whole.replace(b'"one@example.org","two@example.org"', b"")
+    yield b"From: cyclone@example.org\r\nTo: one@example.org\r\n\r\nOST0003"
+
+
+@pytest.mark.parametrize("content", [*damages()])
+def test_a_damaged_mail_is_set_aside_and_keeps_no_other_waiting(
+    smtp: SmtpServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    box = outbox(tmp_path, smtp)
+    box.post(mail())
+    (tmp_path / "spool" / "a.mail").write_bytes(content)
+    os.utime(tmp_path / "spool" / "a.mail", (0, 0))
+
+    assert box.deliver() == 0
+    assert len(smtp.mails) == 1
+    assert (tmp_path / "spool" / "a.damaged").read_bytes() == content
+    assert "a mail is damaged, it is set aside" in caplog.text
+
+
+def test_what_a_killed_process_has_not_finished_is_removed(smtp: SmtpServer, tmp_path: Path) -> None:
+    box, spool = outbox(tmp_path, smtp), tmp_path / "spool"
+    spool.mkdir(0o700)
+    killer = (
+        "import sys, os, pathlib; from datetime import datetime, UTC; import cyclone.lustre.mail as mail;"
+        "os.fsync = lambda fd: os.kill(os.getpid(), 9);"
+        "server = mail.MailServer('127.0.0.1', 25); sender = mail.Mailing('a@x.org', ('b@x.org',));"
+        "mail.Outbox(pathlib.Path(sys.argv[1]), server).post(sender.compose('', '', '', datetime.now(UTC)))"
+    )
+    assert subprocess.run([sys.executable, "-c", killer, spool], check=False).returncode == -9
+    (left,) = spool.iterdir()
+    box.deliver()
+    assert left.exists(), "somebody may still be at it"
+    os.utime(left, (0, 0))
+
+    box.deliver()
+
+    assert list(spool.iterdir()) == []
+
+
+def test_a_mail_that_some_have_got_is_not_sent_to_them_when_it_is_posted_again(tmp_path: Path) -> None:
+    with SmtpServer(busy=frozenset({"two@example.org"})) as smtp:
+        box = outbox(tmp_path, smtp)
+        box.post(mail())
+        box.deliver()
+        smtp.busy = frozenset()
+
+        box.post(mail())
+        box.deliver()
+
+        assert [taken.receivers for taken in smtp.mails] == [("one@example.org",), ("two@example.org",)]
 
 
 def test_two_processes_never_send_the_same_mail(smtp: SmtpServer, tmp_path: Path) -> None:

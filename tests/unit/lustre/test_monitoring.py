@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from cyclone.lustre.alert_io_task import LustreAlertIOTask
 from cyclone.lustre.inventory import Survey
 from cyclone.lustre.io_task import LustreIOTask
 from cyclone.lustre.leftovers import RemoveLeftoversTask
-from cyclone.lustre.mail import Postman
+from cyclone.lustre.mail import Mail, Postman
 from cyclone.lustre.monitoring import LustreOstMonitoringTaskGenerator
 from cyclone.lustre.ost_state_task import OstStateTask
 from cyclone.lustre.ost_task import Fault, OstResult, OstState, OstTask
@@ -1153,8 +1152,8 @@ def test_a_fault_that_was_mailed_right_before_a_kill_is_the_same_mail_afterwards
     stage.behave = faulty(1)
     keys: list[str] = []
 
-    def post(postman: Postman, message: EmailMessage) -> None:
-        keys.append(message["Message-ID"])
+    def post(postman: Postman, mail: Mail) -> None:
+        keys.append(mail.id)
         if len(keys) == 1:
             monkeypatch.setattr(Watched, "_save", lambda made: None)
             raise Killed
