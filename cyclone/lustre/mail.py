@@ -419,7 +419,8 @@ class Postman:
         self._stopping = True
         self._wake.set()
         self._thread.join(timeout_s)
-        for mail in self._held:
+        # A copy: the thread may still be at it, and so may those who post.
+        for mail in self._held.copy():
             _log.error("a mail is lost, it was held in memory subject=%r", mail.subject)
 
     def _run(self) -> None:

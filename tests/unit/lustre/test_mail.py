@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import os
 import subprocess
 import sys
@@ -693,6 +694,30 @@ def test_what_the_postman_holds_and_cannot_deliver_at_the_end_is_told(
     postman.stop(10.0)
 
     assert "a mail is lost, it was held in memory subject='OST 3 is down'" in caplog.text
+
+
+def test_the_postman_may_still_be_at_it_when_what_is_lost_is_told(
+    smtp: SmtpServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "spool").write_text("no directory")
+    smtp.stop()
+    postman = Postman(outbox(tmp_path, smtp))
+    postman.post(mail("a"))
+
+    def post_one_more(record: logging.LogRecord) -> bool:
+        if "is lost" in record.getMessage() and len(told) < 3:
+            told.append(record)
+            postman.post(mail("b"))
+        return True
+
+    told: list[logging.LogRecord] = []
+    caplog.handler.addFilter(post_one_more)
+    try:
+        postman.stop(10.0)
+    finally:
+        caplog.handler.removeFilter(post_one_more)
+
+    assert len(told) == 1
 
 
 def test_a_held_mail_that_is_refused_keeps_no_other_waiting(tmp_path: Path) -> None:
