@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -18,7 +19,7 @@ from cyclone.lustre.properties import STEP_S_MAX, seconds, whole, words
 
 _log = logging.getLogger(__name__)
 
-#: How long a mail that is under way is waited for when its phase has ended.
+#: How long a mail that is under way is waited for when its phase has ended, and how long it may be under way.
 _PATIENCE_S = 30.0
 
 
@@ -36,7 +37,7 @@ class LustreAlertIOTask(LustreIOTask):
     Filled in by the generator, which keeps the incidents: mail_round names the round, mail_quiet the phases that
     people know of already. Whoever makes tasks by other means gets a mail for each phase that is slow.
 
-    A fault SLOW in the result says whether it was mailed; the generator mails what was not.
+    A fault SLOW in the result says whether it was mailed for sure; the generator mails what was not, as the same mail.
     """
 
     #: Each of creating, writing and reading may wait for its mail.
@@ -90,18 +91,20 @@ class LustreAlertIOTask(LustreIOTask):
     def watch(self, look: Look, phase: str) -> AbstractContextManager[object]:
         return _Watch(self, look, phase)
 
+    def mail_key(self, phase: str) -> str:
+        """Of the mail that this phase is slow; a repetition of this attempt elsewhere writes the same mail."""
+        return f"{self.ost_idx}/{phase}/{self.attempt.job}/{self.attempt.tid}"
+
     def mail(self, phase: str, begun: datetime) -> bool:
         """Mail that a phase is slow; False if that could not be done, or was not ours to do."""
         claims = Claims(Path(self.mail_claims) if self.mail_claims else default_directory())
-        key = f"{self.lfs_target}/{self.ost_idx}/{phase}"
-        group = f"{self.lfs_target}/{self.mail_round}"
+        claimed = (f"{self.lfs_target}/{self.mail_round}", f"{self.lfs_target}/{self.ost_idx}/{phase}")
         try:
-            if self.mail_round and (claim := claims.take(group, key, self.mail_digest)) is not Claim.MINE:
-                return claim is Claim.TAKEN
+            if self.mail_round and (claim := claims.take(*claimed, self.mail_digest)) is not Claim.MINE:
+                return claim is Claim.DONE
         except OSError as error:
             # Rather a mail too many than none.
             _log.warning("mails of this round cannot be counted reason=%s", error)
-        # A repetition of this attempt elsewhere writes the same mail.
         mail = self.mailing.compose(
             degradation_subject(self.lfs_target, self.ost_idx, phase),
             degradation_body(
@@ -112,16 +115,23 @@ class LustreAlertIOTask(LustreIOTask):
                 self.mail_threshold_s,
                 f"{host()}:{self.target_dir}",
             ),
-            f"{key}/{self.attempt.job}/{self.attempt.tid}",
+            f"{self.lfs_target}/{self.mail_key(phase)}",
             datetime.now(UTC),
         )
+        # A mail that the server does not have when the task has lost its patience must not get there any more.
+        server = replace(self.mail_server, talk_s=_PATIENCE_S, answer_s=_PATIENCE_S)
         try:
-            self.mail_server.send(mail)
+            server.send(mail)
         except MailError as error:
             _log.warning("a mail was not sent ost=%d phase=%s reason=%s", self.ost_idx, phase, error)
             if self.mail_round:
-                claims.give_back(group, key)
+                claims.give_back(*claimed)
             return False
+        if self.mail_round:
+            try:
+                claims.done(*claimed)
+            except OSError as error:
+                _log.warning("it cannot be told that a mail was sent reason=%s", error)
         return True
 
 
@@ -149,7 +159,8 @@ class _Watch:
         self._timer.join(_PATIENCE_S)
         if self._mailed or elapsed > self._task.mail_threshold_s:
             text = f"it took {elapsed:.3f} s, more than {self._task.mail_threshold_s:g} s"
-            self._look.faults.append(Fault(self._phase, OstState.SLOW, text, self._mailed))
+            key = self._task.mail_key(self._phase)
+            self._look.faults.append(Fault(self._phase, OstState.SLOW, text, self._mailed, key))
 
     def _on_threshold(self) -> None:
         # Who knows that an OST does not answer need not be told that its phases take long.

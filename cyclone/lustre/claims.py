@@ -18,13 +18,14 @@ _OLD_S = 86_400.0
 class Claim(Enum):
     """What came of asking."""
 
-    MINE = auto()
-    TAKEN = auto()  # somebody has it, who may have been an earlier attempt of our own
+    MINE = auto()  # also when somebody has it who has not told that it is done: he may have been killed
+    DONE = auto()
     TOO_MANY = auto()
 
 
 class Claims:
-    """Claims on a directory that those who compete can all see: a file for each, made by whoever comes first.
+    """Claims on a directory that those who compete can all see: a file for each, made by whoever comes first, and
+    with something in it as soon as what was claimed is done.
 
     Claims belong to groups; a group that is older than a day is forgotten.
     """
@@ -38,22 +39,29 @@ class Claims:
         Of several that come at the same time, fewer than allowed may get theirs, never more.
         """
         make_private_directory(self._directory)
-        place = self._directory / _name(group)
+        file = self._file(group, key)
+        place = file.parent
         place.mkdir(mode=0o700, exist_ok=True)
-        file = place / _name(key)
         try:
             os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except FileExistsError:
-            return Claim.TAKEN
+            return Claim.DONE if file.stat().st_size else Claim.MINE
         if len(os.listdir(place)) > most:
             file.unlink(missing_ok=True)
             return Claim.TOO_MANY
         self._forget_old(place)
         return Claim.MINE
 
+    def done(self, group: str, key: str) -> None:
+        """Nobody needs to do it again. Raises OSError."""
+        self._file(group, key).write_text("done\n")
+
     def give_back(self, group: str, key: str) -> None:
         """Let others have it: nothing came of it."""
-        (self._directory / _name(group) / _name(key)).unlink(missing_ok=True)
+        self._file(group, key).unlink(missing_ok=True)
+
+    def _file(self, group: str, key: str) -> Path:
+        return self._directory / _name(group) / _name(key)
 
     def _forget_old(self, newest: Path) -> None:
         before = time.time() - _OLD_S

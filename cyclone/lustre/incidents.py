@@ -8,7 +8,8 @@ that found this phase in order. The rules:
 * Of the first `digest_most` incidents in a round each is told of by itself, at once. What comes beyond waits for the
   end of the round and is told of in one digest, which names all incidents of the round: a server that fails takes
   many OSTs with it. The same goes for what is over.
-* A task may have told of a fault while it lasted; that counts as told.
+* A task may have told of a fault while it lasted; that counts as told. If it does not know whether it has, it is told
+  of with the same key.
 
 This mind lives in one place, the generator: tasks run on many nodes and know nothing of each other. Its incidents
 outlive it, so `now` is Unix time in seconds. What was to be told at once and was not `told` is told by the next life,
@@ -150,7 +151,7 @@ class Incidents:
         elif not self._is_due(incident, now) and _gravity(incident.state) <= _gravity(incident.told_state):
             return []
         elif self._may_tell("fault"):
-            notices.append(_notice("fault", [incident]))
+            notices.append(_notice("fault", [incident], fault.mail_key))
         else:
             self._untold.add(key)
             return []
@@ -208,7 +209,8 @@ def _gravity(state: str) -> int:
     return _GRAVITY.get(state, _GRAVEST)
 
 
-def _notice(about: Literal["fault", "recovery"], incidents: Sequence[Incident]) -> Notice:
+def _notice(about: Literal["fault", "recovery"], incidents: Sequence[Incident], key: str = "") -> Notice:
+    """key: of a mail about the same that a task may have sent."""
     # Told once for each time that it was due: after a restart the same moment comes to the same key.
     moments = (f"{each.ost}/{each.phase}/{each.since}/{each.told_at}" for each in incidents)
-    return Notice(about, tuple(incidents), f"{about}/{' '.join(moments)}")
+    return Notice(about, tuple(incidents), key or f"{about}/{' '.join(moments)}")

@@ -61,13 +61,15 @@ class Fault:
     """One thing that is not as it should be.
 
     phase: of looking at the OST, such as "write".
-    mailed: whether a mail about it was sent already.
+    mailed: whether a mail about it was sent already, for sure.
+    mail_key: of that mail, or of one of which that is not sure; whoever tells of it once more uses the same.
     """
 
     phase: str
     state: OstState
     text: str
     mailed: bool = False
+    mail_key: str = ""
 
 
 @dataclass(frozen=True)

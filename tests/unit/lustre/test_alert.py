@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +15,7 @@ from smtp_server import SmtpServer
 
 from cyclone.lustre.alert_io_task import LustreAlertIOTask
 from cyclone.lustre.alerts import body, subject
-from cyclone.lustre.incidents import Incident, Notice
+from cyclone.lustre.incidents import Incident, Incidents, Notice
 from cyclone.lustre.mail import MailServer
 from cyclone.lustre.ost_task import OstResult, OstState
 from cyclone.task_file import TaskFile
@@ -258,6 +260,52 @@ def test_a_second_attempt_on_the_same_node_does_not_mail_again(
 
     assert len(smtp.mails) == 1
     assert [fault.mailed for fault in result.faults if fault.phase == "write"] == [True]
+
+
+def test_a_second_attempt_mails_what_the_first_was_killed_over(
+    sim: SimulatedLustre, smtp: SmtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"mail_threshold": 1e-9, "mail_digest": 1, "mail_quiet": "create,read", "mail_round": "7"}
+    with monkeypatch.context() as patch:
+        # So ends a thread of a process that is killed: nothing after it is done.
+        patch.setattr(MailServer, "send", lambda server, mail: threading.Event().wait(3600))
+        patch.setattr("cyclone.lustre.alert_io_task._PATIENCE_S", 0.05)
+        looked(task(sim, smtp, LustreAlertIOTask, **given))
+
+    result = looked(task(sim, smtp, LustreAlertIOTask, **given))
+
+    assert len(smtp.mails) == 1
+    assert [fault.mailed for fault in result.faults if fault.phase == "write"] == [True]
+
+
+def test_a_mail_of_which_nobody_knows_whether_it_was_taken_is_told_again_as_the_same(
+    sim: SimulatedLustre, smtp: SmtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cyclone.lustre.alert_io_task._PATIENCE_S", 0.3)
+    smtp.thinks_s = 3600
+    made = task(sim, smtp)
+
+    result = looked(made)
+
+    faults = [fault for fault in result.faults if fault.phase == "write"]
+    assert [fault.mailed for fault in faults] == [False]
+    (told,) = Incidents(repeat_s=0, digest_most=3).hear(3, faults, (), 1000.0)
+    again = made.mailing.compose("", "", f"lustre/{told.key}", datetime.now(UTC))
+    assert [mail.message["Message-ID"] for mail in smtp.mails] == [again.id]
+
+
+def test_a_mail_that_takes_longer_than_the_task_waits_is_not_sent_after_that(
+    sim: SimulatedLustre, smtp: SmtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cyclone.lustre.alert_io_task._PATIENCE_S", 0.3)
+    smtp.greeting, smtp.pause_s = [bytes([letter]) for letter in b"220 here and now\r\n"], 0.1
+
+    looked(task(sim, smtp, SlowUntilAsked))
+
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join(20.0)
+    assert smtp.mails == []
 
 
 def test_a_second_attempt_on_another_node_writes_the_same_mail(

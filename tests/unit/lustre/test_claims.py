@@ -11,11 +11,21 @@ import pytest
 from cyclone.lustre.claims import Claim, Claims
 
 
-def test_a_claim_is_had_once(tmp_path: Path) -> None:
+def test_what_is_done_cannot_be_had_again(tmp_path: Path) -> None:
     claims = Claims(tmp_path / "claims")
-
     assert claims.take("round 1", "ost 3", most=5) is Claim.MINE
-    assert claims.take("round 1", "ost 3", most=5) is Claim.TAKEN
+
+    claims.done("round 1", "ost 3")
+
+    assert claims.take("round 1", "ost 3", most=5) is Claim.DONE
+
+
+def test_what_somebody_has_begun_and_not_done_can_be_had_again(tmp_path: Path) -> None:
+    claims = Claims(tmp_path / "claims")
+    claims.take("round 1", "ost 3", most=1)
+
+    assert claims.take("round 1", "ost 3", most=1) is Claim.MINE
+    assert claims.take("round 1", "ost 4", most=1) is Claim.TOO_MANY
 
 
 def test_there_are_only_so_many_in_a_group(tmp_path: Path) -> None:
