@@ -5,15 +5,16 @@ that found this phase in order. The rules:
 
 * Of an incident people are told once when it begins, again when it gets worse (what is slow fails, what did not answer
   in time is down) and after each `repeat_s` while it lasts, and once when it is over, if they were told of it at all.
-* Of the first `digest_most` incidents in a round each is told of by itself, at once. What comes beyond waits for the
-  end of the round and is told of in one digest, which names all incidents of the round: a server that fails takes
-  many OSTs with it. The same goes for what is over.
+* Of the first `digest_most` incidents in a round each is told of by itself, at once. What comes beyond waits for a
+  digest, which names all incidents of the round that stood in none: a server that fails takes many OSTs with it. The
+  same goes for what is over.
 * A task may have told of a fault while it lasted; that counts as told. If it does not know whether it has, it is told
   of with the same key.
 
 This mind lives in one place, the generator: tasks run on many nodes and know nothing of each other. Its incidents
-outlive it, so `now` is Unix time in seconds. What was to be told at once and was not `told` is told by the next life,
-with the same key; what waited for a digest is told as the next life finds it.
+outlive it, so `now` is Unix time in seconds. A notice counts as told when it is returned: whoever gets it remembers it
+together with the incidents, tells it, and then forgets it, so that the next life tells what this one may not have told,
+with the same key. What waited for a digest is told as the next life finds it.
 """
 
 from __future__ import annotations
@@ -71,10 +72,10 @@ class Incidents:
         self._open: dict[int, dict[str, Incident]] = {}
         for each in remembered:
             self._keep(each)
-        # Over, and nobody was told yet.
+        # Over, and waits for a digest.
         self._over: dict[_Key, Incident] = {}
-        # Of this round: what was told and is not over, what has to wait for its end, and how many notices there were.
-        self._listed: dict[_Key, Incident] = {}
+        # Of this round: what was told and is not over, what waits for a digest, and how many notices there were.
+        self._listed: set[_Key] = set()
         self._untold: set[_Key] = set()
         self._notices: Counter[str] = Counter()
 
@@ -92,10 +93,7 @@ class Incidents:
         return tuple(phase for phase in sorted(incidents) if not self._is_due(incidents[phase], now))
 
     def hear(self, ost: int, faults: Sequence[Fault], fine: Sequence[str], now: float) -> list[Notice]:
-        """A look at an OST found these faults, and these phases in order. Returns what to tell at once.
-
-        The caller tells it, and then calls `told`.
-        """
+        """A look at an OST found these faults, and these phases in order. Returns what to tell at once."""
         notices = []
         for fault in _worth_hearing(faults):
             notices += self._on_fault(ost, fault, now)
@@ -103,32 +101,27 @@ class Incidents:
             notices += self._on_fine(ost, phase)
         return notices
 
-    def end_round(self) -> list[Notice]:
-        """The round is over: returns what is still to be told of it. The caller tells it, and then calls `told`."""
+    def begin_round(self) -> None:
+        """So many incidents may be told of by themselves once more. What still waits for a digest goes on waiting."""
+        self._listed, self._notices = set(), Counter()
+
+    def digest(self, now: float) -> list[Notice]:
+        """What waits until there is no more to come for now. Returns what to tell."""
         notices = []
-        held = {key: each for key in self._untold if (each := self._known(key)) is not None}
-        if held:
-            listed = {**self._listed, **held}
-            notices.append(_notice("fault", [listed[key] for key in sorted(listed)]))
+        if self._untold:
+            named = [self._open[ost][phase] for ost, phase in sorted(self._listed | self._untold)]
+            notices.append(_notice("fault", named))
+            for each in named:
+                self._mark(each, max(each.told_state, each.state, key=_gravity), now)
         if self._over:
             notices.append(_notice("recovery", list(self._over.values())))
-        self._listed, self._untold, self._notices = {}, set(), Counter()
+        self._listed, self._untold, self._over = set(), set(), {}
         return notices
-
-    def told(self, notice: Notice, now: float) -> None:
-        """People were told of it, or will be, unless this process is killed while it holds the mail in memory."""
-        for each in notice.incidents:
-            key = (each.ost, each.phase)
-            known = self._known(key)
-            if notice.about == "recovery":
-                self._over.pop(key, None)
-            elif known is not None:
-                self._mark(known, each.state, now)
 
     def forget(self, ost: int) -> None:
         """Nobody expects this OST any more."""
         for phase in self._open.pop(ost, {}):
-            self._listed.pop((ost, phase), None)
+            self._listed.discard((ost, phase))
             self._untold.discard((ost, phase))
         for key in [key for key in self._over if key[0] == ost]:
             del self._over[key]
@@ -152,10 +145,11 @@ class Incidents:
             return []
         elif self._may_tell("fault"):
             notices.append(_notice("fault", [incident], fault.mail_key))
+            self._mark(incident, incident.state, now)
         else:
             self._untold.add(key)
             return []
-        self._listed[key] = replace(incident, told_at=now)
+        self._listed.add(key)
         return notices
 
     def _on_fine(self, ost: int, phase: str) -> list[Notice]:
@@ -164,12 +158,14 @@ class Incidents:
         if incident is None:
             return []
         del self._open[ost][phase]
-        self._listed.pop(key, None)
+        self._listed.discard(key)
         self._untold.discard(key)
         if not incident.told_at:
             return []
+        if self._may_tell("recovery"):
+            return [_notice("recovery", [incident])]
         self._over[key] = incident
-        return [_notice("recovery", [incident])] if self._may_tell("recovery") else []
+        return []
 
     def _may_tell(self, about: str) -> bool:
         """Whether there may be one more notice by itself in this round; if so, it is counted."""

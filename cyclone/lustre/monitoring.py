@@ -42,6 +42,9 @@ _PAUSE_MOST_S = 1.0
 _LEFTOVERS_EVERY_S = 3600.0
 _ROWS_MOST = 1000
 
+#: While no round is under way, what ends late is collected for so long before one more digest tells of it.
+_DIGEST_EVERY_S = 60.0
+
 #: At the end, for what is under way in other threads: a generator that stops has ten seconds in all.
 _PATIENCE_S = 4.0
 
@@ -80,8 +83,9 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._own: set[str] = set()
         self._leftovers = ""
         self._retired: list[int] = []
+        self._untold: list[Notice] = []
         self._number = self._told = 0
-        self._begun_at = self._own_until = self._leftovers_at = 0.0
+        self._begun_at = self._own_until = self._leftovers_at = self._digest_at = 0.0
 
     def validate_config(self) -> None:
         MonitoringTask(MonitoringSettings.of(self.config)).check()
@@ -123,6 +127,8 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             digest_most=self._mails.mail_digest if self._mails else 1,
         )
         self._postman = Postman(Outbox(settings.mail_spool, self._mails.mail_server)) if self._mails else None
+        self._untold = list(memory.untold)
+        self._post()
         self._number = self._told = memory.round
         self._schedule = FixedRate(self._first_due(memory), settings.measure_interval_s)
         self._reopen(memory)
@@ -182,6 +188,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             self._tell_retired()
             # Also of a round that is interrupted: what it has found is known.
             self._end_round()
+            self._tell_digest()
         finally:
             self._save()
             if self._surveyor is not None:
@@ -216,6 +223,8 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             self._rounds.skip_waiting(now)
         if self._rounds.is_over:
             self._end_round()
+            if now >= self._digest_at:
+                self._tell_digest()
         if self._has_changed:
             self._save()
 
@@ -252,6 +261,8 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
 
     def _begin_round(self, survey: Survey) -> None:
         self._end_round()
+        self._tell_digest()
+        self._incidents.begin_round()
         now, unix = self._monotonic(), self._unix()
         self._is_wanted_now = False
         if now >= self._schedule.due:
@@ -325,7 +336,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             summary.number, summary.expected, summary.ok, summary.failed, summary.down, summary.hung, summary.skipped,
             summary.duration_s, self._missed,
         )  # fmt: skip
-        self._mail(self._incidents.end_round())
+        self._tell_digest()
         started_at = datetime.fromtimestamp(self._begun_at, UTC)
         rows = self._task.round_rows(summary, self._found.results, self._found.known_rows, started_at)
         self._record(rows, f"mon-{self._number}-round")
@@ -419,21 +430,31 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             self._mail(self._incidents.hear(ost, faults, fine, self._unix()))
             self._has_changed = True
 
+    def _tell_digest(self) -> None:
+        """Of what a round has found, and of what ends after it was over: a server that comes back lets many tasks end."""
+        self._digest_at = self._monotonic() + _DIGEST_EVERY_S
+        self._mail(self._incidents.digest(self._unix()))
+
     def _mail(self, notices: Sequence[Notice]) -> None:
-        if self._mails is None or self._postman is None or not notices:
+        if self._mails is None or not notices:
             return
-        # First what was found: a next life that did not know of it would tell of it once more, as of something new.
+        self._untold += notices
+        # That it is to be told counts as told: a next life tells it once more, as the same mail, or that it is over.
         self._save()
-        fs = self._mails.lfs_target
-        for notice in notices:
-            mail = self._mails.mailing.compose(
-                subject(fs, notice),
-                body(fs, notice),
-                f"{fs}/{notice.key}",
-                datetime.fromtimestamp(self._unix(), UTC),
-            )
-            self._postman.post(mail)
-            self._incidents.told(notice, self._unix())
+        self._post()
+
+    def _post(self) -> None:
+        """Post what is to be told, all of which is remembered."""
+        if self._mails is not None and self._postman is not None:
+            fs = self._mails.lfs_target
+            for notice in self._untold:
+                at = datetime.fromtimestamp(self._unix(), UTC)
+                self._postman.post(
+                    self._mails.mailing.compose(
+                        subject(fs, notice), body(fs, notice), f"{fs}/{notice.key}", at
+                    )
+                )
+        self._untold = []
         self._has_changed = True
 
     # Tasks.
@@ -478,7 +499,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         incidents = self._incidents.unsettled() if self._mails is not None else []
         memory = Memory(
             fs=self._fs, task=self.settings.task_name, round=self._number, known=self._inventory.known(), open=opened,
-            incidents=incidents, selected=Selected(self.settings.selection, tuple(self._selection)),
+            incidents=incidents, untold=self._untold, selected=Selected(self.settings.selection, tuple(self._selection)),
         )  # fmt: skip
         try:
             remember(self.settings.state_file, memory)

@@ -10,7 +10,7 @@ import msgspec
 
 from cyclone.errors import ConfigError
 from cyclone.generators.files import replacing
-from cyclone.lustre.incidents import Incident
+from cyclone.lustre.incidents import Incident, Notice
 from cyclone.lustre.inventory import KnownOst
 
 _log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     fs: name of the file system, "" in local mode: OSTs of one must not be expected of another.
     task: name of the task in the task file, of which those are that have not ended.
+    untold: notices that were decided on, and of which nobody knows whether they were posted.
     round: number of the newest one, which is the Unix time at which it began, unless the clock was set back.
     """
 
@@ -47,6 +48,7 @@ class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     known: list[KnownOst] = []
     open: list[OpenTask] = []
     incidents: list[Incident] = []
+    untold: list[Notice] = []
     selected: Selected | None = None
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,27 +13,19 @@ from cyclone.lustre.ost_task import Fault, OstState
 HOUR = 3600.0
 
 
-def incidents(**options: Any) -> Told:
-    return Told(**{"repeat_s": HOUR, "digest_most": 3, **options})
+def incidents(**options: Any) -> Incidents:
+    return Incidents(**{"repeat_s": HOUR, "digest_most": 3, **options})
 
 
 def fault(phase: str = "write", state: OstState = OstState.WRITE_FAILED, mailed: bool = False) -> Fault:
     return Fault(phase, state, "[Errno 5] Input/output error", mailed)
 
 
-class Told(Incidents):
-    """Incidents whose notices are told as soon as there are any."""
-
-    def hear(self, ost: int, faults: Sequence[Fault], fine: Sequence[str], now: float) -> list[Notice]:
-        return self._tell(super().hear(ost, faults, fine, now), now)
-
-    def end_round(self, now: float = 0.0) -> list[Notice]:
-        return self._tell(super().end_round(), now)
-
-    def _tell(self, notices: list[Notice], now: float) -> list[Notice]:
-        for notice in notices:
-            self.told(notice, now)
-        return notices
+def end_round(mind: Incidents, now: float) -> list[Notice]:
+    """The digests of a round, after which the next one begins."""
+    notices = mind.digest(now)
+    mind.begin_round()
+    return notices
 
 
 def about(notices: list[Notice]) -> list[tuple[str, list[int]]]:
@@ -144,7 +135,7 @@ def test_a_mail_of_a_task_that_it_is_slow_does_not_make_a_time_out_news_again() 
     mind = incidents(repeat_s=HOUR)
     faults = [fault(state=OstState.SLOW, mailed=True), fault(state=OstState.TIMEOUT)]
     first = mind.hear(3, faults, (), 100.0)
-    mind.end_round(110.0)
+    end_round(mind, 110.0)
 
     later = mind.hear(3, faults, (), 100.0 + HOUR)
 
@@ -183,7 +174,7 @@ def test_many_in_one_round_are_told_of_in_a_digest() -> None:
     mind = incidents(digest_most=3)
 
     single = [notice for ost in range(700) for notice in mind.hear(ost, [fault()], (), 100.0)]
-    at_end = mind.end_round(110.0)
+    at_end = end_round(mind, 110.0)
 
     assert about(single) == [("fault", [0]), ("fault", [1]), ("fault", [2])]
     assert about(at_end) == [("fault", list(range(700)))]
@@ -194,22 +185,33 @@ def test_what_stood_in_a_digest_was_told() -> None:
     mind = incidents(digest_most=1)
     for ost in range(5):
         mind.hear(ost, [fault()], (), 100.0)
-    mind.end_round(110.0)
+    end_round(mind, 110.0)
 
     assert [mind.hear(ost, [fault()], (), 160.0) for ost in range(5)] == [[]] * 5
-    assert mind.end_round(170.0) == []
+    assert end_round(mind, 170.0) == []
+
+
+def test_what_a_digest_names_was_told_then() -> None:
+    mind = incidents(repeat_s=HOUR, digest_most=1)
+    for ost in range(2):
+        mind.hear(ost, [fault()], (), 100.0)
+    mind.digest(200.0)
+    mind.begin_round()
+
+    assert mind.hear(0, [fault()], (), 150.0 + HOUR) == []
+    assert about(mind.hear(0, [fault()], (), 200.0 + HOUR)) == [("fault", [0])]
 
 
 def test_a_digest_does_not_name_again_what_stood_in_the_one_before() -> None:
     mind = incidents(digest_most=1)
     for ost in range(3):
         mind.hear(ost, [fault()], (), 100.0)
-    mind.end_round(110.0)
+    end_round(mind, 110.0)
 
     for ost in range(5):
         mind.hear(ost, [fault()], (), 160.0)
 
-    assert about(mind.end_round(170.0)) == [("fault", [3, 4])]
+    assert about(end_round(mind, 170.0)) == [("fault", [3, 4])]
 
 
 def test_mails_of_tasks_count_among_those_of_a_round() -> None:
@@ -218,40 +220,60 @@ def test_mails_of_tasks_count_among_those_of_a_round() -> None:
         mind.hear(ost, [fault(state=OstState.SLOW, mailed=True)], (), 100.0)
 
     assert mind.hear(2, [fault()], (), 100.0) == []
-    assert about(mind.end_round(110.0)) == [("fault", [0, 1, 2])]
+    assert about(end_round(mind, 110.0)) == [("fault", [0, 1, 2])]
 
 
 def test_a_new_round_may_tell_at_once_again() -> None:
     mind = incidents(digest_most=1)
     mind.hear(0, [fault()], (), 100.0)
-    mind.end_round(110.0)
+    end_round(mind, 110.0)
 
     assert about(mind.hear(1, [fault()], (), 160.0)) == [("fault", [1])]
+
+
+def test_what_comes_after_a_digest_waits_for_the_next_one_and_is_alone_in_it() -> None:
+    mind = incidents(digest_most=1)
+    for ost in range(3):
+        mind.hear(ost, [fault()], (), 100.0)
+    mind.digest(110.0)
+
+    assert mind.hear(3, [fault()], (), 120.0) == []
+    assert about(mind.digest(130.0)) == [("fault", [3])]
+
+
+def test_what_still_waits_when_a_round_begins_is_told_in_it() -> None:
+    mind = incidents(digest_most=1)
+    for ost in range(2):
+        mind.hear(ost, [fault()], (), 100.0)
+
+    mind.begin_round()
+
+    assert about(mind.digest(110.0)) == [("fault", [1])]
 
 
 def test_many_that_are_over_are_told_of_in_a_digest() -> None:
     mind = incidents(digest_most=2)
     for ost in range(6):
         mind.hear(ost, [fault()], (), 100.0)
-    mind.end_round(110.0)
+    end_round(mind, 110.0)
 
     single = [notice for ost in range(6) for notice in mind.hear(ost, [], ("write",), 200.0)]
 
     assert about(single) == [("recovery", [0]), ("recovery", [1])]
-    assert about(mind.end_round(210.0)) == [("recovery", [2, 3, 4, 5])]
+    assert about(end_round(mind, 210.0)) == [("recovery", [2, 3, 4, 5])]
 
 
 def test_what_comes_back_before_people_were_told_that_it_was_over_goes_on() -> None:
     mind = incidents(digest_most=1)
     for ost in range(2):
         mind.hear(ost, [fault()], (), 100.0)
-    mind.end_round(110.0)
+    end_round(mind, 110.0)
     for ost in range(2):
         mind.hear(ost, [], ("write",), 160.0)
 
     told = mind.hear(1, [fault()], (), 170.0)
 
-    assert told == mind.end_round(180.0) == []
+    assert told == end_round(mind, 180.0) == []
     assert [(each.ost, each.since) for each in mind.open()] == [(1, 100.0)]
 
 
@@ -261,7 +283,7 @@ def test_what_was_over_before_anybody_was_told_is_not_told() -> None:
     mind.hear(1, [fault()], (), 100.0)
 
     assert mind.hear(1, [], ("write",), 105.0) == []
-    assert mind.end_round(110.0) == []
+    assert end_round(mind, 110.0) == []
 
 
 def test_a_restart_tells_nothing_twice() -> None:
@@ -274,31 +296,21 @@ def test_a_restart_tells_nothing_twice() -> None:
     assert about(after.hear(3, [], ("write",), 200.0)) == [("recovery", [3])]
 
 
-def test_what_was_not_told_before_a_restart_is_told_after_it_with_the_same_key() -> None:
-    before = Incidents(repeat_s=HOUR, digest_most=3)
-    (found,) = before.hear(3, [fault()], (), 100.0)
+def test_what_waits_for_a_digest_at_a_restart_is_told_after_it() -> None:
+    before = incidents(digest_most=1)
+    for ost in range(2):
+        before.hear(ost, [fault()], (), 100.0)
 
-    (again,) = incidents(remembered=before.unsettled()).hear(3, [fault()], (), 160.0)
+    after = incidents(remembered=before.unsettled())
 
-    assert again.key == found.key
-
-
-def test_an_end_that_was_not_told_before_a_restart_is_told_after_it_with_the_same_key() -> None:
-    before = Incidents(repeat_s=HOUR, digest_most=3)
-    for notice in before.hear(3, [fault()], (), 100.0):
-        before.told(notice, 100.0)
-    (found,) = before.hear(3, [], ("write",), 160.0)
-
-    (again,) = incidents(remembered=before.unsettled()).hear(3, [], ("write",), 220.0)
-
-    assert again.key == found.key
+    assert [about(after.hear(ost, [fault()], (), 160.0)) for ost in range(2)] == [[], [("fault", [1])]]
 
 
 def test_an_end_that_waits_for_a_digest_outlives_a_restart() -> None:
     before = incidents(digest_most=1)
     for ost in range(2):
         before.hear(ost, [fault()], (), 100.0)
-        before.end_round(110.0)
+        end_round(before, 110.0)
     for ost in range(2):
         before.hear(ost, [], ("write",), 160.0)
 
@@ -313,7 +325,7 @@ def test_a_place_in_a_round_is_not_given_back_when_it_is_over() -> None:
     mind.hear(0, [], ("write",), 101.0)
 
     assert mind.hear(0, [fault()], (), 102.0) == []
-    assert about(mind.end_round(110.0)) == [("fault", [0])]
+    assert about(end_round(mind, 110.0)) == [("fault", [0])]
 
 
 def test_what_is_over_stands_in_no_digest_of_faults() -> None:
@@ -323,7 +335,7 @@ def test_what_is_over_stands_in_no_digest_of_faults() -> None:
 
     mind.hear(0, [], ("write",), 105.0)
 
-    assert about(mind.end_round(110.0)) == [("fault", [1])]
+    assert about(end_round(mind, 110.0)) == [("fault", [1])]
 
 
 def test_a_task_is_told_which_phases_people_know_of() -> None:
@@ -339,7 +351,7 @@ def test_nobody_hears_of_an_ost_that_was_retired() -> None:
     mind = incidents(digest_most=1)
     for ost in range(3):
         mind.hear(ost, [fault()], (), 100.0)
-    mind.end_round(110.0)
+    end_round(mind, 110.0)
     for ost in range(2):
         mind.hear(ost, [], ("write",), 160.0)
     mind.hear(3, [fault()], (), 160.0)
@@ -349,7 +361,7 @@ def test_nobody_hears_of_an_ost_that_was_retired() -> None:
         mind.forget(ost)
 
     assert mind.open() == []
-    assert mind.end_round(110.0) == []
+    assert end_round(mind, 110.0) == []
 
 
 _looks = st.tuples(
@@ -388,7 +400,7 @@ def test_of_every_incident_people_are_told_exactly_once_and_never_by_too_many_ma
         assert mails["recovery"] <= digest_most
         if round_ends:
             before = dict(mails)
-            count(mind.end_round(now))
+            count(end_round(mind, now))
             assert mails["fault"] <= before["fault"] + 1
             assert all(incident.told_at for incident in mind.open())
             mails = {"fault": 0, "recovery": 0}

@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from cyclone.base_task import BaseTask
 from cyclone.errors import ConfigError
 from cyclone.ini import Ini
 from cyclone.lustre.alert_io_task import LustreAlertIOTask
+from cyclone.lustre.incidents import Notice
 from cyclone.lustre.inventory import Survey
 from cyclone.lustre.io_task import LustreIOTask
 from cyclone.lustre.leftovers import RemoveLeftoversTask
@@ -1170,6 +1171,71 @@ def test_a_fault_that_was_mailed_right_before_a_kill_is_the_same_mail_afterwards
 
     assert len(keys) == 2
     assert len(set(keys)) == 1
+
+
+@pytest.mark.usefixtures("lfs")
+@pytest.mark.parametrize("killed", ["before", "after"])
+def test_a_kill_around_the_post_of_a_fault_keeps_no_mail_about_its_end_back(
+    stage: Stage, tmp_path: Path, smtp: SmtpServer, monkeypatch: pytest.MonkeyPatch, killed: str
+) -> None:
+    stage.behave = faulty(1)
+    post = Postman.post
+
+    def post_and_die(postman: Postman, mail: Mail) -> None:
+        if killed == "after":
+            post(postman, mail)
+            smtp.wait_for(1)
+        monkeypatch.setattr(Watched, "_save", lambda made: None)
+        raise Killed
+
+    monkeypatch.setattr(Postman, "post", post_and_die)
+    with pytest.raises(Killed):
+        generator(stage, alert(tmp_path, smtp)).run()
+    monkeypatch.undo()
+    stage.restart()
+    stage.behave, stage.until = fine, 130.0
+
+    generator(stage, alert(tmp_path, smtp)).run()
+
+    told = {mail.message["Message-ID"]: mail.message["Subject"] for mail in smtp.mails}
+    assert list(told.values()) == [
+        "[LUSTRE Monitoring] OST Write WRITE_FAILED: lustre-OST0001 (1)",
+        "[LUSTRE Monitoring] OST Recovered (write): lustre-OST0001 (1)",
+    ]
+
+
+@pytest.mark.usefixtures("lfs")
+def test_what_ends_after_its_round_was_over_is_told_soon_and_by_few_mails(
+    stage: Stage, tmp_path: Path, smtp: SmtpServer
+) -> None:
+    osts = range(50)
+    stage.behave, stage.until = hanging(*osts), 86_000.0
+    made = generator(
+        stage,
+        alert(tmp_path, smtp, measure_interval="86400", hung_after="600"),
+        Survey(dict.fromkeys(range(51), "")),
+    )
+    told: list[tuple[float, str, int]] = []
+    mail = made._mail
+
+    def watch(notices: Sequence[Notice]) -> None:
+        told.extend((stage.now, notice.about, len(notice.incidents)) for notice in notices)
+        mail(notices)
+
+    def come_back() -> None:
+        stage.behave = faulty(*osts, phase="read", state=OstState.CORRUPT)
+        for tid in list(stage._hanging)[: int(stage.now - 1000)]:
+            stage.settle(tid)
+
+    made._mail = watch  # type: ignore[method-assign]
+    stage.on_moment = lambda: come_back() if stage.now > 1000 else None
+    made.run()
+
+    late = [(moment, about, count) for moment, about, count in told if moment > 1000]
+    assert sum(count for _, about, count in late if about == "recovery") == 50
+    assert sum(count for _, about, count in late if about == "fault") == 50
+    assert max(moment for moment, _, _ in late) < 1200
+    assert len(late) <= 10
 
 
 # Commands.
