@@ -415,13 +415,16 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             if result.outcome == "timed_out":
                 return (Fault(REACH, OstState.TIMEOUT, _first_line(result)),), (), Outcome.FAILED
             return (Fault(_TASK, OstState.FAILED, _first_line(result)),), (), Outcome.FAILED
-        if not isinstance(result.value, OstResult):
-            return (), (_TASK, REACH), Outcome.OK
-        found = result.value
-        outcome = Outcome.FAILED if found.faults else Outcome.OK
-        if found.state is OstState.DOWN:
-            outcome = Outcome.DOWN
-        return found.faults, (_TASK, *found.fine), outcome
+        if isinstance(found := result.value, OstResult):
+            outcome = Outcome.FAILED if found.faults else Outcome.OK
+            if found.state is OstState.DOWN:
+                outcome = Outcome.DOWN
+            return found.faults, (_TASK, *found.fine), outcome
+        if self._task.tells_of_osts:
+            # Of another version of Cyclone on that node, for instance. What it has found, nobody knows.
+            text = result.error.partition("\n")[0] or f"found a {type(found).__name__}, expected an OstResult"
+            return (Fault(_TASK, OstState.FAILED, text),), (), Outcome.FAILED
+        return (), (_TASK, REACH), Outcome.OK
 
     # Telling people.
 

@@ -75,6 +75,11 @@ class MonitoringTask:
         """A task that knows how to mail, if they do."""
         return self.sample if isinstance(self.sample, LustreAlertIOTask) else None
 
+    @property
+    def tells_of_osts(self) -> bool:
+        """Is the value of each of them an `OstResult`?"""
+        return isinstance(self.sample, OstTask)
+
     def workplaces(self) -> list[str]:
         """Directories in which tasks may have left something behind."""
         return self.sample.workplaces() if isinstance(self.sample, OstTask) else []

@@ -1053,6 +1053,35 @@ def test_a_fault_is_mailed_once_and_so_is_its_end(stage: Stage, tmp_path: Path, 
 
 
 @pytest.mark.usefixtures("lfs")
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ("the result cannot be unpickled here: ValueError: 'FOO' is not a valid OstState", "'FOO' is not"),
+        ("", "found a NoneType, expected an OstResult"),
+    ],
+)
+def test_a_result_that_nobody_can_read_is_a_fault_of_its_task_and_no_end_of_anything(
+    stage: Stage, tmp_path: Path, smtp: SmtpServer, caplog: pytest.LogCaptureFixture, error: str, reason: str
+) -> None:
+    def behave(task: BaseTask) -> Result | None:
+        if isinstance(task, OstTask) and task.ost_idx == 1 and stage.now > 50:
+            return ended(str(task.tid), None, error=error)
+        return faulty(1)(task)
+
+    stage.behave = behave
+
+    generator(stage, alert(tmp_path, smtp, cycles="2")).run()
+
+    assert smtp.subjects() == [
+        "[LUSTRE Monitoring] OST Write WRITE_FAILED: lustre-OST0001 (1)",
+        "[LUSTRE Monitoring] OST Task FAILED: lustre-OST0001 (1)",
+    ]
+    assert [row["failed"] for row in stage.rows("ost_round")] == [1, 1]
+    assert reason in caplog.text
+    assert stage.rows("ost_perf") == []
+
+
+@pytest.mark.usefixtures("lfs")
 def test_down_and_hung_osts_are_mailed(stage: Stage, tmp_path: Path, smtp: SmtpServer) -> None:
     stage.until = 130.0
     stage.behave = hanging(1)
