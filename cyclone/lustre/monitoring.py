@@ -172,9 +172,11 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
             self.log.warning(
                 "tasks of another kind are left to themselves count=%d", len(memory.open) - len(ours)
             )
-        for task in ours:
-            due = Due(task.tid, task.ost, task.part)
-            self._rounds.reopen(due, self._inventory.server_of(task.ost), max(0.0, unix - task.since), now)
+        opened = [(Due(task.tid, task.ost, task.part), max(0.0, unix - task.since)) for task in ours]
+        # All of them before the first is handed in: what saves in between must not forget the others.
+        for due, age_s in opened:
+            self._rounds.reopen(due, self._inventory.server_of(due.ost), age_s, now)
+        for due, _ in opened:
             self.submit(self._made(due))
 
     def _is_finished(self) -> bool:

@@ -1270,6 +1270,29 @@ def test_what_ends_after_its_round_was_over_is_told_soon_and_by_few_mails(
 # Commands.
 
 
+@pytest.mark.usefixtures("lfs")
+def test_a_command_while_tasks_are_handed_in_again_forgets_none_of_them(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.behave, stage.until = hanging(0, 1, 2), 10.0
+    generator(stage, config(tmp_path, {})).run()
+    stage.restart()
+    made = generator(stage, config(tmp_path, {}))
+
+    def submit(task: BaseTask) -> str:
+        # As the generator host does: it carries out what was asked for, and then hands the task in.
+        made.on_command("select", {"osts": "0-2"})
+        raise Killed
+
+    monkeypatch.setattr(stage, "submit", submit)
+    monkeypatch.setattr(made, "_stop", lambda: None)
+    with pytest.raises(Killed):
+        made.run()
+
+    remembered = json.loads((tmp_path / "state" / "memory.json").read_text())
+    assert [task["ost"] for task in remembered["open"]] == [0, 1, 2]
+
+
 def asking(stage: Stage, made: Watched, at: float, name: str, **arguments: str) -> list[Any]:
     """Ask a command at a moment of the run; what is answered is put into the list."""
     answers: list[Any] = []
