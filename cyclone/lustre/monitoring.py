@@ -85,7 +85,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         self._retired: list[int] = []
         self._untold: list[Notice] = []
         self._number = self._told = 0
-        self._begun_at = self._own_until = self._leftovers_at = self._digest_at = 0.0
+        self._begun_at = self._own_until = self._leftovers_at = self._digest_at = self._jitter_s = 0.0
 
     def validate_config(self) -> None:
         MonitoringTask(MonitoringSettings.of(self.config)).check()
@@ -144,22 +144,22 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
     def _first_due(self, memory: Memory) -> float:
         """When to begin the first round, on the monotonic clock."""
         settings, now = self.settings, self._monotonic()
-        jitter_s = random.uniform(0, settings.start_jitter_s)
+        self._jitter_s = random.uniform(0, settings.start_jitter_s)
         if settings.at is not None:
-            return self._due_by_day(self._unix()) + jitter_s
+            return self._due_by_day(self._unix())
         # A restart in the middle of an interval is no reason for a round more; of so many rounds somebody else decides
         # when they begin.
         if memory.round and settings.cycles is None:
             left_s = memory.round + settings.measure_interval_s - self._unix()
             if 0 < left_s <= settings.measure_interval_s:
                 return now + left_s
-        return now + jitter_s
+        return now + self._jitter_s
 
     def _due_by_day(self, after: float) -> float:
         """The next round of those that follow the time of day, on the monotonic clock. after: Unix time."""
         assert self.settings.at is not None
-        begin = next_start(self.settings.at, self.settings.measure_interval_s, after)
-        return self._monotonic() + begin - self._unix()
+        begin = next_start(self.settings.at, self.settings.measure_interval_s, after - self._jitter_s)
+        return self._monotonic() + begin + self._jitter_s - self._unix()
 
     def _reopen(self, memory: Memory) -> None:
         """Hand in again what a former life had handed in: the master knows whether it runs, or how it ended."""

@@ -57,8 +57,8 @@ class MonitoringSettings(Settings):
     )  # fmt: skip
     start_jitter_s: float = seconds(
         "control", "start_jitter", "0",
-        "The first round is put off by up to so much, at random, so that several monitors do not all begin at "
-        "the same moment.",
+        "The first round is put off by up to so much, at random, and those after it by the same, so that several "
+        "monitors do not all begin at the same moment.",
         maximum=STEP_S_MAX,
     )  # fmt: skip
     cycles: int | None = whole(
