@@ -42,6 +42,9 @@ _PAUSE_MOST_S = 1.0
 _LEFTOVERS_EVERY_S = 3600.0
 _ROWS_MOST = 1000
 
+#: What is to be recorded waits so many rounds for a worker, and is then dropped, which is logged.
+_OWN_KEPT_ROUNDS = 10
+
 #: While no round is under way, what ends late is collected for so long before one more digest tells of it.
 _DIGEST_EVERY_S = 60.0
 
@@ -493,6 +496,8 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         assert task.tid is not None
         self._own.add(task.tid)
         self._own_until = self._monotonic() + self.settings.hung_after_s
+        # While no worker is free they must not pile up without end, nor fill the window before tasks for OSTs.
+        task.expires = _OWN_KEPT_ROUNDS * self.settings.measure_interval_s
         self.submit(task)
 
     # What outlives this process.

@@ -1102,6 +1102,32 @@ def test_a_result_that_nobody_can_read_is_a_fault_of_its_task_and_no_end_of_anyt
 
 
 @pytest.mark.usefixtures("lfs")
+def test_without_workers_no_more_than_some_rounds_wait_to_be_recorded(stage: Stage, tmp_path: Path) -> None:
+    accepted: dict[str, float] = {}
+
+    def behave(task: BaseTask) -> Result | None:
+        """As a master without controllers does."""
+        begun = accepted.setdefault(str(task.tid), stage.now)
+        if task.expires is None or stage.now < begun + task.expires:
+            return None
+        return ended(
+            str(task.tid), state="cancelled", outcome="cancelled", attempts=0, error="it has expired"
+        )
+
+    def expire() -> None:
+        most.append(len(stage._hanging))
+        for tid in list(stage._hanging):
+            stage.settle(tid)
+
+    most: list[int] = []
+    stage.behave, stage.on_moment, stage.until = behave, expire, 60 * 100
+
+    generator(stage, config(tmp_path, {}), Survey({0: "", 1: "no answer"})).run()
+
+    assert max(most) < 50
+
+
+@pytest.mark.usefixtures("lfs")
 def test_down_and_hung_osts_are_mailed(stage: Stage, tmp_path: Path, smtp: SmtpServer) -> None:
     stage.until = 130.0
     stage.behave = hanging(1)
