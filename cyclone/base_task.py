@@ -26,7 +26,9 @@ class Attempt(NamedTuple):
 class Recorder(Protocol):
     """What the worker lends to a task."""
 
-    def record(self, sink: str, kind: type[Record], fields: Mapping[str, Any]) -> None: ...
+    def record(
+        self, sink: str, kind: type[Record], fields: Mapping[str, Any], at: float | None = None
+    ) -> None: ...
 
 
 class BaseTask(ABC):
@@ -78,9 +80,17 @@ class BaseTask(ABC):
         job, the tid, and that it is the first, second, … record of its attempt. So record in the same order each time.
         Raises RecordError: no such sink here, or a field is missing, unknown, or of the wrong type.
         """
+        self._lent.record(sink, kind, fields)
+
+    def record_as_of(self, at: float, sink: str, kind: type[Record], **fields: Any) -> None:
+        """As `record`, of what was known at an earlier moment (`at`: Unix time): what was recorded since then is newer."""
+        self._lent.record(sink, kind, fields, at)
+
+    @property
+    def _lent(self) -> Recorder:
         if self._recorder is None:
             raise RuntimeError("a task records only while it executes")
-        self._recorder.record(sink, kind, fields)
+        return self._recorder
 
     @property
     def tid(self) -> str | None:

@@ -15,15 +15,19 @@ _Task = TypeVar("_Task", bound=BaseTask)
 class FakeRecorder:
     """Collects what a task records, and refuses what does not fit its kind, as the worker does.
 
-    rows: `(sink, kind, fields)` in the order in which they came.
+    rows: `(sink, kind, fields)` in the order in which they came. moments: of each, None if it is recorded as of now.
     """
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, str, Mapping[str, Any]]] = []
+        self.moments: list[float | None] = []
 
-    def record(self, sink: str, kind: type[Record], fields: Mapping[str, Any]) -> None:
+    def record(
+        self, sink: str, kind: type[Record], fields: Mapping[str, Any], at: float | None = None
+    ) -> None:
         encode(kind, fields)
         self.rows.append((sink, kind.kind, fields))
+        self.moments.append(at)
 
     def only(self) -> Mapping[str, Any]:
         """The fields of the only record there is."""

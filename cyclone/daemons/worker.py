@@ -227,8 +227,10 @@ class Recorder:
         self._bytes = 0
         self.entries: list[Entry] = []
 
-    def record(self, sink: str, kind: type[Record], fields: Mapping[str, Any]) -> None:
-        """See `BaseTask.record`."""
+    def record(
+        self, sink: str, kind: type[Record], fields: Mapping[str, Any], at: float | None = None
+    ) -> None:
+        """See `BaseTask.record`. at: Unix time; None is now."""
         if sink not in self._sinks:
             named = ", ".join(sorted(self._sinks)) or "none"
             raise RecordError(f"no sink {sink!r} in [sinks] of this controller; there: {named}")
@@ -237,7 +239,7 @@ class Recorder:
         body = encode(kind, fields)
         if len(body) > RECORD_BYTES_MAX:
             raise RecordError(f"a record of {len(body)} bytes, {RECORD_BYTES_MAX} are allowed")
-        assignment, moment = self._assignment, time.time()
+        assignment, moment = self._assignment, time.time() if at is None else at
         with self._one_at_a_time:
             self._bytes += len(body) + len(assignment.tid) + len(assignment.job) + _ENTRY_BYTES
             if self._bytes > RECORDS_BYTES_MAX:

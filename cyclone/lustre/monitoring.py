@@ -478,7 +478,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
     def _record(self, rows: Sequence[Row], tid: str) -> None:
         """Have these rows recorded by a task, or by several."""
         for start in range(0, len(rows), _ROWS_MOST):
-            task = OstStateTask(rows[start : start + _ROWS_MOST])
+            task = OstStateTask(rows[start : start + _ROWS_MOST], self._unix())
             task.tid = f"{tid}-{start // _ROWS_MOST}" if start else tid
             self._hand_in_own(task)
 

@@ -504,7 +504,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
         if self.settings.pushgateway and not self._telling:
             moment = datetime.now(UTC)
             rows = status.ost_rows(self._mind, self._inputs.left(), moment)
-            task = OstStateTask([Row("pushgateway", MigrationOst, row) for row in rows])
+            task = OstStateTask([Row("pushgateway", MigrationOst, row) for row in rows], moment.timestamp())
             task.tid = f"osts-{moment.isoformat()}"
             self._telling.add(self.submit(task))
         for source, seconds in self._supply.stuck(now).items():

@@ -57,6 +57,14 @@ def test_the_end_tells_how_many_records_went_to_which_sink_in_their_order(record
     assert (none.records, failed.records) == ((), ())
 
 
+def test_a_record_may_be_of_what_was_known_at_an_earlier_moment(recording):
+    recording.result(Call(task_zoo.measure_what_was_known, 1_000_000_000.0))
+
+    earlier, now = (entry.at for entry in recording.entries[1])
+    assert earlier == 1_000_000_000.0
+    assert now > 1_700_000_000.0
+
+
 def test_what_a_failed_attempt_has_recorded_is_dropped(recording):
     end, _ = recording.result(Call(task_zoo.measure_and_fail))
 

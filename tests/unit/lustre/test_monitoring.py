@@ -1042,6 +1042,24 @@ def test_all_pairs_of_an_ost_that_is_down_are_told_of(stage: Stage, tmp_path: Pa
     assert len(stage.rows("file_creation_round")) == 1
 
 
+@pytest.mark.usefixtures("lfs")
+def test_rows_are_of_the_moment_at_which_they_were_known(stage: Stage, tmp_path: Path) -> None:
+    stage.behave, stage.until = hanging(1), 70.0
+
+    generator(stage, config(tmp_path, {"control": {"hung_after": "30"}}), Survey({0: "", 1: ""})).run()
+
+    recorder = FakeRecorder()
+    for task in stage.submitted:
+        if isinstance(task, OstStateTask):
+            attempt(task, str(task.tid), recorder)
+    told = [
+        at for (_, _, fields), at in zip(recorder.rows, recorder.moments, strict=True)
+        if fields.get("state") == "HUNG"
+    ]  # fmt: skip
+    # When it had become hung, and when the next round began.
+    assert told == pytest.approx([UNIX + 30, UNIX + 60], abs=1.5)
+
+
 # Mails.
 
 

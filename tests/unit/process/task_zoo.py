@@ -218,6 +218,11 @@ def measure_for(task, *sinks):
         task.record(sink, Measured, place="here", count=1)
 
 
+def measure_what_was_known(task, at):
+    task.record_as_of(at, "database", Measured, place="here", count=0)
+    task.record("database", Measured, place="here", count=1)
+
+
 def measure_and_fail(task):
     measure(task, 1)
     raise ValueError("after it has recorded")
