@@ -86,8 +86,7 @@ def version(text: str) -> tuple[int, ...]:
 #: The reason of an OST that does not answer since somebody has switched it off.
 DEACTIVATED = "deactivated"
 
-_STATE_LINE = re.compile(r"(.+)-OST([0-9a-fA-F]{4})-osc-\S+ (.+?)\.?$", re.ASCII)
-_ERROR_LINE = re.compile(r"'(.+)-OST([0-9a-fA-F]{4})-osc-[^']*': *(.+)$", re.ASCII)
+_OSC = re.compile(r"(.+)-OST([0-9a-fA-F]{4})-osc-.+", re.ASCII)
 
 #: EPERM, EACCES: of who asks, not of the OST.
 _NOT_ALLOWED = re.compile(r"\((?:1|13)\)\Z", re.ASCII)
@@ -104,14 +103,14 @@ def osts(stdout: str, stderr: str, fs: str) -> dict[int, Ost]:
     understood = False
     not_allowed = ""
     for line in [*_lines(stdout), *_lines(stderr)]:
-        match = _ERROR_LINE.search(line) or _STATE_LINE.match(line)
-        if match is None:
+        osc, state = _osc_and_state(line)
+        match = _OSC.fullmatch(osc)
+        if match is None or not state:
             continue
         understood = True
         if match[1] != fs:
             continue
         index = int(match[2], 16)
-        state = match[3].strip()
         if _NOT_ALLOWED.search(state):
             not_allowed = state
             continue
@@ -126,6 +125,15 @@ def osts(stdout: str, stderr: str, fs: str) -> dict[int, Ost]:
         )
         raise ValueError(problem)
     return dict(sorted(found.items()))
+
+
+def _osc_and_state(line: str) -> tuple[str, str]:
+    """Of `OSC STATE.` and `… 'OSC': REASON`. Not by one expression, which would look for an OSC anew at each quote."""
+    before, is_error, reason = line.partition("':")
+    if is_error:
+        return before.rpartition("'")[2], reason.strip()
+    osc, _, state = line.partition(" ")
+    return osc, state.strip().removesuffix(".")
 
 
 #: Whatever stands before the numbers may be shifted by a long UUID, and the path after them may hold blanks.

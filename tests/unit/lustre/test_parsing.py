@@ -71,6 +71,15 @@ def test_a_file_system_that_is_not_mounted_is_told():
         parsing.osts(CHECK, "", "scratch")
 
 
+@pytest.mark.parametrize("piece", ["'", "a-OST0000-osc-", "'a-OST0000-osc-", "a-OST0000-osc-x ", "':"])
+def test_any_text_is_gone_through_once(piece):
+    # 8 MB: gone through anew at each piece, they take more minutes than a test is given.
+    text = (piece * (8000 // len(piece)) + "\n") * 1000
+
+    with pytest.raises(ValueError, match=r"expected states of OSTs|no file system"):
+        parsing.osts("", text, "lustre")
+
+
 # lfs df
 
 DF = """\
