@@ -19,18 +19,19 @@ from cyclone.lustre.parsing import DEACTIVATED
 class Survey:
     """What could be learned of all OSTs at one time.
 
-    reasons: `{OST: why it is not active, "" if it is}`, as `lfs check` told; None if it told nothing.
+    reasons: `{OST: why it is not active, "" if it is}`, as `lfs check` told. is_whole: whether it told of all there are.
     in_usage: those that `lfs df` told of. servers: `{OST: address of its server}`.
     unanswered: `{program: why it did not answer}`. left_behind: `{program: number of its process}`, of those that
     do not die. deactivated: those that were switched off, as `lctl` told.
     """
 
-    reasons: Mapping[int, str] | None = None
+    reasons: Mapping[int, str] = field(default_factory=dict)
     in_usage: frozenset[int] = frozenset()
     servers: Mapping[int, str] = field(default_factory=dict)
     unanswered: Mapping[str, str] = field(default_factory=dict)
     left_behind: Mapping[str, int] = field(default_factory=dict)
     deactivated: frozenset[int] = frozenset()
+    is_whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Inventory:
 
     def __init__(self, remembered: Iterable[KnownOst] = ()) -> None:
         self._known = {each.index: each for each in remembered}
-        self._survey = Survey()
+        self._survey = Survey(is_whole=False)
 
     def known(self) -> list[KnownOst]:
         """All of them, growing."""
@@ -67,7 +68,7 @@ class Inventory:
         """Remember what a survey told. An OST that was retired and is active is expected again: returns those."""
         self._survey = survey
         back = []
-        for index in {*(survey.reasons or ()), *survey.in_usage, *survey.deactivated}:
+        for index in {*survey.reasons, *survey.in_usage, *survey.deactivated}:
             known = self._known.get(index, KnownOst(index, now))
             is_back = self._is_active(index) or index in survey.in_usage
             self._known[index] = replace(known, seen_at=now, retired=known.retired and not is_back)
@@ -114,13 +115,13 @@ class Inventory:
 
     def _target(self, index: int) -> Target:
         known = self._known.get(index)
-        reasons = self._survey.reasons
         if known is None:
-            if reasons is None:
+            if not self._survey.is_whole:
                 return Target(index)  # nobody could tell, so it is tried
             return Target(index, "", OstState.UNKNOWN, "it is selected, but the file system has no such OST")
         reason = self._reason(index)
-        if reason == "" or (reason is None and (reasons is None or index in self._survey.in_usage)):
+        may_be_there = index in self._survey.in_usage or not self._survey.is_whole
+        if reason == "" or (reason is None and may_be_there):
             return Target(index, known.server)
         if reason is None:
             seen = datetime.fromtimestamp(known.seen_at, UTC)
@@ -140,7 +141,7 @@ class Inventory:
         """Why it is not active, "" if it is; None if the newest survey does not say."""
         if index in self._survey.deactivated:
             return DEACTIVATED
-        return (self._survey.reasons or {}).get(index)
+        return self._survey.reasons.get(index)
 
 
 def select(available: Collection[int], selection: Sequence[int]) -> list[int]:

@@ -15,7 +15,7 @@ import signal
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from enum import StrEnum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from lfsutils.lib import LfsUtils, MigrateResult, MigrateState, to_ost_hex
 
@@ -119,6 +119,13 @@ class LfsMissing(LfsError):
     """There is no such program, or it cannot be executed."""
 
 
+class Osts(NamedTuple):
+    """What is known of the OSTs of a file system, growing index. doubt: why there may be others, "" if there are none."""
+
+    found: dict[int, Ost]
+    doubt: str
+
+
 class Lfs:
     """Lustre's programs. Keeps nothing but how to call them.
 
@@ -141,16 +148,18 @@ class Lfs:
 
     # OSTs.
 
-    def osts(self, fs: str) -> dict[int, Ost]:
-        """The OSTs of a mounted file system, also those that cannot be reached; growing index.
+    def osts(self, fs: str) -> Osts:
+        """The OSTs of a mounted file system, also those that cannot be reached.
 
         A server that hangs lets this wait until the time is over.
         """
         ended = self._whole("check", self._lfs("check", "osts"))
         try:
-            return parsing.osts(os.fsdecode(ended.stdout), os.fsdecode(ended.stderr), fs)
+            found = parsing.osts(os.fsdecode(ended.stdout), os.fsdecode(ended.stderr), fs)
         except ValueError as error:
             raise _failure("check", ended, str(error)) from None
+        # Of an OST that cannot be reached it tells without an error: it may have broken off.
+        return Osts(found, str(_failure("check", ended, "")) if ended.exit_code else "")
 
     def usage(self, path: str) -> dict[int, Usage]:
         """How full the OSTs of the file system are that the path is on.

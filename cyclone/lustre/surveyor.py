@@ -57,10 +57,12 @@ class Surveyor:
             self._answer("lfs df", lambda lfs: lfs.usage(self._fs_path), left=2) if self._fs_path else None
         )
         osts = self._answer("lfs check", lambda lfs: lfs.osts(self._fs), left=1)
-        reasons = None if osts is None else {index: ost.reason for index, ost in osts.items()}
+        if osts is not None and osts.doubt:
+            self._unanswered["lfs check"] = osts.doubt
+        reasons = {} if osts is None else {index: ost.reason for index, ost in osts.found.items()}
         self._found = Survey(
             reasons, frozenset(usage or ()), servers or {}, self._unanswered, self._left_behind,
-            deactivated or frozenset(),
+            deactivated or frozenset(), is_whole=osts is not None and not osts.doubt,
         )  # fmt: skip
 
     def _answer(self, program: str, question: Callable[[Lfs], _Answer], *, left: int) -> _Answer | None:

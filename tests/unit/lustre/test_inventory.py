@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cyclone.lustre.inventory import Inventory, KnownOst, Survey, Target, select
@@ -31,11 +33,11 @@ def test_an_ost_that_was_switched_off_is_inactive() -> None:
     assert heard(Survey({1: "deactivated"})).targets(())[0].state is OstState.INACTIVE
 
 
-@pytest.mark.parametrize("reasons", [None, {0: "", 1: ""}, {0: "", 1: "no answer"}])
-def test_what_lctl_knows_to_be_switched_off_is_inactive_whatever_lfs_check_tells(
-    reasons: dict[int, str] | None,
-) -> None:
-    inventory = heard(Survey({0: ""}), Survey(reasons, deactivated=frozenset({1})))
+@pytest.mark.parametrize(
+    "survey", [Survey(is_whole=False), Survey({0: "", 1: ""}), Survey({0: "", 1: "no answer"})]
+)
+def test_what_lctl_knows_to_be_switched_off_is_inactive_whatever_lfs_check_tells(survey: Survey) -> None:
+    inventory = heard(Survey({0: ""}), replace(survey, deactivated=frozenset({1})))
 
     assert [target.state for target in inventory.targets(())] == [None, OstState.INACTIVE]
 
@@ -65,7 +67,7 @@ def test_an_ost_that_one_list_lacks_and_the_other_has_is_tried() -> None:
 
 
 def test_when_nothing_could_be_learned_everything_known_is_tried() -> None:
-    inventory = heard(Survey({0: "", 1: "no answer"}), Survey(None))
+    inventory = heard(Survey({0: "", 1: "no answer"}), Survey(is_whole=False))
 
     assert [(target.ost, target.state) for target in inventory.targets(())] == [(0, None), (1, None)]
 

@@ -353,8 +353,9 @@ def test_an_ost_that_is_down_is_among_the_osts(programs, lfs):
         stderr="lfs check: error: check 'lustre-OST0001-osc-ffff8ea7b7a28000': Connection timed out (110)\n",
     )
 
-    found = lfs.osts("lustre")
+    found, doubt = lfs.osts("lustre")
 
+    assert doubt == ""
     assert programs.calls == [["lfs", "check", "osts"]]
     assert found[0] == Ost(0, "lustre-OST0000", True, "")
     assert found[1] == Ost(1, "lustre-OST0001", False, "Connection timed out (110)")
@@ -363,7 +364,10 @@ def test_an_ost_that_is_down_is_among_the_osts(programs, lfs):
 def test_states_of_osts_count_whatever_the_exit_code(programs, lfs):
     programs.answer("lustre-OST0000-osc-ffff8ea7b7a28000 active.\n", 5)
 
-    assert list(lfs.osts("lustre")) == [0]
+    found, doubt = lfs.osts("lustre")
+
+    assert list(found) == [0]
+    assert doubt == "lfs check: Input/output error (exit code 5)"
 
 
 def test_no_state_of_any_ost_is_an_error(programs, lfs):

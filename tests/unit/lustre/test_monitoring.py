@@ -509,7 +509,7 @@ def test_when_lfs_tells_nothing_everything_known_is_tried(stage: Stage, tmp_path
     generator(stage, config(tmp_path, {"control": {"cycles": "1"}})).run()
     stage.restart()
 
-    generator(stage, config(tmp_path, {"control": {"cycles": "1"}}), Survey(None)).run()
+    generator(stage, config(tmp_path, {"control": {"cycles": "1"}}), Survey(is_whole=False)).run()
 
     assert stage.looked_at() == [0, 1, 2]
 
@@ -518,7 +518,7 @@ def test_when_lfs_tells_nothing_everything_known_is_tried(stage: Stage, tmp_path
 def test_when_nothing_is_known_at_all_it_goes_on_trying(
     stage: Stage, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    generator(stage, config(tmp_path, {"control": {"cycles": "2"}}), Survey(None)).run()
+    generator(stage, config(tmp_path, {"control": {"cycles": "2"}}), Survey(is_whole=False)).run()
 
     assert stage.looked_at() == []
     assert caplog.text.count("no OST is known") == 2

@@ -9,7 +9,7 @@ import pytest
 from simulated_lustre import SimulatedLustre, simulated_lustre
 
 from cyclone.lustre import program
-from cyclone.lustre.inventory import Survey
+from cyclone.lustre.inventory import Inventory, Survey
 from cyclone.lustre.surveyor import Surveyor
 
 
@@ -35,7 +35,6 @@ def test_it_learns_why_an_ost_does_not_answer(sim: SimulatedLustre) -> None:
 
     survey = found(sim)
 
-    assert survey.reasons is not None
     assert "107" in survey.reasons[1]
 
 
@@ -55,7 +54,7 @@ def test_it_learns_that_an_ost_was_switched_off_also_when_lfs_check_tells_nothin
 
     survey = found(sim)
 
-    assert (survey.reasons, survey.deactivated) == (None, {1})
+    assert (survey.reasons, survey.is_whole, survey.deactivated) == ({}, False, {1})
 
 
 def test_an_ost_that_one_list_loses_is_in_the_other(sim: SimulatedLustre) -> None:
@@ -63,7 +62,7 @@ def test_an_ost_that_one_list_loses_is_in_the_other(sim: SimulatedLustre) -> Non
 
     survey = found(sim, fs_path=str(sim.mount))
 
-    assert set(survey.reasons or {}) == {0, 1}
+    assert set(survey.reasons) == {0, 1}
     assert survey.in_usage == {0, 1, 2}
 
 
@@ -72,8 +71,28 @@ def test_when_lfs_check_tells_nothing_the_others_are_asked_all_the_same(sim: Sim
 
     survey = found(sim, fs_path=str(sim.mount))
 
-    assert (survey.reasons, survey.in_usage, set(survey.servers)) == (None, {0, 1, 2}, {0, 1, 2})
+    assert (survey.is_whole, survey.in_usage, set(survey.servers)) == (False, {0, 1, 2}, {0, 1, 2})
     assert set(survey.unanswered) == {"lfs check"}
+
+
+def test_of_what_lfs_check_did_not_come_to_nothing_is_known(sim: SimulatedLustre, tmp_path: Path) -> None:
+    broken = tmp_path / "lfs"
+    broken.write_text(
+        "#!/bin/sh\necho lustre-OST0000-osc-ffff8ea7b7a28000 active.\n"
+        "echo 'lfs check: error: cannot allocate memory' >&2\nexit 12\n"
+    )
+    broken.chmod(0o755)
+    inventory = Inventory()
+    inventory.hear(found(sim), 100.0)
+
+    survey = Surveyor(
+        str(broken), str(sim.bin / "lctl"), "lustre", fs_path="", sudo=False, timeout_s=20.0, left_behind={}
+    ).found()
+    inventory.hear(survey, 160.0)
+
+    assert (survey.reasons, survey.is_whole) == ({0: ""}, False)
+    assert "cannot allocate memory" in survey.unanswered["lfs check"]
+    assert [target.state for target in inventory.targets(())] == [None, None, None]
 
 
 def test_without_lctl_only_the_servers_are_missing(sim: SimulatedLustre) -> None:
@@ -118,7 +137,7 @@ def test_with_sudo_it_learns_what_only_root_may_know(strict: SimulatedLustre) ->
 def test_without_sudo_it_tells_that_it_was_refused_and_calls_no_ost_down(strict: SimulatedLustre) -> None:
     survey = found(strict, sudo=False)
 
-    assert survey.reasons is None
+    assert not survey.is_whole
     assert "Permission denied (13), expected to be root, or use_sudo" in survey.unanswered["lfs check"]
     assert survey.servers == {}
 
@@ -126,14 +145,14 @@ def test_without_sudo_it_tells_that_it_was_refused_and_calls_no_ost_down(strict:
 def test_programs_that_hang_keep_it_no_longer_than_it_was_given(sim: SimulatedLustre) -> None:
     sim.fault(cmd="check", hang=True)
 
-    assert found(sim, timeout_s=0.3).reasons is None
+    assert not found(sim, timeout_s=0.3).is_whole
 
 
 def test_a_server_that_hangs_keeps_it_no_longer_than_it_was_given(sim: SimulatedLustre) -> None:
     sim.setting("down_block_s", 1000)
     sim.ost(1, state="hang")
 
-    assert found(sim, timeout_s=1.0).reasons is None
+    assert not found(sim, timeout_s=1.0).is_whole
 
 
 def test_a_server_that_hangs_is_told_of_when_lustre_gives_it_up(sim: SimulatedLustre) -> None:
@@ -142,7 +161,6 @@ def test_a_server_that_hangs_is_told_of_when_lustre_gives_it_up(sim: SimulatedLu
 
     survey = found(sim, fs_path=str(sim.mount))
 
-    assert survey.reasons is not None
     assert "107" in survey.reasons[1]
     assert survey.in_usage == {0, 2}
     assert len(survey.servers) == 3
