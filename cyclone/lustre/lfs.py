@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from enum import StrEnum
@@ -131,16 +132,23 @@ class Lfs:
 
     lfs, lctl: names to be found on PATH, or paths.
     sudo: for what only root may do (check, df, mkdir, lctl); never for what makes or moves a file.
-    timeout_s: of one command, after which it is killed with everything that it started.
+    timeout_s: of one command, after which it is killed with everything that it started; so it is when given_up is set.
 
     Each method raises LfsError when the program fails or answers what is no answer, LfsTimedOut when it takes too
     long, LfsMissing when there is none; and nothing else.
     """
 
     def __init__(
-        self, lfs: str = "lfs", lctl: str = "lctl", *, sudo: bool = False, timeout_s: float = 60.0
+        self,
+        lfs: str = "lfs",
+        lctl: str = "lctl",
+        *,
+        sudo: bool = False,
+        timeout_s: float = 60.0,
+        given_up: threading.Event | None = None,
     ) -> None:
         self.lfs, self.lctl, self.sudo, self.timeout_s = lfs, lctl, sudo, timeout_s
+        self._given_up = given_up
 
     def version(self) -> tuple[int, ...]:
         """Such as (2, 15, 5)."""
@@ -309,9 +317,17 @@ class Lfs:
         search_path = f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_DIRECTORIES}"
         environment = {**os.environ, "LC_ALL": "C", "PATH": search_path}
         try:
-            return run([os.fsencode(word) for word in command], environment=environment, timeout_s=timeout_s)
+            return run(
+                [os.fsencode(word) for word in command],
+                environment=environment,
+                timeout_s=timeout_s,
+                given_up=self._given_up,
+            )
         except OutOfTime as error:
-            problem = f"killed after {timeout_s:g} s"
+            is_given_up = self._given_up is not None and self._given_up.is_set()
+            problem = (
+                "killed, nobody wants to know any more" if is_given_up else f"killed after {timeout_s:g} s"
+            )
             raise LfsTimedOut(name, -signal.SIGKILL, problem, error.left_behind) from None
         except TooMuchOutput as error:
             raise LfsError(name, -signal.SIGKILL, f"killed: {error}") from None

@@ -23,6 +23,9 @@ _BURIAL_S = 5.0
 
 _CHUNK_BYTES = 2**16
 
+#: How often to look whether a program was given up.
+_LOOK_S = 0.1
+
 
 class Ended(NamedTuple):
     """How a program ended. exit_code: minus the number of the signal, if one ended it."""
@@ -33,7 +36,7 @@ class Ended(NamedTuple):
 
 
 class OutOfTime(Exception):
-    """The program took longer than it was given, and was killed with its whole group.
+    """The program took longer than it was given, or was given up, and was killed with its whole group.
 
     left_behind: number of its process if it does not die, 0 otherwise.
     """
@@ -47,12 +50,19 @@ class TooMuchOutput(Exception):
     """The program wrote more than any sound one does, and was killed with its whole group."""
 
 
-def run(command: Sequence[bytes], *, environment: Mapping[str, str], timeout_s: float | None) -> Ended:
+def run(
+    command: Sequence[bytes],
+    *,
+    environment: Mapping[str, str],
+    timeout_s: float | None,
+    given_up: threading.Event | None = None,
+) -> Ended:
     """Run a program with no input in a process group of its own. timeout_s: None is without bound.
 
+    given_up: set by somebody who does not want to know any more.
     Raises OutOfTime, TooMuchOutput, and OSError when it cannot be started.
     """
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    patience = _Patience(None if timeout_s is None else time.monotonic() + timeout_s, given_up)
     process: _Program | None = None
     outputs = None
     try:
@@ -61,9 +71,11 @@ def run(command: Sequence[bytes], *, environment: Mapping[str, str], timeout_s: 
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 process_group=0,
             )  # fmt: skip
-        outputs = _outputs(process, deadline)
-        process.wait(_left(deadline))
-    except subprocess.TimeoutExpired:
+        outputs = _outputs(process, patience)
+        while process.returncode is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(patience.left())
+    except _PatienceLost:
         outputs = None
     finally:
         # Also when the attempt is stopped: SIGTERM raises SystemExit here.
@@ -120,8 +132,31 @@ class _Program(subprocess.Popen[bytes]):
             _log.warning("a killed program does not die, it is left behind pid=%d", self.pid)
 
 
-def _outputs(process: subprocess.Popen[bytes], deadline: float | None) -> tuple[bytes, bytes]:
-    """Read stdout and stderr to their ends. deadline: of the monotonic clock."""
+class _PatienceLost(Exception):
+    pass
+
+
+class _Patience(NamedTuple):
+    """How long a program is waited for. deadline: of the monotonic clock."""
+
+    deadline: float | None
+    given_up: threading.Event | None
+
+    def left(self) -> float | None:
+        """Wait so long, and then ask again. Raises _PatienceLost."""
+        if self.given_up is not None and self.given_up.is_set():
+            raise _PatienceLost
+        most_s = None if self.given_up is None else _LOOK_S
+        if self.deadline is None:
+            return most_s
+        left_s = self.deadline - time.monotonic()
+        if left_s <= 0:
+            raise _PatienceLost
+        return left_s if most_s is None else min(left_s, most_s)
+
+
+def _outputs(process: subprocess.Popen[bytes], patience: _Patience) -> tuple[bytes, bytes]:
+    """Read stdout and stderr to their ends. Raises _PatienceLost."""
     assert process.stdout is not None
     assert process.stderr is not None
     outputs: dict[IO[bytes], bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
@@ -129,10 +164,7 @@ def _outputs(process: subprocess.Popen[bytes], deadline: float | None) -> tuple[
         for stream in outputs:
             selector.register(stream, selectors.EVENT_READ)
         while selector.get_map():
-            left = _left(deadline)
-            if left is not None and left <= 0:
-                raise subprocess.TimeoutExpired(process.args, left)
-            for key, _ in selector.select(left):
+            for key, _ in selector.select(patience.left()):
                 stream = key.fileobj  # type: ignore[assignment]
                 chunk = os.read(key.fd, _CHUNK_BYTES)
                 if not chunk:
@@ -141,7 +173,3 @@ def _outputs(process: subprocess.Popen[bytes], deadline: float | None) -> tuple[
                     raise TooMuchOutput(f"more than {OUTPUT_BYTES_MAX} bytes of output")
                 outputs[stream] += chunk
     return bytes(outputs[process.stdout]), bytes(outputs[process.stderr])
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())

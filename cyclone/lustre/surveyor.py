@@ -32,6 +32,7 @@ class Surveyor:
         self._found = Survey()
         self._unanswered: dict[str, str] = {}
         self._left_behind = dict(left_behind)
+        self._given_up = threading.Event()
         self._thread = threading.Thread(target=self._run, name="survey", daemon=True)
         self._thread.start()
 
@@ -45,7 +46,8 @@ class Surveyor:
         return self._found
 
     def abandon(self, patience_s: float) -> None:
-        """Nobody wants to know any more. Waits so long at most, so that no program is left behind without need."""
+        """Nobody wants to know any more: kill the program that is at work. Waits so long at most until it is dead."""
+        self._given_up.set()
         self._thread.join(patience_s)
 
     def _run(self) -> None:
@@ -67,6 +69,8 @@ class Surveyor:
 
     def _answer(self, program: str, question: Callable[[Lfs], _Answer], *, left: int) -> _Answer | None:
         """What a program answers, None if it does not. left: questions that share the time that is left, this included."""
+        if self._given_up.is_set():
+            return None
         timeout_s = max(0.001, self._until - monotonic()) / left
         pid = self._left_behind.pop(program, 0)
         if pid and is_left_behind(pid):
@@ -74,7 +78,9 @@ class Surveyor:
             self._unanswered[program] = f"that of an earlier survey does not die pid={pid}"
             return None
         try:
-            return question(Lfs(self._lfs, self._lctl, sudo=self._sudo, timeout_s=timeout_s))
+            return question(
+                Lfs(self._lfs, self._lctl, sudo=self._sudo, timeout_s=timeout_s, given_up=self._given_up)
+            )
         except LfsError as error:
             if isinstance(error, LfsTimedOut) and error.left_behind:
                 self._left_behind[program] = error.left_behind

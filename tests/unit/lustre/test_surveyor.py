@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -187,15 +188,25 @@ def test_what_does_not_die_is_not_begun_once_more_until_it_has_ended(
     assert (third.reasons, third.left_behind) == ({0: "", 1: "", 2: ""}, {})
 
 
-def test_nobody_waits_for_one_that_was_abandoned(sim: SimulatedLustre) -> None:
-    sim.fault(cmd="check", hang=True)
+@pytest.mark.parametrize("ending", ["", "exec >/dev/null 2>&1; "])
+def test_one_that_is_abandoned_leaves_no_program_behind(
+    sim: SimulatedLustre, tmp_path: Path, ending: str
+) -> None:
+    lfs, begun = tmp_path / "lfs", tmp_path / "begun"
+    os.mkfifo(begun)
+    lfs.write_text(f"#!/bin/sh\n{ending}echo $$ >{begun}\nexec sleep 3600\n")
+    lfs.chmod(0o755)
     surveyor = Surveyor(
-        str(sim.bin / "lfs"), str(sim.bin / "lctl"), "lustre",
-        fs_path="", sudo=False, timeout_s=1.0, left_behind={},
-    )  # fmt: skip
+        str(lfs), str(sim.bin / "lctl"), "lustre", fs_path="/", sudo=False, timeout_s=7200.0, left_behind={}
+    )
+    pid = int(begun.read_text())
 
-    surveyor.abandon(0.0)
+    surveyor.abandon(20.0)
 
-    assert not surveyor.is_over
-    surveyor.found()
-    assert surveyor.is_over
+    try:
+        assert surveyor.is_over
+        assert not Path(f"/proc/{pid}").exists()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        surveyor.found()
