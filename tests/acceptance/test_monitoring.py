@@ -106,7 +106,8 @@ def test_each_round_leaves_a_row_for_each_ost_also_for_one_that_is_down(
 ) -> None:
     sim.ost(1, state="down")
 
-    master = start(cluster, sim, cycles=2, measure_interval=4, hung_after=30)
+    # The first round begins with the master, and waits for the controller.
+    master = start(cluster, sim, cycles=2, measure_interval=12, hung_after=30)
 
     assert master.wait() == EXIT_OK, master.log
     wait_for("all rows", lambda: len(rows(cluster)) == 8)
