@@ -178,21 +178,21 @@ def test_an_ost_that_is_down_is_a_key_error_of_lfsutils(stub):
 
     with pytest.raises(KeyError):
         stub.theirs.is_ost_idx_active("lustre", 1)
-    assert stub.ours.osts("lustre")[1].reason == "Connection timed out (110)"
+    assert stub.ours.osts("lustre").found[1].reason == "Connection timed out (110)"
 
 
 def test_of_two_mounts_the_last_line_counts_for_lfsutils(stub):
     stub.says("lustre-OST0000-osc-ffff000000000001 inactive.\nlustre-OST0000-osc-ffff000000000002 active.\n")
 
     assert stub.theirs.is_ost_idx_active("lustre", 0)
-    assert not stub.ours.osts("lustre")[0].active
+    assert not stub.ours.osts("lustre").found[0].active
 
 
 def test_upper_case_in_an_index_is_not_understood_by_lfsutils(stub):
     stub.says("lustre-OST00AF-osc-ffff8ea7b7a28000 active.\n")
 
     assert stub.theirs.retrieve_component_states() == {}
-    assert list(stub.ours.osts("lustre")) == [0xAF]
+    assert list(stub.ours.osts("lustre").found) == [0xAF]
 
 
 ROW = "lustre-OST0000_UUID 71145271296 35572635648 35572635648 50% /lustre[OST:{index}]\n"
