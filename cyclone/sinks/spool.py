@@ -4,6 +4,11 @@ One SQLite file with a write-ahead log and `synchronous=FULL`: what `append` ret
 Sequence numbers grow for ever and are never used twice, so that a reader who remembers how far it came misses
 nothing, and nobody deletes what he has not read. The same file may be open more than once, in several threads or
 processes: writers wait for one another.
+
+A disk may give back other bits than it was given. A file is not read through for that when it is opened, which takes
+seconds for each GB; what is wrong is noticed where it is met. A value comes out as what its column holds, whatever lies
+there; whoever gets it checks it like anything from outside. Indexes and counts that contradict the entries are made
+anew from these. A file whose entries themselves cannot be read is set aside.
 """
 
 from __future__ import annotations
@@ -11,10 +16,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import math
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -36,7 +43,7 @@ ENTRY_BYTES = 128
 _SCHEMA = (
     # entries, size: what there is of it now, so that nobody has to count.
     """CREATE TABLE sink (
-        number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, entries INTEGER NOT NULL, size INTEGER NOT NULL)""",
+        number INTEGER PRIMARY KEY, name TEXT NOT NULL, entries INTEGER NOT NULL, size INTEGER NOT NULL)""",
     # AUTOINCREMENT: a number is not used again, though its row is gone (sqlite.org/autoinc.html).
     """CREATE TABLE entry (
         seq INTEGER PRIMARY KEY AUTOINCREMENT, uid BLOB NOT NULL UNIQUE, sink INTEGER NOT NULL, kind TEXT NOT NULL,
@@ -49,6 +56,16 @@ _APPEND = """INSERT INTO entry (uid, sink, kind, job, tid, at, size, body) VALUE
     ON CONFLICT (uid) DO NOTHING"""
 
 _COUNT = "SELECT sink, count(*), sum(size) FROM entry WHERE "
+
+# A damaged row may hold anything; SQLite keeps a time that is not a number as NULL.
+_READ = """SELECT seq, coalesce(CAST(uid AS BLOB), x''), coalesce(CAST(kind AS TEXT), ''), coalesce(CAST(job AS TEXT), ''),
+        coalesce(CAST(tid AS TEXT), ''), CAST(at AS REAL), coalesce(CAST(body AS BLOB), x'')
+    FROM entry WHERE sink = (SELECT number FROM sink WHERE name = ?) AND seq > ? ORDER BY seq LIMIT ?"""
+
+# Where nothing is found for a sink after a number: are there others than those up to it, or some that the index misses?
+_MISCOUNTED = """SELECT 1 FROM sink WHERE name = ? AND (
+    entries != (SELECT count(*) FROM entry NOT INDEXED WHERE sink = number AND seq <= ?)
+    OR entries != (SELECT count(*) FROM entry WHERE sink = number))"""
 
 _PAGE_BYTES = 4096  # measured: with 300,000 entries in it a third faster than with 8192 or 1024
 _CACHE_BYTES = 32 * 2**20
@@ -177,20 +194,17 @@ class Spool:
     def _read(self, sink: str, after_seq: int, limit: int, max_bytes: int) -> list[tuple[int, Entry]]:
         found: list[tuple[int, Entry]] = []
         size = 0
-        rows = self._connection.execute(
-            """SELECT seq, uid, kind, job, tid, at, body FROM entry
-            WHERE sink = (SELECT number FROM sink WHERE name = ?) AND seq > ? ORDER BY seq LIMIT ?""",
-            (sink, after_seq, limit),
-        )
-        with contextlib.closing(rows):
-            for seq, uid, kind, job, tid, at, body in rows:
-                size += len(body)
-                if max_bytes and size > max_bytes and found:
-                    break
-                # SQLite keeps what is not a number as NULL.
-                found.append(
-                    (seq, Entry(uid, sink, kind, job, tid, float("nan") if at is None else at, body))
-                )
+        with self._transaction("DEFERRED"):
+            with contextlib.closing(self._connection.execute(_READ, (sink, after_seq, limit))) as rows:
+                for seq, uid, kind, job, tid, at, body in rows:
+                    size += len(body)
+                    if max_bytes and size > max_bytes and found:
+                        break
+                    found.append(
+                        (seq, Entry(uid, sink, kind, job, tid, math.nan if at is None else at, body))
+                    )
+            if not found and self._rows(_MISCOUNTED, (sink, after_seq)):
+                raise self._contradiction()
         return found
 
     def _holds(self, uids: Sequence[bytes]) -> set[bytes]:
@@ -210,7 +224,9 @@ class Spool:
     def _drop_oldest(self, size: int) -> int:
         with self._transaction():
             last = freed = 0
-            for seq, each in self._connection.execute("SELECT seq, size FROM entry ORDER BY seq"):
+            for seq, each in self._connection.execute(
+                "SELECT seq, coalesce(CAST(size AS INTEGER), 0) FROM entry ORDER BY seq"
+            ):
                 last, freed = seq, freed + each
                 if freed >= size:
                     break
@@ -228,13 +244,35 @@ class Spool:
         return sum(count for _, count, _ in lost)
 
     def _fill(self) -> dict[str, Fill]:
-        return {
-            name: Fill(entries, size, oldest_at or 0.0)
-            for name, entries, size, oldest_at in self._rows(
-                """SELECT name, entries, size, (SELECT at FROM entry WHERE sink = number ORDER BY seq LIMIT 1)
-                FROM sink WHERE entries > 0 ORDER BY name"""
+        found = {}
+        for name, entries, size, first, oldest_at in self._rows(
+            """SELECT coalesce(CAST(name AS TEXT), ''), coalesce(CAST(entries AS INTEGER), -1),
+                coalesce(CAST(sink.size AS INTEGER), 0), seq, CAST(at AS REAL)
+            FROM sink LEFT JOIN entry ON seq = (SELECT seq FROM entry WHERE sink = number ORDER BY seq LIMIT 1)
+            ORDER BY name"""
+        ):
+            if (entries > 0) != (first is not None) or entries < 0 or (size and not entries):
+                raise self._contradiction()
+            if entries:
+                found[name] = Fill(entries, size, oldest_at or 0.0)
+        return found
+
+    def _contradiction(self) -> StoreCorrupt:
+        return StoreCorrupt(f"{self.path}: the counts or the indexes contradict the entries")
+
+    def _mend(self) -> None:
+        """Make indexes and counts anew from the entries. Raises sqlite3.Error: these cannot be read."""
+        with self._transaction():
+            self._connection.execute("REINDEX")
+            # The sink that was meant is not known any more. The first one refuses what is not for it.
+            self._connection.execute(
+                """UPDATE entry SET sink = (SELECT min(number) FROM sink)
+                WHERE sink NOT IN (SELECT number FROM sink)"""
             )
-        }
+            self._connection.execute(
+                """UPDATE sink SET (entries, size) =
+                (SELECT count(*), coalesce(sum(size), 0) FROM entry WHERE entry.sink = number)"""
+            )
 
     def _number(self, sink: str) -> int:
         """The number of a sink, which gets one if it has none. Within a transaction, so that it may be undone."""
@@ -252,6 +290,7 @@ class Spool:
         A damaged file was perhaps set aside through another connection: what this one wrote meanwhile is in
         the wrong file then, though nothing failed.
         """
+        is_mended = False
         for _ in range(_TRIES):
             if not self._is_in_place():
                 self._reopen()
@@ -259,13 +298,27 @@ class Spool:
                 found = work()
                 if self._is_in_place():
                     return found
-            except sqlite3.Error as error:
+            except (sqlite3.Error, StoreCorrupt) as error:
                 if self._is_in_place():
                     explained = self._explained(error)
                     if not isinstance(explained, StoreCorrupt):
                         raise explained from error
-                    self._set_aside(explained)
+                    # Once: what is not cured by it is not about indexes and counts.
+                    if is_mended or not self._is_mended(explained):
+                        self._set_aside(explained)
+                    is_mended = True
         raise StoreError(f"{self.path}: damaged, or moved away, again and again")
+
+    def _is_mended(self, reason: StoreCorrupt) -> bool:
+        log.error("spool damaged, its indexes and counts are made anew path=%s reason=%s", self.path, reason)
+        try:
+            self._mend()
+        except sqlite3.Error as error:
+            explained = self._explained(error)
+            if isinstance(explained, StoreCorrupt | RuleBroken):
+                return False
+            raise explained from error
+        return True
 
     def _forgetting(self, work: Callable[[], int]) -> int:
         """As `_on_the_file`; on a full disk at the cost of the reserve, which is renewed when nothing is left."""
@@ -310,9 +363,12 @@ class Spool:
                 os.close(descriptor)
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All or none. Raises sqlite3.Error; RuleBroken for what Python cannot hand to SQLite."""
-        self._connection.execute("BEGIN IMMEDIATE")
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+        """All or none. Raises sqlite3.Error; RuleBroken for what Python cannot hand to SQLite.
+
+        kind: DEFERRED for what only reads, all of it as of one moment.
+        """
+        self._connection.execute(f"BEGIN {kind}")
         try:
             yield
             self._connection.execute("COMMIT")
@@ -362,10 +418,14 @@ class Spool:
     def _connect(self) -> sqlite3.Connection:
         try:
             # One thread at a time, but not always the same.
-            return sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(
+                self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            )
         except sqlite3.OperationalError as error:
             problem = f"cannot be used: {error}; expected a file that this account may write"
             raise ConfigError(problem, file=self.path) from error
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+        return connection
 
     @contextlib.contextmanager
     def _closing_what_fails(self) -> Iterator[None]:
@@ -447,7 +507,9 @@ class Spool:
         finally:
             os.close(lock)
 
-    def _explained(self, error: sqlite3.Error) -> RuleBroken | StoreError:
+    def _explained(self, error: sqlite3.Error | StoreCorrupt) -> RuleBroken | StoreError:
+        if isinstance(error, StoreCorrupt):
+            return error
         # The lower byte is the kind of error, the rest where it happened (sqlite.org/rescode.html).
         whole = getattr(error, "sqlite_errorcode", 0)
         code = whole & 0xFF

@@ -197,6 +197,8 @@ class Writer:
             bytes_max = self._database.open()
             rows = self._spool.read(self._sink, self._came_to, ROWS_MAX, bytes_max)
             if not rows:
+                # The file was set aside, or mended: what is held may lie elsewhere, and is counted anew as well.
+                self._came_to, self._held_entries = 0, 0
                 break
             self._move_rows(rows)
             waiting -= len(rows)

@@ -246,6 +246,30 @@ def test_a_spool_that_was_set_aside_leaves_nothing_to_deliver(place):
     assert [len(message.entries) for message in place.heard] == [0]
 
 
+def test_a_bit_that_has_flipped_holds_up_no_other_record(place):
+    with closing(Spool(place.directory / "state" / "records.db")) as spool:
+        spool.append([entry(number) for number in range(500)])
+    content = bytearray(spool.path.read_bytes())
+    content[content.index(b"tid-250")] |= 0x80
+    spool.path.write_bytes(content)
+    place.open_delivery()
+
+    place.until(lambda: place.delivered and place.view.entries == 0)
+
+    assert [each.tid for each in place.delivered][249:252] == ["tid-249", "\ufffdid-250", "tid-251"]
+    assert len(place.delivered) == 500
+
+
+def test_records_that_are_counted_and_not_there_are_not_waited_for(place):
+    delivery = place.open_delivery()
+    delivery.keep([entry(0)])
+    delivery._spool._connection.execute("UPDATE sink SET entries = 9")
+
+    place.until(lambda: place.delivered and place.view.entries == 0)
+
+    assert place.delivered == [entry(0)]
+
+
 def test_records_for_a_sink_that_is_not_named_any_more_are_shown(place):
     with closing(Spool(place.directory / "state" / "records.db")) as spool:
         spool.append([entry(1, "former")])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from spools import without_index
 
 from cyclone.errors import ConfigError, RuleBroken, StoreError, StoreFull, StoreVersionError
 from cyclone.messages import Entry
@@ -347,6 +348,90 @@ def test_a_damaged_file_is_set_aside_and_begun_anew(
     assert "spool set aside" in caplog.text
     assert path.stat().st_mode & 0o777 == 0o600
     again.close()
+
+
+@pytest.mark.parametrize("column", ["tid", "kind", "job"])
+def test_a_text_in_which_a_bit_has_flipped_holds_up_no_other_entry(tmp_path: Path, column: str) -> None:
+    kept = [entry(number, **{column: f"{column}-{number:03}"}) for number in range(200)]
+    spool = Spool(tmp_path / "spool")
+    spool.append(kept)
+    spool.close()
+    content = bytearray((tmp_path / "spool").read_bytes())
+    content[content.index(f"{column}-100".encode())] |= 0x80
+    (tmp_path / "spool").write_bytes(content)
+    spool = Spool(tmp_path / "spool")
+
+    found = entries_of(spool)
+
+    assert found[:100] + found[101:] == kept[:100] + kept[101:]
+    assert getattr(found[100], column) == "\ufffd" + f"{column}-100"[1:]
+    spool.close()
+
+
+def test_what_a_damaged_row_holds_comes_out_as_what_its_columns_hold(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append([entry(1), entry(2)])
+    spool._connection.execute(
+        "UPDATE entry SET uid = 'ü', kind = x'80', tid = 7, at = 'noon', size = 'much', body = 'text' WHERE seq % 2"
+    )
+
+    odd, other = sorted(entries_of(spool), key=lambda each: len(each.uid))
+
+    assert odd == Entry("ü".encode(), "database", "\ufffd", "watch", "7", 0.0, b"text")
+    assert other in (entry(1), entry(2))
+    spool.drop_oldest(1)
+    spool.delete_upto("database", 2**62)
+    assert spool.fill() == {}
+    spool.close()
+
+
+def test_entries_that_an_index_does_not_know_are_found_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append([entry(number) for number in range(5)])
+    without_index(spool, "entry_of_sink", lambda: spool.append([entry(number) for number in range(5, 9)]))
+    [*_, (last, _)] = known = spool.read("database", 0, 100)
+
+    spool.delete_upto("database", last)
+
+    assert [each for _, each in known] == [entry(number) for number in range(5)]
+    assert spool.fill()["database"].entries == 4
+    assert entries_of(spool) == [entry(number) for number in range(5, 9)]
+    assert "made anew" in caplog.text
+    assert not list(tmp_path.glob("spool.damaged-*"))
+    spool.close()
+
+
+def test_a_reader_who_has_come_to_the_end_too_early_is_told_of_the_rest(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append([entry(1)])
+    [(first, _)] = spool.read("database", 0, 1)
+    without_index(spool, "entry_of_sink", lambda: spool.append([entry(2)]))
+
+    assert entries_of(spool, after_seq=first) == [entry(2)]
+    spool.close()
+
+
+@pytest.mark.parametrize("wrong", ["entries = 0", "entries = 'x'", "entries = -1", "entries = 7"])
+def test_counts_that_contradict_the_entries_are_made_anew(tmp_path: Path, wrong: str) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append([entry(1), entry(2)])
+    spool._connection.execute(f"UPDATE sink SET {wrong}")
+
+    assert entries_of(spool) == [entry(1), entry(2)]
+    assert entries_of(spool, after_seq=2**60) == []
+    assert spool.fill() == {"database": Fill(2, 2 * size_of(entry(1)), NOON + 1)}
+    spool.close()
+
+
+def test_an_entry_of_a_sink_that_there_is_not_goes_to_another_that_may_refuse_it(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append([entry(1), entry(2)])
+    spool._connection.execute("UPDATE entry SET sink = 513")
+
+    assert entries_of(spool) == [entry(1), entry(2)]
+    spool.close()
 
 
 def test_a_file_that_was_set_aside_is_not_written_to_through_another_connection(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from acceptance.cluster import wait_for
 from msgspec.structs import replace
+from spools import without_index
 
 from cyclone.messages import Entry
 from cyclone.record import Record, encode, uid
@@ -335,6 +336,41 @@ def test_what_is_held_is_not_read_again_and_again(site, entry, visit, monkeypatc
 
     wait_for("the reading behind them", lambda: writer.figures.stored == 1)
     assert read.count("visit") == ROWS_MAX
+
+
+def test_a_bit_that_has_flipped_holds_up_no_other_entry(site, entry):
+    site.spool.append([entry(number) for number in range(500)])
+    site.spool.close()
+    content = bytearray(site.spool_path.read_bytes())
+    content[content.index(b"task-250")] |= 0x80
+    site.spool_path.write_bytes(content)
+
+    site.move()
+
+    assert site.stored() == list(range(500))
+    assert site.ask('SELECT tid FROM readings WHERE "order" IN (250, 251)') == [
+        ("\ufffdask-250",),
+        ("task-251",),
+    ]
+
+
+def test_an_entry_that_its_index_does_not_know_is_moved_also_where_others_are_held(site, entry, visit):
+    with closing(sqlite3.connect(site.rows)) as connection:
+        connection.execute("DROP TABLE visit")
+    visits = [
+        Entry(uid(2, "v", n), "database", "visit", "j", "v", 1.0, encode(visit, {"who": str(n)}))
+        for n in range(9)
+    ]
+    site.spool.append(visits[:4])
+    without_index(site.spool, "entry_of_sink", lambda: site.spool.append([entry(1)]))
+    site.spool.append(visits[4:])
+    writer = site.writer(BatchRule(1, 3600))
+
+    writer.start()
+
+    wait_for("the entry", lambda: writer.figures.stored == 1)
+    wait_for("nothing but visits", lambda: writer.figures.spool_entries == 9)
+    assert writer.figures.health is Health.FAILED
 
 
 def test_a_fault_of_our_own_does_not_end_the_thread(site, entry, monkeypatch, caplog):
