@@ -64,7 +64,7 @@ class Table(NamedTuple):
 class Connection(Protocol):
     """One connection. After any exception it must not be used again, only dropped.
 
-    batch_bytes_max: bodies of so many bytes together make no statement that is too large.
+    batch_bytes_max: entries of so many bytes together make no statement that is too large.
     idle_s_max: the other side hangs up if nothing is said for longer. All methods raise what the library raises.
     """
 

@@ -302,8 +302,8 @@ class MysqlConnection:
             self.drop()
             raise
         self._packet_bytes = int(packet_bytes)
-        # Escaped, a text is at most twice as long: the bodies take a quarter of what is allowed. Jobs and tids come on
-        # top; should it be too much for once, `insert` refuses it, and it is tried again in halves.
+        # Escaped, a text is at most twice as long: entries take a quarter of what is allowed. Should it be too much for
+        # once, `insert` refuses it, and it is tried again in halves.
         self.batch_bytes_max = self._packet_bytes // 8
         self.idle_s_max = int(wait_s) / 2
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 import sqlite3
@@ -26,6 +27,15 @@ def entry(number: int, sink: str = "database", size: int = 20, **other: object) 
     return replace(
         Entry(uid, sink, "ost_perf", "watch", f"ost-{number}", NOON + number, bytes(size)), **other
     )
+
+
+def taken_by(tmp_path: Path, entries: list[Entry]) -> int:
+    """What the file of a spool takes that has just these."""
+    spool = Spool(tmp_path / "measured")
+    spool.append(entries)
+    taken = spool._taken()
+    spool.close()
+    return taken
 
 
 def entries_of(spool: Spool, sink: str = "database", after_seq: int = 0) -> list[Entry]:
@@ -75,7 +85,7 @@ def test_reading_is_bounded_by_bytes_but_never_to_nothing(tmp_path: Path) -> Non
     spool = Spool(tmp_path / "spool")
     spool.append([entry(number, size=100) for number in range(10)])
 
-    assert len(spool.read("database", 0, 100, 250)) == 2
+    assert len(spool.read("database", 0, 100, 2 * size_of(entry(0, size=100)))) == 2
     assert len(spool.read("database", 0, 100, 99)) == 1
     spool.close()
 
@@ -88,7 +98,7 @@ def test_a_duplicate_is_ignored_while_the_first_is_there(tmp_path: Path) -> None
 
     assert new == 1
     assert entries_of(spool) == [entry(1), entry(2), entry(3)]
-    assert spool.fill() == {"database": Fill(3, sum(size_of(entry(n)) for n in (1, 2, 3)), NOON + 1)}
+    assert spool.fill()["database"].entries == 3
     spool.close()
 
 
@@ -136,12 +146,27 @@ def test_a_number_is_never_used_again(tmp_path: Path) -> None:
 
 def test_the_fill_tells_sizes_and_the_oldest_of_each_sink(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
-    spool.append([entry(5, size=1000), entry(6), entry(7, "pushgateway")])
+    short = size_of(entry(6))
+    some = [entry(5, size=3000 - size_of(entry(5, size=0))), entry(6), entry(7, "pushgateway")]
+    spool.append(some)
 
+    taken = taken_by(tmp_path, some)
     assert spool.fill() == {
-        "database": Fill(2, size_of(entry(5, size=1000)) + size_of(entry(6)), NOON + 5),
-        "pushgateway": Fill(1, size_of(entry(7)), NOON + 7),
+        "database": Fill(2, taken * (3000 + short) // (3000 + 2 * short), NOON + 5),
+        "pushgateway": Fill(1, taken * short // (3000 + 2 * short), NOON + 7),
     }
+    spool.close()
+
+
+def test_a_size_that_is_left_when_all_is_gone_is_forgotten(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append([entry(1)])
+    spool._connection.execute("UPDATE sink SET size = size + (1 << 50)")
+
+    spool.delete_upto("database", 2**62)
+
+    assert spool.fill() == {}
+    assert spool._rows("SELECT entries, size FROM sink") == [(0, 0)]
     spool.close()
 
 
@@ -159,45 +184,81 @@ def test_strange_texts_come_out_as_they_went_in(tmp_path: Path) -> None:
 
 
 def test_a_full_spool_refuses_all_of_what_does_not_fit(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", max_bytes=3 * size_of(entry(1)))
-    spool.append([entry(1), entry(2)])
+    some = [entry(number, size=3000) for number in range(9)]
+    spool = Spool(tmp_path / "spool", taken_by(tmp_path, some[:7]))
+    spool.append(some[:6])
 
     with pytest.raises(StoreFull, match="are allowed"):
-        spool.append([entry(3), entry(4)])
+        spool.append(some[6:8])
 
-    assert entries_of(spool) == [entry(1), entry(2)]
-    assert spool.append([entry(1), entry(2), entry(3)]) == 1
+    assert entries_of(spool) == some[:6]
+    assert spool.append(some[:7]) == 1
     spool.close()
 
 
+@pytest.mark.parametrize(
+    ("size", "tid"), [(60, "t"), (2500, "t"), (5000, "t"), (100, "ü" * 2048), (10, "\U0001f300" * 999)]
+)
+def test_the_bound_is_that_of_the_file_whatever_lies_in_it(tmp_path: Path, size: int, tid: str) -> None:
+    bound = 2**20
+    spool = Spool(tmp_path / "spool", bound)
+
+    def fill_up() -> None:
+        for number in itertools.count(step=20):
+            spool.append([entry(each, size=size, tid=tid) for each in range(number, number + 20)])
+
+    with pytest.raises(StoreFull):
+        fill_up()
+    spool.close()
+
+    assert bound * 0.8 < (tmp_path / "spool").stat().st_size <= bound
+
+
 def test_there_is_room_again_when_something_was_deleted(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", max_bytes=2 * size_of(entry(1)))
-    spool.append([entry(1), entry(2)])
+    some = [entry(number, size=3000) for number in range(9)]
+    spool = Spool(tmp_path / "spool", taken_by(tmp_path, some[:8]))
+    spool.append(some[:8])
 
     spool.delete([seq for seq, _ in spool.read("database", 0, 1)])
 
-    assert spool.append([entry(3)]) == 1
+    assert spool.append(some[8:]) == 1
     spool.close()
 
 
 def test_the_bound_counts_what_all_sinks_keep(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", max_bytes=2 * size_of(entry(1)))
-    spool.append([entry(1), entry(2, "pushgateway")])
+    some = [entry(number, ("database", "pushgateway")[number % 2], size=3000) for number in range(9)]
+    spool = Spool(tmp_path / "spool", taken_by(tmp_path, some[:8]))
+    spool.append(some[:8])
 
     with pytest.raises(StoreFull):
-        spool.append([entry(3)])
+        spool.append(some[8:])
     spool.close()
 
 
 def test_what_is_oldest_can_be_dropped_to_make_room(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", max_bytes=4 * size_of(entry(1)))
-    spool.append([entry(1, "pushgateway"), entry(2), entry(3), entry(4)])
+    some = [entry(0, "pushgateway", size=3000), *(entry(number, size=3000) for number in range(1, 9))]
+    spool = Spool(tmp_path / "spool")
+    spool.append(some)
 
-    dropped = spool.drop_oldest(size_of(entry(1)) + 1)
+    dropped = spool.drop_oldest(6000)
 
     assert dropped == 2
-    assert entries_of(spool) == [entry(3), entry(4)]
+    assert entries_of(spool) == some[2:]
     assert list(spool.fill()) == ["database"]
+    assert sum(each.size for each in spool.fill().values()) == taken_by(tmp_path, some) - 2 * 4096
+    spool.close()
+
+
+def test_short_entries_are_dropped_until_the_file_has_given_up_enough(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    # In no order, so that their keys lie among those that stay.
+    spool.append([entry(number) for number in random.Random(1).sample(range(9999), 5000)])
+    before = spool.fill()["database"].size
+
+    dropped = spool.drop_oldest(100_000)
+
+    assert before - spool.fill()["database"].size >= 100_000
+    assert 0 < dropped < 2000
     spool.close()
 
 
@@ -413,7 +474,9 @@ def test_a_reader_who_has_come_to_the_end_too_early_is_told_of_the_rest(tmp_path
     spool.close()
 
 
-@pytest.mark.parametrize("wrong", ["entries = 0", "entries = 'x'", "entries = -1", "entries = 7"])
+@pytest.mark.parametrize(
+    "wrong", ["entries = 0", "entries = 'x'", "entries = -1", "entries = 7", "size = -1"]
+)
 def test_counts_that_contradict_the_entries_are_made_anew(tmp_path: Path, wrong: str) -> None:
     spool = Spool(tmp_path / "spool")
     spool.append([entry(1), entry(2)])
@@ -421,7 +484,7 @@ def test_counts_that_contradict_the_entries_are_made_anew(tmp_path: Path, wrong:
 
     assert entries_of(spool) == [entry(1), entry(2)]
     assert entries_of(spool, after_seq=2**60) == []
-    assert spool.fill() == {"database": Fill(2, 2 * size_of(entry(1)), NOON + 1)}
+    assert spool.fill() == {"database": Fill(2, taken_by(tmp_path, [entry(1), entry(2)]), NOON + 1)}
     spool.close()
 
 
