@@ -131,22 +131,27 @@ def table(kind: type[Record]) -> str:
 
 def encode(kind: type[Record], values: Mapping[str, Any]) -> bytes:
     """A record as it travels. Raises RecordError naming the kind and the field that does not fit."""
+    record = make(kind, values)
     try:
-        checked = msgspec.convert(dict(values), kind)
-        _check(checked)
-        return _encode(checked)
-    except (msgspec.ValidationError, UnicodeEncodeError, OverflowError, TypeError) as error:
-        raise RecordError(f"a record of the kind {kind.kind!r}: {error}") from None
+        return _encode(record)
+    except Exception as error:
+        raise _refusal(kind, error) from error
+
+
+def make(kind: type[Record], values: Mapping[str, Any]) -> Record:
+    """A record with these fields. Raises RecordError as `encode` does."""
+    try:
+        return _checked(msgspec.convert(dict(values), kind))
+    except Exception as error:
+        raise _refusal(kind, error) from error
 
 
 def decode(kind: type[Record], body: bytes) -> Record:
     """Raises RecordError when the bytes are no record of this kind."""
     try:
-        record = msgspec.msgpack.decode(body, type=kind)
-        _check(record)
-    except (ValueError, OverflowError, RecursionError, TypeError) as error:
-        raise RecordError(f"a record of the kind {kind.kind!r}: {error}") from None
-    return record
+        return _checked(msgspec.msgpack.decode(body, type=kind))
+    except Exception as error:
+        raise _refusal(kind, error) from error
 
 
 def uid(job_key: int, tid: str, number: int) -> bytes:
@@ -160,8 +165,15 @@ def uid(job_key: int, tid: str, number: int) -> bytes:
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def _check(record: Record) -> None:
-    """What msgspec lets through and a database would not take. Raises TypeError, OverflowError."""
+def _refusal(kind: type[Record], error: Exception) -> RecordError:
+    """Of whatever was raised: the code of a site takes part, for a kind may have a `__post_init__`."""
+    is_told = isinstance(error, ValueError | TypeError | OverflowError | RecursionError)
+    reason = str(error) if is_told else f"{type(error).__name__}: {error}"
+    return RecordError(f"a record of the kind {kind.kind!r}: {reason}")
+
+
+def _checked(record: Record) -> Record:
+    """The same. Raises TypeError, OverflowError for what msgspec lets through and a database would not take."""
     for name in record.__struct_fields__:
         value = getattr(record, name)
         if isinstance(value, float):
@@ -176,6 +188,7 @@ def _check(record: Record) -> None:
             # The calendar of a database begins there (MariaDB: "DATETIME", "1000-01-01 to 9999-12-31").
             if value.astimezone(UTC).year < 1000:
                 raise TypeError(f"the moment is before the year 1000 - at `$.{name}`")
+    return record
 
 
 def _field(kind: type[Record], name: str, hint: Any) -> Field:

@@ -18,11 +18,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta
 
 from cyclone.errors import RecordError, RuleBroken
-from cyclone.record import Metric, Record
+from cyclone.record import Metric, Record, make
 
 #: The kind that a check of today is a record of, and its metrics that a check without indexes has as well.
 CHECK = "file_creation"
@@ -88,8 +87,8 @@ class LegacyChecks:
         """
         try:
             fields, kind = self._fields(text, received_at)
-            record = msgspec.convert(fields, kind)
-        except (UnicodeDecodeError, msgspec.ValidationError) as error:
+            record = make(kind, fields)
+        except (UnicodeDecodeError, RecordError) as error:
             raise RecordError(f"text of Cyclone 2.x: {error}") from None
         self._heard.add(fields["target"])
         if kind is self._error:
@@ -117,7 +116,7 @@ class LegacyChecks:
         if found := _NO_PAIR.match(words):
             return {"target": found[1]}, self._error
         expected = "TARGET|OK|MDT|OST, TARGET|FAILED|MDT|OST or TARGET|ERROR"
-        raise RecordError(f"text of Cyclone 2.x: found {words[:100]!r}, expected {expected}")
+        raise RecordError(f"found {words[:100]!r}, expected {expected}")
 
 
 def _metric(kinds: Iterable[type[Record]], name: str, labels: tuple[str, ...]) -> Metric:

@@ -6,7 +6,7 @@ import pytest
 from msgspec import Meta
 
 from cyclone.errors import RecordError, RuleBroken
-from cyclone.record import Field, Metric, Record, decode, encode, fields, table, uid
+from cyclone.record import Field, Metric, Record, decode, encode, fields, make, table, uid
 
 
 class Measured(Record):
@@ -79,6 +79,29 @@ def test_a_missing_field_is_named():
 def test_bytes_that_are_no_record_are_refused(body):
     with pytest.raises(RecordError):
         decode(Measured, body)
+
+
+class Strict(Record):
+    kind = "strict"
+
+    seconds: float
+
+    def __post_init__(self):
+        assert self.seconds >= 0, "found a negative time"
+        {1.0: "fine"}[self.seconds]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "problem"), [(-1.0, "AssertionError: found a negative time"), (2.0, "KeyError: 2.0")]
+)
+def test_whatever_the_code_of_a_site_raises_is_about_that_record_alone(seconds, problem):
+    for refuse in (
+        lambda: encode(Strict, {"seconds": seconds}),
+        lambda: decode(Strict, msgspec.msgpack.encode({"seconds": seconds})),
+        lambda: make(Strict, {"seconds": seconds}),
+    ):
+        with pytest.raises(RecordError, match=f"the kind 'strict': {problem}"):
+            refuse()
 
 
 @pytest.mark.parametrize(
