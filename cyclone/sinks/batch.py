@@ -3,6 +3,9 @@
 A batch is due when enough entries wait, when the oldest of them has waited long enough, or when somebody asks. After
 a failure that may pass by itself it is tried again after 1, 2, 4, … 60 seconds; after one that somebody has to mend,
 once a minute. Nothing is ever given up here.
+
+A batch that fails may have been too much for the time that the database is given, and what it does of it may go on there
+for a while, in the way of the next one. So the next one is half as large.
 """
 
 from __future__ import annotations
@@ -40,6 +43,25 @@ class BatchRule:
     def __post_init__(self) -> None:
         assert 1 <= self.count <= COUNT_MAX, self.count
         assert AGE_MIN_S <= self.age_s <= AGE_MAX_S, self.age_s
+
+
+class Portion:
+    """Owns how many rows go into one transaction.
+
+    Half of what has failed; an eighth more after each that has succeeded, so that a database which is slow by the row
+    is asked for too much in one of six batches or so, and one that was away has full ones again after some fifty.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = self.rows = most
+
+    def succeeded(self, rows: int) -> None:
+        if rows >= self.rows:
+            self.rows = min(self._most, self.rows + max(1, self.rows // 8))
+
+    def failed(self, rows: int) -> None:
+        """In a way that may pass by itself."""
+        self.rows = max(1, min(self.rows, rows // 2))
 
 
 class Batching:

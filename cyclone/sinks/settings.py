@@ -186,7 +186,9 @@ class DatabaseProxySettings(SinkSettings):
         minimum=AGE_MIN_S, maximum=AGE_MAX_S,
     )  # fmt: skip
     store_max_count: int = whole(
-        "db", "store_max_count", "1000", "So many rows are stored at once, without waiting for more.",
+        "db", "store_max_count", "1000",
+        "So many rows are stored at once, without waiting for more. A backlog is stored in portions of up to so many, and "
+        "up to 1000; smaller ones after a batch that was too slow for answer_timeout.",
         minimum=1, maximum=COUNT_MAX, unit="rows",
     )  # fmt: skip
     spool_file: Path = path(

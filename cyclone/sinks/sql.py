@@ -18,7 +18,7 @@ from cyclone.errors import EXIT_CONFIG, EXIT_UNREACHABLE, CycloneError, RecordEr
 from cyclone.messages import Entry
 from cyclone.record import UID_BYTES, Field, Record, Value, decode, fields, table
 
-#: Of one transaction: more rows gain nothing (measured).
+#: Of one transaction at most: more rows gain nothing (measured).
 ROWS_MAX = 1000
 
 #: Keys that one question lists: SQLite before 3.32 takes 999 values (sqlite.org/limits.html).

@@ -21,7 +21,7 @@ from cyclone.errors import RecordError, StoreError
 from cyclone.messages import Entry
 from cyclone.record import Record
 from cyclone.sinks import legacy
-from cyclone.sinks.batch import RETRY_MAX_S, Batching, BatchRule, Health
+from cyclone.sinks.batch import RETRY_MAX_S, Batching, BatchRule, Health, Portion
 from cyclone.sinks.dead_letters import DeadLetters, sift
 from cyclone.sinks.spool import Spool
 from cyclone.sinks.sql import (
@@ -93,7 +93,9 @@ class Writer:
         self._kinds = {name: (kind, table_of(kind)) for name, kind in kinds.items()}
         self._database = Database(dialect, clock)
         self._dead_letters = DeadLetters(dead_letters)
-        self._batching = Batching(rule or BatchRule())
+        rule = rule or BatchRule()
+        self._batching = Batching(rule)
+        self._portion = Portion(min(ROWS_MAX, rule.count))
         self._clock = clock
         self._jitter = jitter
         self._figures = Figures()
@@ -195,7 +197,7 @@ class Writer:
             self._came_to, self._held_entries, self._held_kinds = 0, 0, {}
         while waiting > 0 and not (self._is_stopping and self._clock() >= self._gives_up_at):
             bytes_max = self._database.open()
-            rows = self._spool.read(self._sink, self._came_to, ROWS_MAX, bytes_max)
+            rows = self._spool.read(self._sink, self._came_to, self._portion.rows, bytes_max)
             if not rows:
                 # The file was set aside, or mended: what is held may lie elsewhere, and is counted anew as well.
                 self._came_to, self._held_entries = 0, 0
@@ -264,7 +266,13 @@ class Writer:
 
     def _commit(self, table: Table, some: Sequence[_Waiting]) -> int:
         began = self._clock()
-        new = self._database.insert(table, [each.row for each in some])
+        try:
+            new = self._database.insert(table, [each.row for each in some])
+        except DatabaseFailure as failure:
+            if failure.failure is Failure.TRANSIENT:
+                self._portion.failed(len(some))
+            raise
+        self._portion.succeeded(len(some))
         self._figures = replace(
             self._figures,
             stored=self._figures.stored + new,

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from cyclone.sinks.batch import MENDING_S, RETRY_MAX_S, Batching, BatchRule, Health
+from cyclone.sinks.batch import MENDING_S, RETRY_MAX_S, Batching, BatchRule, Health, Portion
 
 RULE = BatchRule(count=100, age_s=10.0)
 
@@ -209,3 +209,42 @@ def test_a_look_that_fails_is_taken_again(batching):
 
     assert batching.due() == 67.0
     assert batching.look_at <= 67.0
+
+
+# How much of it goes at once.
+
+
+def test_a_portion_is_half_of_what_failed_and_grows_back_to_the_whole():
+    portion = Portion(1000)
+    sizes = []
+
+    while (rows := portion.rows) > 300:
+        portion.failed(rows)
+        sizes.append(portion.rows)
+    portion.succeeded(250)
+    grown = portion.rows
+    for _ in range(50):
+        portion.succeeded(portion.rows)
+
+    assert sizes == [500, 250]
+    assert grown == 281
+    assert portion.rows == 1000
+
+
+def test_a_portion_never_is_nothing_and_comes_back_from_one_row():
+    portion = Portion(100)
+    portion.failed(2)
+    portion.failed(1)
+
+    assert portion.rows == 1
+    portion.succeeded(1)
+    assert portion.rows == 2
+
+
+def test_a_small_batch_says_nothing_of_how_large_one_may_be():
+    portion = Portion(1000)
+    portion.failed(1000)
+
+    portion.succeeded(3)
+
+    assert portion.rows == 500

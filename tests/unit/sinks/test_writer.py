@@ -288,6 +288,48 @@ def test_a_commit_whose_answer_was_lost_makes_no_second_row(site, entry):
     assert writer.figures.duplicates == 1
 
 
+def test_a_database_that_is_too_slow_for_a_batch_is_given_smaller_ones(site, entry):
+    class Slow(Sqlite):
+        def connect(self) -> Any:
+            connection = super().connect()
+            insert = connection.insert
+
+            def insert_in_time(table: Any, rows: Any) -> int:
+                asked.append(len(rows))
+                if len(rows) > 100:
+                    raise DatabaseFailure(Failure.TRANSIENT, "a time-out")
+                return insert(table, rows)
+
+            connection.insert = insert_in_time
+            return connection
+
+    asked: list[int] = []
+    site.spool.append([entry(number) for number in range(900)])
+    writer = site.writer(BatchRule(800, 0.01), dialect=Slow(site.rows))
+    writer.start()
+
+    def is_stored() -> bool:
+        writer.flush()
+        return writer.figures.stored == 900
+
+    wait_for("all of it", is_stored)
+    assert asked[:4] == [800, 400, 200, 100]
+    assert max(asked[4:]) < 120
+
+
+def test_no_transaction_has_more_rows_than_the_batch_that_was_asked_for(site, entry, monkeypatch):
+    asked: list[int] = []
+    insert = Database.insert
+    monkeypatch.setattr(
+        Database, "insert", lambda self, table, rows: asked.append(len(rows)) or insert(self, table, rows)
+    )
+    site.spool.append([entry(number) for number in range(50)])
+
+    site.move(rule=BatchRule(20, 3600))
+
+    assert asked == [20, 20, 10]
+
+
 def test_a_missing_table_holds_its_kind_only(site, entry, visit, caplog):
     with closing(sqlite3.connect(site.rows)) as connection:
         connection.execute("DROP TABLE visit")
