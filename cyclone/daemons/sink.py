@@ -12,6 +12,7 @@ import os
 import queue
 import signal
 from collections.abc import Sequence
+from itertools import accumulate, takewhile
 from pathlib import Path
 from socket import socketpair
 from time import monotonic
@@ -36,8 +37,11 @@ log = logging.getLogger("sink")
 #: Deliveries that are kept in one transaction.
 BATCH_MOST = 50
 
-#: Texts of tasks of Cyclone 2.x that are kept in one transaction.
+#: Texts of tasks of Cyclone 2.x that are read at once.
 TEXTS_MOST = 1000
+
+#: Bytes of them that are kept in one transaction, or one text: they fit into any spool that is empty.
+TEXT_BYTES_MOST = 2**20
 
 #: Texts for which there was no room are tried again so often.
 AGAIN_S = 2.0
@@ -223,30 +227,38 @@ class TextIntake:
         self._inbox = inbox
         self._loop = loop
         self._again_at = 0.0
-        self.held: Sequence[bytes] = ()
+        self.held: list[bytes] = []
         for socket in inbox.sockets:
             loop.register(socket, _nothing)
 
     def pass_on(self, keeper: Keeper, now: float) -> None:
         """Let the keeper have what is held, or else what has come in. Called after every turn of the loop."""
-        come = self._inbox.receive(0 if self.held else TEXTS_MOST)
-        texts = self.held or come
-        if not texts or (self.held and now < self._again_at):
+        was_held = bool(self.held)
+        come = self._inbox.receive(0 if was_held else TEXTS_MOST)
+        if was_held and now < self._again_at:
             return
+        self.held += come
         socket = self._inbox.sockets[0]
         try:
-            keeper.keep_texts(texts)
+            while self.held:
+                some = self._first_held()
+                keeper.keep_texts(some)
+                del self.held[: len(some)]
         except StoreError as error:
-            if not self.held:
+            if not was_held:
                 log.error("texts of tasks of Cyclone 2.x wait until they can be kept: %s", error)
                 # It stays readable, and the loop would never rest.
                 self._loop.unregister(socket)
-            self.held, self._again_at = texts, now + AGAIN_S
+            self._again_at = now + AGAIN_S
             return
-        if self.held:
+        if was_held:
             log.info("texts of tasks of Cyclone 2.x are kept again")
             self._loop.register(socket, _nothing)
-        self.held = ()
+
+    def _first_held(self) -> list[bytes]:
+        """At least one, and as many as are kept together."""
+        sizes = accumulate(map(len, self.held))
+        return self.held[: max(1, sum(1 for _ in takewhile(TEXT_BYTES_MOST.__ge__, sizes)))]
 
 
 def keep_what_fits(keeper: Keeper, deliveries: Sequence[Deliver]) -> list[str]:

@@ -118,3 +118,19 @@ def test_texts_that_could_not_be_kept_come_first_when_there_is_room(inbox):
     intake.pass_on(keeper, AGAIN_S)
 
     assert (keeper.kept, inbox.waited_for) == (["1", "2", "3"], {"texts", "door"})
+
+
+def test_texts_that_are_too_much_for_once_are_kept_one_part_after_the_other(monkeypatch):
+    monkeypatch.setattr("cyclone.daemons.sink.TEXT_BYTES_MOST", 3)
+    inbox, keeper = Inbox(b"1", b"22", b"333", b"4444", b"5", b"6"), Keeper(room=4)
+    inbox.waited_for.add("texts")
+    intake = TextIntake(inbox, inbox)
+
+    intake.pass_on(keeper, 0.0)
+
+    assert keeper.kept == ["1", "22", "333", "4444"]
+    assert (intake.held, inbox.waited_for) == ([b"5", b"6"], {"door"})
+    keeper.room = 9
+    intake.pass_on(keeper, AGAIN_S)
+    assert keeper.kept[4:] == ["5", "6"]
+    assert (intake.held, inbox.waited_for) == ([], {"texts", "door"})
