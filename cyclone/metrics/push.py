@@ -59,7 +59,10 @@ def group_url(address: str, job: str = "", grouping: Mapping[str, str] | None = 
     try:
         parts = urlsplit(address)
         is_whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # of the port, or of an address of IPv6
+        # What the library refuses before it asks, and as it looks a name up: a label has 1 to 63 characters (RFC 1034, 3.1).
+        requests.Request("PUT", address).prepare()
+        (parts.hostname or "").encode("idna")
+    except ValueError:  # also of the port, or of an address of IPv6
         is_whole = None
     if not is_whole or parts.query or parts.fragment:
         # Where its parts cannot be told apart, a password may go on as far as the last @.

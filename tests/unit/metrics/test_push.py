@@ -94,6 +94,14 @@ def stage() -> Stage:
 # Where it is pushed to.
 
 
+@pytest.mark.parametrize("host", ["gate..way", "a" * 64 + ".org", "ä..x", "x x", "*x", "%zz"])
+def test_a_host_that_nobody_could_look_up_is_refused(host: str) -> None:
+    with pytest.raises(ValueError, match="expected http://HOST:PORT") as raised:
+        group_url(f"http://me:word@{host}:9091", "cyclone")
+
+    assert "word" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("address", "url"),
     [
