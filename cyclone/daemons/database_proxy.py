@@ -148,7 +148,8 @@ def kinds_of(settings: DatabaseProxySettings) -> dict[str, type[Record]]:
             problem = f"found {settings.table!r}, expected letters, digits and underscores"
             raise ConfigError(problem, file=settings.ini_file, section="db", key="table") from None
         for name, kind in kinds.items():
-            if name != legacy.KIND and table(kind) == settings.table:
+            # SQLite and some servers do not tell capital letters from small ones in names.
+            if name != legacy.KIND and table(kind).lower() == settings.table.lower():
                 problem = (
                     f"found {settings.table!r}, which is the table of the kind {name!r}, expected another one"
                 )
@@ -264,7 +265,7 @@ def _view(settings: DatabaseProxySettings, kinds: Mapping[str, type[Record]]) ->
     view = settings.legacy_view
     if not view:
         return ""
-    if view == settings.legacy_table or view in map(table, kinds.values()):
+    if view.lower() in {name.lower() for name in (settings.legacy_table, *map(table, kinds.values()))}:
         problem = f"found {view!r}, which is the name of a table, expected another one"
         raise ConfigError(problem, file=settings.ini_file, section="legacy", key="view")
     from cyclone.sinks.dialects import table_of_2

@@ -39,7 +39,8 @@ def load_kinds(
             )
         for kind in found:
             _check(kind)
-            for taken, what, its in ((kinds, "kind", kind.kind), (tables, "table", table(kind))):
+            # Whether a database tells capital letters from small ones in names depends on which it is.
+            for taken, what, its in ((kinds, "kind", kind.kind), (tables, "table", table(kind).lower())):
                 if taken.setdefault(its, kind) is not kind:
                     raise PluginError(
                         f"found the {what} {its!r} in {_place(taken[its])} and in {_place(kind)}, expected it once",

@@ -104,7 +104,7 @@ def test_the_table_of_ost_performance_may_have_another_name(tmp_path):
     assert table(kinds["ost_perf"]) == "old_history"
 
 
-@pytest.mark.parametrize("name", ["migration_history", "file_creation"])
+@pytest.mark.parametrize("name", ["migration_history", "file_creation", "File_Creation"])
 def test_the_table_of_another_kind_is_refused(tmp_path, name):
     with pytest.raises(ConfigError, match=f"found '{name}', which is the table of the kind") as raised:
         kinds_of(settings(tmp_path, table=name))
@@ -124,7 +124,7 @@ def test_a_check_finds_a_module_that_a_start_would_refuse(tmp_path):
         check(told)
 
 
-@pytest.mark.parametrize("view", ["ost_perf_history", "old_table"])
+@pytest.mark.parametrize("view", ["ost_perf_history", "old_table", "Old_Table"])
 def test_a_view_cannot_have_the_name_of_a_table(tmp_path, view):
     mysql = Ini({"db": {"dialect": "mysql"}, "legacy": {"view": view, "table": "old_table"}})
 

@@ -63,7 +63,9 @@ def test_the_common_ground_of_kinds_is_no_kind(write, tmp_path):
     assert list(load_kinds([module], [tmp_path], built_in=[])) == ["one"]
 
 
-@pytest.mark.parametrize("what", ["kind = 'one'", "kind = 'other'\n    table = 'one'"])
+@pytest.mark.parametrize(
+    "what", ["kind = 'one'", "kind = 'other'\n    table = 'one'", "kind = 'other'\n    table = 'ONE'"]
+)
 def test_a_name_or_table_that_is_taken_is_refused_with_both_places(write, tmp_path, what):
     one = write(ONE)
     other = write(HEAD + f"class Other(Record, frozen=True):\n    {what}\n    height: int\n")
