@@ -62,7 +62,8 @@ class Table(NamedTuple):
 
 
 class Connection(Protocol):
-    """One connection. After any exception it must not be used again, only dropped.
+    """One connection. After an exception it must not be used again, only dropped; unless the database itself has refused
+    rows, and `undo` went well.
 
     batch_bytes_max: entries of so many bytes together make no statement that is too large.
     idle_s_max: the other side hangs up if nothing is said for longer. All methods raise what the library raises.
@@ -88,6 +89,9 @@ class Connection(Protocol):
 
         A site may add indexes, and columns that need no value: these are not told.
         """
+
+    def undo(self) -> None:
+        """Take back what a statement that was refused has done so far."""
 
     def close(self) -> None:
         """End it in good order."""
@@ -166,8 +170,8 @@ def print_sql(dialect: Dialect, kinds: Iterable[type[Record]]) -> str:
 class Database:
     """A connection when there is need for one. Not for more than one thread.
 
-    After any exception the connection is dropped: one that has seen a time-out answers the next question with
-    what was meant for the last (measured).
+    After an exception the connection is dropped: one that has seen a time-out answers the next question with what was
+    meant for the last (measured). Not after one about rows, which is an answer: there may be thousands of these.
     """
 
     def __init__(self, dialect: Dialect, clock: Callable[[], float] = time.monotonic) -> None:
@@ -233,10 +237,20 @@ class Database:
         try:
             answer = question(self._connection)
         except Exception as error:
-            self.drop()
-            raise self._explained(error) from error
+            explained = self._explained(error)
+            if explained.failure is not Failure.ROW or not self._is_undone():
+                self.drop()
+            raise explained from error
         self._used_at = self._clock()
         return answer
+
+    def _is_undone(self) -> bool:
+        assert self._connection is not None
+        try:
+            self._connection.undo()
+        except Exception:  # noqa: BLE001 - whatever it is, the connection is of no use any more
+            return False
+        return True
 
     def _explained(self, error: Exception, *, connecting: bool = False) -> DatabaseFailure:
         if isinstance(error, DatabaseFailure):

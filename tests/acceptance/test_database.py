@@ -253,6 +253,24 @@ def test_a_row_that_another_unique_key_has_already_goes_to_the_dead_letters(site
     assert (writer.figures.duplicates, writer.figures.dead_letters) == (2, 1)
 
 
+def test_rows_that_are_refused_cost_no_connections(site: Site) -> None:
+    site.maria.ask("ALTER TABLE ost_perf_history ADD CHECK (ost % 2 = 0)")
+    site.spool.append([entry(number) for number in range(300)])
+    before = connections(site.maria)
+
+    writer = site.writer()
+
+    wait_for("the verdict", lambda: writer.figures.stored + writer.figures.dead_letters == 300)
+    # Those who ask are counted as well.
+    assert connections(site.maria) - before <= 3
+    assert site.rows() == writer.figures.dead_letters == 150
+
+
+def connections(maria: MariaDb) -> int:
+    [(_, count)] = maria.ask("SHOW GLOBAL STATUS LIKE 'Connections'")
+    return int(count)
+
+
 def test_a_local_account_gets_in_by_the_socket(maria: MariaDb) -> None:
     assert len(str(maria.socket)) < 108
     maria.ask("CREATE USER IF NOT EXISTS cyclone@localhost IDENTIFIED BY 'local'")

@@ -114,6 +114,9 @@ class CsvConnection:
         with open(self._path(table), encoding="utf-8", newline="") as text:
             return {"columns": ", ".join(next(csv.reader(text), []))}
 
+    def undo(self) -> None:
+        """Nothing was written."""
+
     def close(self) -> None:
         for book in self._books.values():
             os.close(book.descriptor)

@@ -88,7 +88,8 @@ _ROW = frozenset(
 _CONFIGURATION = frozenset(
     {
         1044, 1045, 1049,  # this user, this password, this database
-        1054, 1364,  # this column is not there, that one needs a value
+        1052, 1054, 1364,  # this column is in two tables, that one in none, or it needs a value
+        1136, 1222, 1241,  # so many columns; of a trigger, say
         1347,  # this is a table where a view should be, or the other way round
         1064,  # syntax
         1115, 1273,  # this character set, this collation
@@ -373,6 +374,9 @@ class MysqlConnection:
             elif tuple(columns) in table.indexes:
                 found[f"index ({', '.join(columns)})"] = ""
         return found
+
+    def undo(self) -> None:
+        self._connection.rollback()
 
     def close(self) -> None:
         self._connection.close()

@@ -140,6 +140,9 @@ class SqliteConnection:
                 found[f"index ({', '.join(columns)})"] = ""
         return found
 
+    def undo(self) -> None:
+        self._connection.rollback()
+
     def close(self) -> None:
         self._connection.close()
 

@@ -41,6 +41,10 @@ class Line:
     def definition(self, table):
         return {}
 
+    def undo(self):
+        if self._dialect.undone is not None:
+            raise self._dialect.undone
+
     def close(self):
         self.end = "closed"
         if self._dialect.error is not None:
@@ -59,6 +63,7 @@ class Product:
         self.lines: list[Line] = []
         self.refusal: Exception | None = None
         self.error: Exception | None = None
+        self.undone: Exception | None = None
         self.about = Failure.TRANSIENT
 
     def connect(self):
@@ -109,6 +114,29 @@ def test_after_any_exception_the_connection_is_dropped(product, insert):
     product.error = None
     assert insert(database) == 1
     assert [line.end for line in product.lines] == ["dropped", ""]
+
+
+def test_a_connection_over_which_rows_were_refused_is_kept(product, insert):
+    database = Database(product, lambda: 0.0)
+    product.error, product.about = RuntimeError("out of range"), Failure.ROW
+
+    for _ in range(3):
+        with pytest.raises(DatabaseFailure, match="out of range"):
+            insert(database)
+
+    product.error = None
+    assert insert(database) == 1
+    assert [line.end for line in product.lines] == [""]
+
+
+def test_a_connection_over_which_refused_rows_cannot_be_undone_is_dropped(product, insert):
+    database = Database(product, lambda: 0.0)
+    product.error, product.about, product.undone = RuntimeError("too large"), Failure.ROW, OSError("gone")
+
+    with pytest.raises(DatabaseFailure, match="too large"):
+        insert(database)
+
+    assert [line.end for line in product.lines] == ["dropped"]
 
 
 def test_a_connection_that_was_idle_for_too_long_is_not_used_again(product, insert):
