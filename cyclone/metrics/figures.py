@@ -15,8 +15,8 @@ class SeriesFigures(NamedTuple):
     """Of the series that records make.
 
     series: how many are kept, also those that a record has removed. repeated: records that had come before.
-    stale: series that were removed because nothing was heard of them. refused: new series for which there was no
-    room.
+    stale: series that were removed because nothing was heard of them. refused: gauges for which there was no room, and
+    counters that were given up for others.
     """
 
     series: int = 0

@@ -28,6 +28,9 @@ CHECK = "file_creation"
 ERROR = "cyclone_lustre_file_creation_error"
 ERRORS = "cyclone_lustre_file_creation_errors_total"
 
+#: Targets that texts may come of in one interval. A site has as many as file systems.
+TARGETS_MOST = 10_000
+
 _BYTES_MAX = 1024
 _PAIR = re.compile(r"([^|]+)\|(OK|FAILED)\|([0-9]{1,5})\|([0-9]{1,5})\Z", re.ASCII)
 _NO_PAIR = re.compile(r"([^|]+)\|ERROR\Z")
@@ -83,13 +86,17 @@ class LegacyChecks:
     def read(self, text: bytes, received_at: datetime) -> Record:
         """One message. received_at: with a time zone; the text itself does not tell when it was sent.
 
-        Raises RecordError when it is no such text.
+        Raises RecordError when it is no such text, or of one target too many.
         """
         try:
             fields, kind = self._fields(text, received_at)
             record = make(kind, fields)
         except (UnicodeDecodeError, RecordError) as error:
             raise RecordError(f"text of Cyclone 2.x: {error}") from None
+        if len(self._heard) >= TARGETS_MOST and fields["target"] not in self._heard:
+            raise RecordError(
+                f"text of Cyclone 2.x: found {fields['target']!r}, expected {TARGETS_MOST} targets in an interval at most"
+            )
         self._heard.add(fields["target"])
         if kind is self._error:
             self._failing.add(fields["target"])

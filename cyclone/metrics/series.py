@@ -7,6 +7,8 @@ records. The rules:
 * Newest is what was *recorded* last. Records come from many nodes, and some only after an outage.
 * A gauge of which nothing was heard for `stale_after_s` is removed: a Pushgateway never forgets by itself. A counter
   stays: nothing to count is no silence, and a sum that begins anew would hide what is counted next.
+* Gauges and counters have so much room each. A gauge for which there is none is refused, until others were removed. A
+  counter takes the place of the one that has not grown for longest, of the metric that has the most of them.
 * Of gauges that differ in the label `state` alone, only the newest stays: whatever it is about has one state at a time.
 
 All times are Unix times: those of records by the clock of their node, `now` by the clock here. A record from the
@@ -27,7 +29,7 @@ from cyclone.record import Metric, Record
 #: A label of this name says in which of several states something is.
 STATE = "state"
 
-#: Some 200 bytes each. A metric whose labels take ever new values must not fill the memory.
+#: Of gauges, and as many counters; some 200 bytes each. A metric whose labels take ever new values must not fill the memory.
 SERIES_MOST = 200_000
 
 #: A record comes again while its sender does not know that it has arrived, so within some seconds.
@@ -57,11 +59,13 @@ class CurrentSeries:
         """Raises PluginError when a metric cannot be shown, or is declared twice in different ways."""
         self._stale_after_s, self._series_most = stale_after_s, series_most
         self._metrics = {kind: [(metric, _declaration(metric)) for metric in kind.metrics] for kind in kinds}
+        # Of a counter in the order in which they have grown.
         self._series: dict[Declaration, dict[Labels, _Series]] = {
             declaration: {} for declaration in _agreed(self._metrics)
         }
+        self._counts = dict.fromkeys(("gauge", "counter"), 0)
         self._seen = _Seen(uids_most)
-        self._count = self._repeated = self._stale = self._refused = 0
+        self._repeated = self._stale = self._refused = 0
 
     def take(self, uid: bytes | None, record: Record, at: float, now: float) -> bool:
         """Let a record change its series; False if it has done so before.
@@ -93,7 +97,7 @@ class CurrentSeries:
                 continue
             for key in [key for key, each in series.items() if each.at < oldest]:
                 vanished += series.pop(key).value is not None
-                self._count -= 1
+                self._counts["gauge"] -= 1
         self._stale += vanished
         return vanished
 
@@ -108,13 +112,15 @@ class CurrentSeries:
 
     @property
     def figures(self) -> SeriesFigures:
-        return SeriesFigures(self._count, self._repeated, self._stale, self._refused)
+        return SeriesFigures(sum(self._counts.values()), self._repeated, self._stale, self._refused)
 
     def _count_up(self, declaration: Declaration, labels: Labels, value: float | None, at: float) -> None:
         # None: there was nothing to count. Removing the sum would take back what was counted before.
         if value is not None and (known := self._at_place(declaration, labels, labels, 0.0, at)) is not None:
             assert known.value is not None
             known.value += value
+            series = self._series[declaration]
+            series[labels] = series.pop(labels)
 
     def _set(
         self, declaration: Declaration, labels: Labels, value: float | None, at: float, now: float
@@ -138,12 +144,20 @@ class CurrentSeries:
         series = self._series[declaration]
         known = series.get(key)
         if known is None:
-            if self._count >= self._series_most:
+            if self._counts[declaration.kind] >= self._series_most:
                 self._refused += 1
-                return None
+                if declaration.kind == "gauge":
+                    return None
+                self._forget_a_counter()
             known = series[key] = _Series(labels, value, at)
-            self._count += 1
+            self._counts[declaration.kind] += 1
         return known
+
+    def _forget_a_counter(self) -> None:
+        counters = [series for declaration, series in self._series.items() if declaration.kind == "counter"]
+        largest = max(counters, key=len)
+        del largest[next(iter(largest))]
+        self._counts["counter"] -= 1
 
 
 class _Seen:

@@ -141,6 +141,21 @@ def test_an_interval_without_errors_counts_none() -> None:
     assert client.shown("cyclone_lustre_file_creation_errors_total") == {("lustre", "ERROR"): 1}
 
 
+def test_texts_may_come_of_so_many_targets_in_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cyclone.metrics.legacy.TARGETS_MOST", 2)
+    client = Client()
+    client.hear(b"hebe|ERROR", b"lustre|OK|0|1")
+
+    with pytest.raises(RecordError, match="found 'junk', expected 2 targets"):
+        client.hear(b"junk|ERROR")
+
+    client.hear(b"hebe|ERROR", b"lustre|OK|0|1")
+    assert client.shown("cyclone_lustre_file_creation_errors_total") == {("hebe", "ERROR"): 2}
+    client.end_interval()
+    client.hear(b"junk|ERROR")
+    assert client.shown(ERROR) == {("hebe",): 1, ("lustre",): 0, ("junk",): 1}
+
+
 def test_text_that_is_refused_is_not_heard_of() -> None:
     client = Client()
     with pytest.raises(RecordError):

@@ -260,6 +260,27 @@ def test_there_is_a_bound_for_series_and_those_that_are_known_go_on_beyond_it() 
     assert series.figures.series == 2
 
 
+def test_counters_take_no_room_from_gauges_and_the_other_way_round() -> None:
+    series = current(series_most=2)
+    for number in range(5):
+        series.take(b"c%d" % number, Look(fs=f"junk{number}", state="BAD"), NOON, NOON)
+    series.expire(NOON + 1000)
+
+    series.take(b"1", Look(ost=1, seconds=1.0, state="BAD"), NOON + 1000, NOON + 1000)
+
+    assert shown(series, "look_seconds") == {("home", "1"): 1.0}
+    assert shown(series, "look_errors_total") == {("junk4", "BAD"): 1.0, ("home", "BAD"): 1.0}
+
+
+def test_a_counter_gives_way_that_has_not_grown_for_longest() -> None:
+    series = current(series_most=2)
+    for number, fs in enumerate(["one", "two", "one", "three"]):
+        series.take(b"c%d" % number, Look(fs=fs, state="BAD"), NOON, NOON)
+
+    assert shown(series, "look_errors_total") == {("one", "BAD"): 2.0, ("three", "BAD"): 1.0}
+    assert series.figures.series == 4
+
+
 def test_a_series_that_vanished_makes_room() -> None:
     series = current(series_most=2)
     series.take(b"1", Look(ost=1, seconds=1.0), NOON, NOON)
