@@ -127,6 +127,7 @@ class Proxy:
                 stored=figures.stored,
                 duplicates=figures.duplicates,
                 dead_letters=figures.dead_letters,
+                unwritten=figures.unwritten,
                 waiting=figures.spool_entries,
                 waiting_bytes=figures.spool_bytes,
                 waiting_oldest_s=max(0.0, time.time() - figures.oldest_at) if figures.oldest_at else 0.0,

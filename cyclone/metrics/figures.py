@@ -72,6 +72,7 @@ class DatabaseFigures(NamedTuple):
     """Of the database proxy.
 
     received: records, also those that come again. stored, duplicates: rows. waiting: records on its disk.
+    unwritten: dead letters that their file does not have.
     waiting_oldest_s: how long the first of those has waited, 0 if there is none.
     batch_s: how long the last transaction took. trouble: why the database does not take any, "" if it does.
     """
@@ -80,6 +81,7 @@ class DatabaseFigures(NamedTuple):
     stored: int = 0
     duplicates: int = 0
     dead_letters: int = 0
+    unwritten: int = 0
     waiting: int = 0
     waiting_bytes: int = 0
     waiting_oldest_s: float = 0.0

@@ -149,6 +149,11 @@ DATABASE_DUPLICATES = Declaration(
 DATABASE_DEAD = Declaration(
     "cyclone_database_dead_letters_total", "Records that the database will never take.", kind="counter"
 )
+DATABASE_UNWRITTEN = Declaration(
+    "cyclone_database_dead_letters_unwritten_total",
+    "Texts of Cyclone 2.x among them that are not in the file of dead letters, which is full of such.",
+    kind="counter",
+)
 DATABASE_UP = Declaration("cyclone_database_up", "Whether the database takes rows.")
 DATABASE_LAST = Declaration("cyclone_database_last_stored_timestamp_seconds", "When rows were stored last.")
 DATABASE_BATCH = Declaration("cyclone_database_batch_seconds", "How long the last transaction took.")
@@ -239,6 +244,7 @@ def database_families(figures: DatabaseFigures, sink: str = "database") -> list[
         _one(DATABASE_STORED, figures.stored),
         _one(DATABASE_DUPLICATES, figures.duplicates),
         _one(DATABASE_DEAD, figures.dead_letters),
+        _one(DATABASE_UNWRITTEN, figures.unwritten),
         _one(DATABASE_UP, not figures.trouble),
         _one(DATABASE_BATCH, figures.batch_s),
         *_moment(DATABASE_LAST, figures.last_success_at),

@@ -2,6 +2,9 @@
 
 The file has one JSON object a line. `body` is the record as it came, in base64, so that nothing is lost by it;
 `fields` is the same for people to read, as far as it can be read at all.
+
+Records come from those who have a key, and each of them is written. Texts of Cyclone 2.x that are none come from anybody
+who may push, as many as he likes: they are written as long as the file is not full of them.
 """
 
 from __future__ import annotations
@@ -17,18 +20,26 @@ import msgspec
 
 from cyclone.errors import ConfigError, StoreError, StoreFull
 from cyclone.messages import Entry
+from cyclone.sinks import legacy
 from cyclone.sinks.sql import DatabaseFailure, Failure
 from cyclone.store import file
+
+#: A file of so many bytes takes no more texts.
+TEXTS_BYTES_MOST = 64 * 2**20
 
 _Row = TypeVar("_Row")
 
 
 class DeadLetters:
-    """A file that only grows, for its owner alone. It is opened for each use, so that it may be moved away."""
+    """A file that only grows, for its owner alone. It is opened for each use, so that it may be moved away.
+
+    unwritten: how many texts were not written.
+    """
 
     def __init__(self, path: str | Path) -> None:
         """Raises ConfigError when nothing can be written there."""
         self.path = Path(path)
+        self.unwritten = 0
         try:
             os.close(self._open())
         except OSError as error:
@@ -42,11 +53,14 @@ class DeadLetters:
 
         at: now, Unix time. Raises StoreFull, StoreError: nothing was written then.
         """
-        text = b"".join(_line(entry, reason, at) for entry, reason in letters)
         try:
             descriptor = self._open()
             try:
-                self._write(descriptor, text)
+                if os.fstat(descriptor).st_size >= TEXTS_BYTES_MOST:
+                    kept = [letter for letter in letters if letter[0].kind != legacy.UNREAD]
+                else:
+                    kept = list(letters)
+                self._write(descriptor, b"".join(_line(entry, reason, at) for entry, reason in kept))
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -54,6 +68,7 @@ class DeadLetters:
             raise (StoreFull if full else StoreError)(
                 f"{self.path}: {os.strerror(error.errno or 0)}"
             ) from error
+        self.unwritten += len(letters) - len(kept)
 
     def _open(self) -> int:
         return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

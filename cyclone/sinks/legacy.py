@@ -29,6 +29,9 @@ JOB = "legacy"
 #: No line of this form is longer.
 _LINE_BYTES_MAX = 200
 
+#: So much is kept of what is none.
+_UNREAD_BYTES_MAX = 1000
+
 _MOMENT = r"'?(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)'?"
 _OST = r"'?(?:([A-Za-z0-9_]{1,16})-)?(?:OST([0-9a-fA-F]{4})|(\d{1,5}))'?"
 _NUMBER = r"(-1|\d{1,18})"
@@ -53,8 +56,8 @@ def entry(
 
 
 def unread(line: bytes, *, sink: str, at: float, number: int) -> Entry:
-    """What is kept of a line that is none: the line itself stands where a record should; see `why_unread`."""
-    return Entry(_uid(line, number), sink, UNREAD, JOB, "", at, line)
+    """What is kept of a line that is none: its beginning stands where a record should; see `why_unread`."""
+    return Entry(_uid(line, number), sink, UNREAD, JOB, "", at, line[:_UNREAD_BYTES_MAX])
 
 
 def why_unread(line: bytes) -> str:

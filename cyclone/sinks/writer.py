@@ -48,12 +48,14 @@ class Figures:
 
     last_success: Unix time of the last commit, 0 if there was none; batch_s: how long that took.
     oldest_at: when the first of what waits was recorded, Unix time; 0 if nothing waits.
+    unwritten: dead letters that were not written, see `DeadLetters`.
     reason: why the health is not ok.
     """
 
     stored: int = 0
     duplicates: int = 0
     dead_letters: int = 0
+    unwritten: int = 0
     spool_entries: int = 0
     spool_bytes: int = 0
     oldest_at: float = 0.0
@@ -285,11 +287,15 @@ class Writer:
     def _bury(self, dead: Sequence[tuple[_Waiting, str]]) -> None:
         self._dead_letters.append([(each.entry, reason) for each, reason in dead], time.time())
         self._spool.delete(each.seq for each, _ in dead)
-        self._figures = replace(self._figures, dead_letters=self._figures.dead_letters + len(dead))
+        self._figures = replace(
+            self._figures,
+            dead_letters=self._figures.dead_letters + len(dead),
+            unwritten=self._dead_letters.unwritten,
+        )
         (first, reason), kinds = dead[0], sorted({each.entry.kind for each, _ in dead})
         log.warning(
-            "entries refused count=%d kinds=%s file=%s; the first: tid=%s reason=%s",
-            len(dead), ",".join(kinds), self._dead_letters.path, first.entry.tid, reason,
+            "entries refused count=%d kinds=%s file=%s unwritten=%d; the first: tid=%s reason=%s",
+            len(dead), ",".join(kinds), self._dead_letters.path, self._figures.unwritten, first.entry.tid, reason,
         )  # fmt: skip
 
     def _failed(self, reason: str, *, to_mend: bool, longest_s: float = RETRY_MAX_S) -> None:

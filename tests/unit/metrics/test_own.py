@@ -183,7 +183,7 @@ def test_a_controller_without_sinks_does_not_speak_of_spools() -> None:
 
 def test_a_database_proxy_tells_of_itself() -> None:
     figures = DatabaseFigures(
-        received=9, stored=5, duplicates=2, dead_letters=1, waiting=1, waiting_bytes=70, waiting_oldest_s=30.0,
+        received=9, stored=5, duplicates=2, dead_letters=4, unwritten=3, waiting=1, waiting_bytes=70, waiting_oldest_s=30.0,
         spool_max_bytes=1000, last_success_at=1e9, batch_s=0.25, trouble="gone away",
     )  # fmt: skip
 
@@ -192,7 +192,8 @@ def test_a_database_proxy_tells_of_itself() -> None:
     assert samples(families, own.DATABASE_RECEIVED) == {(): 9}
     assert samples(families, own.DATABASE_STORED) == {(): 5}
     assert samples(families, own.DATABASE_DUPLICATES) == {(): 2}
-    assert samples(families, own.DATABASE_DEAD) == {(): 1}
+    assert samples(families, own.DATABASE_DEAD) == {(): 4}
+    assert samples(families, own.DATABASE_UNWRITTEN) == {(): 3}
     assert samples(families, own.DATABASE_UP) == {(): 0}
     assert samples(families, own.DATABASE_LAST) == {(): 1e9}
     assert samples(families, own.DATABASE_BATCH) == {(): 0.25}

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from cyclone.errors import ConfigError, StoreError, StoreFull
 from cyclone.messages import Entry
+from cyclone.sinks import legacy
 from cyclone.sinks.dead_letters import DeadLetters, sift
 from cyclone.sinks.sql import DatabaseFailure, Failure
 
@@ -47,6 +48,23 @@ def test_a_letter_tells_what_was_refused_and_why(path, entry):
         "uid": sent.uid.hex(),
         "sink": "database",
     }
+
+
+def test_a_file_full_of_texts_takes_records_only_and_counts_the_others(path, entry, monkeypatch):
+    monkeypatch.setattr("cyclone.sinks.dead_letters.TEXTS_BYTES_MOST", 1000)
+    junk = [
+        (legacy.unread(b"x" * 500, sink="database", at=1.79e9, number=number), "junk") for number in range(3)
+    ]
+    letters = DeadLetters(path)
+    letters.append(junk, at=1_790_000_000.0)
+
+    letters.append([*junk, (entry(3), "too long")], at=1_790_000_000.0)
+
+    assert [letter["reason"] for letter in lines(path)] == ["junk"] * 3 + ["too long"]
+    assert letters.unwritten == 3
+    path.unlink()
+    letters.append(junk, at=1_790_000_000.0)
+    assert (len(lines(path)), letters.unwritten) == (3, 3)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ def test_a_line_that_is_none_is_kept_as_it_came():
 
     assert (kept.kind, kept.body) == (legacy.UNREAD, b"\xff none")
     assert len(kept.uid) == UID_BYTES
+    assert legacy.unread(b"x" * 60_000, sink="database", at=1.79e9, number=1).body == b"x" * 1000
     assert "expected a line of 8 values" in legacy.why_unread(kept.body)
 
 
