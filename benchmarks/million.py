@@ -14,9 +14,10 @@ import sys
 import time
 
 from cyclone.cli.bench import QUEUED_BEFORE, Progress, queue_up
-from cyclone.cli.private_cluster import START_S, PrivateCluster
+from cyclone.cli.page import tell
 from cyclone.errors import CycloneError
 from cyclone.model.lifecycle import State
+from cyclone.private_cluster import START_S, PrivateCluster
 
 GOAL_BYTES, GOAL_RESTART_S = 400, 5.0
 _UNPLACED = {State.WAITING, State.READY, State.RESTING}
@@ -24,7 +25,7 @@ _UNPLACED = {State.WAITING, State.READY, State.RESTING}
 
 def run(tasks: int) -> dict[str, object]:
     progress = Progress()
-    with PrivateCluster() as cluster:
+    with PrivateCluster(tell) as cluster:
         cluster.start_master()
         queue_up(cluster, QUEUED_BEFORE, "before", progress)
         before_bytes = cluster.master_memory_bytes()

@@ -30,13 +30,14 @@ import zmq
 
 from cyclone.base_task import BaseTask
 from cyclone.cli.bench import Load, Progress, queue_up, run_through
-from cyclone.cli.private_cluster import PrivateCluster
+from cyclone.cli.page import tell
 from cyclone.core.crew import MASTER, REAPER, Crew
 from cyclone.core.decision import Decision
 from cyclone.errors import CycloneError
 from cyclone.messages import Hire, Place
 from cyclone.model.resources import shape
 from cyclone.model.task import End
+from cyclone.private_cluster import PrivateCluster
 from cyclone.process.lineage import on_death_of_parent
 from cyclone.tasks.empty import EmptyTask
 from cyclone.wire.keys import KeyPair, PublicKey, load_pair, load_public
@@ -131,7 +132,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     context = multiprocessing.get_context("spawn")
     players = []
     share = -(-options.controllers // options.processes)
-    with PrivateCluster() as cluster:
+    with PrivateCluster(tell) as cluster:
         cluster.start_master()
         try:
             began = time.perf_counter()

@@ -25,11 +25,12 @@ from typing import Any, TextIO
 
 import cyclone
 from cyclone.base_task import BaseTask
-from cyclone.cli.private_cluster import START_S, PrivateCluster
+from cyclone.cli.page import tell
 from cyclone.daemons.desk import Desk
 from cyclone.errors import EXIT_OK, CycloneError
 from cyclone.generators.benchmark import percentiles
 from cyclone.messages import Cluster
+from cyclone.private_cluster import START_S, PrivateCluster
 from cyclone.task_generator import Result
 from cyclone.tasks.benchmark import BenchmarkTask
 from cyclone.tasks.command import CommandTask
@@ -135,7 +136,7 @@ def measure(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """Start a cluster, measure, stop it. Returns the figures; raises CycloneError when one cannot be had."""
     load = load_of(options)
     workers = options.workers * options.controllers
-    with PrivateCluster(keep=options.keep) as cluster:
+    with PrivateCluster(tell, keep=options.keep) as cluster:
         progress.show("starting")
         cluster.start_master()
         cluster.start_controllers(options.controllers, options.workers)
@@ -164,7 +165,7 @@ def measure(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
         "cyclone": cyclone.__version__,
     }
     if options.queued:
-        with PrivateCluster(keep=options.keep) as cluster:
+        with PrivateCluster(tell, keep=options.keep) as cluster:
             cluster.start_master()
             report["bytes_per_queued_task"] = round(
                 bytes_per_queued_task(cluster, options.queued, progress), 1

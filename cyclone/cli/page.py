@@ -25,6 +25,11 @@ def visible(text: str) -> str:
     )
 
 
+def tell(text: str) -> None:
+    """A line for whoever watches, beside what the command prints."""
+    print(visible(text), file=sys.stderr)
+
+
 def local_time(unix_s: float) -> str:
     """A moment on the clock of this place, `-` for none."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_s)) if unix_s else "-"

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -21,6 +19,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cyclone.private_cluster import free_port
 from cyclone.store.sqlite import SqliteStore
 
 #: Names the directory of the cluster that a process belongs to.
@@ -49,21 +48,6 @@ def wait_for(what: str, find: Callable[[], _Found], within_s: float = PATIENCE_S
             raise Waited(f"{what}: not within {within_s} s")
         time.sleep(0.01)
     return found
-
-
-def free_port() -> int:
-    """A port that nobody listens on, from below the range that the kernel gives to outgoing connections.
-
-    From within that range a restarted master might find its port taken by somebody's connection.
-    """
-    while True:
-        port = random.randint(10_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 class Daemon:

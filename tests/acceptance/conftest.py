@@ -2,7 +2,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from acceptance.cluster import Cluster, free_port
+from acceptance.cluster import Cluster
+
+from cyclone.private_cluster import free_port
 
 
 @pytest.fixture

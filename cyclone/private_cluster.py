@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
-from cyclone.cli.page import visible
 from cyclone.client import Client
 from cyclone.daemons.desk import Desk
 from cyclone.errors import CycloneError, MasterUnreachable, RuleBroken
@@ -31,6 +32,9 @@ _POLL_S = 0.02
 #: So often it is looked whether the master that does not answer is alive.
 _ASK_S = 2.0
 _LOG_LINES = 30
+#: `{section: {key: value}}` of an ini file.
+Sections: TypeAlias = Mapping[str, Mapping[str, object]]
+
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -40,53 +44,66 @@ class PrivateCluster:
 
     Keys and the durable store are as they are by default. To be used in a `with`, from the main thread: the
     daemons die with it, and SIGTERM interrupts it as ^C does. When it ends with an error, the ends of the logs of the
-    daemons are shown.
+    daemons are told.
 
-    keep: leave the directory where it is.
+    tell: is given a line for people at a time. name: what its directory is called after.
+    keep: leave the directory where it is. environment: what the daemons have in addition to ours.
     """
 
-    def __init__(self, *, keep: bool = False) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="cyclone-bench-"))
-        self._keep = keep
-        self._port = 0
+    def __init__(
+        self, tell: Callable[[str], None], *, name: str = "bench", keep: bool = False,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self.directory = Path(tempfile.mkdtemp(prefix=f"cyclone-{name}-"))
+        self.environment = dict(environment or {})
+        self._tell = tell
+        self.is_kept = keep
+        self._port = free_port()
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self._programs: dict[str, str] = {}
         self._desks: list[Desk] = []
         self._clients: list[Client] = []
 
-    def start_master(self) -> None:
+    def start_master(self, settings: Sections | None = None) -> None:
         """Start it, again if it has ended, and return when it listens; on the same port every time.
 
-        Raises CycloneError when it ends or does not listen in time.
+        settings: besides what it needs to be here. Raises CycloneError when it ends or does not listen in time.
         """
         port_file = self.directory / "port"
         port_file.unlink(missing_ok=True)
-        lines = [
-            "[control]", f"pid_file = {self.directory}/master.pid",
-            "[comm]", "target = 127.0.0.1", f"port = {self._port}", f"port_file = {port_file}",
-            "[store]", f"path = {self.directory}/store.db", "durability = full",
-            "[security]", f"key_dir = {self._key_dir}",
-        ]  # fmt: skip
-        self._start("master", "cyclone.daemons.master", lines)
+        ours: Sections = {
+            "control": {"pid_file": self.directory / "master.pid"},
+            "comm": {"target": "127.0.0.1", "port": self._port, "port_file": port_file},
+            "store": {"path": self.directory / "store.db", "durability": "full"},
+            "security": {"key_dir": self.key_dir},
+        }
+        self.write("master", ours, settings or {})
+        self.start("master", "master")
         deadline = time.monotonic() + START_S
         while not port_file.exists():
             self.check()
             if time.monotonic() > deadline:
                 raise CycloneError(f"the master does not listen after {START_S:g} s")
             time.sleep(_POLL_S)
-        self._port = int(port_file.read_text(encoding="ascii"))
 
     def start_controllers(self, count: int, workers: int) -> None:
         """Start so many, with so many workers each; the master must have listened once. See `await_controllers`."""
         for number in range(1, count + 1):
-            name = f"controller-{number}"
-            lines = [
-                "[control]", f"pid_file = {self.directory}/{name}.pid", f"name = {name}",
-                "request_retry_wait_duration = 2", "max_num_request_retries = 1000",
-                "[comm]", "target = 127.0.0.1", f"port = {self._port}",
-                "[processing]", f"worker_count = {workers}",
-                "[security]", f"key_dir = {self._key_dir}",
-            ]  # fmt: skip
-            self._start(name, "cyclone.daemons.controller", lines)
+            self.start_controller(f"controller-{number}", workers)
+
+    def start_controller(self, name: str, workers: int, settings: Sections | None = None) -> None:
+        """Return at once. settings: besides what it needs to be here."""
+        ours: Sections = {
+            "control": {
+                "pid_file": self.directory / f"{name}.pid", "name": name,
+                "request_retry_wait_duration": 2, "max_num_request_retries": 1000,
+            },
+            "comm": {"target": "127.0.0.1", "port": self._port},
+            "processing": {"worker_count": workers},
+            "security": {"key_dir": self.key_dir},
+        }  # fmt: skip
+        self.write(name, ours, settings or {})
+        self.start(name, "controller")
 
     def await_controllers(self, count: int, timeout_s: float = START_S) -> None:
         """Return when the master knows so many. Raises CycloneError when a daemon ends or it takes too long."""
@@ -119,7 +136,7 @@ class PrivateCluster:
         desk.abandon()
 
     def client(self) -> Client:
-        own, master = load_pair(self._key_dir, "client"), load_public(self._key_dir, "master")
+        own, master = load_pair(self.key_dir, "client"), load_public(self.key_dir, "master")
         client = Client(self.address, own, master, instance="asking", life=secrets.token_hex(8))
         self._clients.append(client)
         return client
@@ -127,7 +144,7 @@ class PrivateCluster:
     def connect(self, instance: str, key: str = "client") -> Line:
         """A line of one's own with the key of this name, to be closed by the caller."""
         role = Role.CONTROLLER if key == Role.CONTROLLER else Role.CLIENT
-        return connect(self.address, self._key_dir, key, role, instance=instance, life=secrets.token_hex(8))
+        return connect(self.address, self.key_dir, key, role, instance=instance, life=secrets.token_hex(8))
 
     def ask(self, client: Client) -> Cluster:
         """What the master says of itself. Raises CycloneError when a daemon has ended or there is no answer."""
@@ -149,7 +166,12 @@ class PrivateCluster:
         return f"tcp://127.0.0.1:{self._port}"
 
     @property
-    def _key_dir(self) -> Path:
+    def port(self) -> int:
+        """Of the master."""
+        return self._port
+
+    @property
+    def key_dir(self) -> Path:
         return self.directory / "keys"
 
     # What is measured of the master.
@@ -165,13 +187,69 @@ class PrivateCluster:
         fields = text.rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
-    # The end.
+    # One daemon by its name.
+
+    def write(self, name: str, *layers: Sections) -> None:
+        """Write the ini file of this daemon; of the layers, later ones win."""
+        write_ini(self.directory / f"{name}.conf", *layers)
+
+    def start(self, name: str, program: str) -> None:
+        """Start it, again if it has ended. program: the module in `cyclone.daemons`. Returns at once."""
+        self._programs[name] = program
+        with open(self.directory / f"{name}.log", "ab") as log:
+            self._daemons[name] = subprocess.Popen(
+                self._command(program, name),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # ^C in this terminal is for us: we stop them in order.
+                start_new_session=True,
+                env={**os.environ, **self.environment, "CYCLONE_DAEMON": name},
+                preexec_fn=_die_with_us,
+            )
+
+    def call(self, program: str, name: str, *arguments: str) -> None:
+        """Have a daemon do something else than serve, with the ini file of this name. Raises CycloneError."""
+        command = [*self._command(program, name), *arguments]
+        ended = subprocess.run(
+            command, env={**os.environ, **self.environment}, capture_output=True, text=True, check=False
+        )
+        if ended.returncode != 0:
+            raise CycloneError(
+                f"{program} {' '.join(arguments)} ended with {ended.returncode}: {ended.stderr}"
+            )
+
+    def _command(self, program: str, name: str) -> list[str]:
+        # -P: a file of the user's in the working directory must not replace a module of the library.
+        module = f"cyclone.daemons.{program}"
+        return [sys.executable, "-P", "-m", module, "-f", str(self.directory / f"{name}.conf")]
+
+    def restart(self, name: str) -> None:
+        """Start one that has ended with the settings that it had. Returns at once."""
+        self.start(name, self._programs[name])
+
+    def pid(self, name: str) -> int:
+        return self._daemons[name].pid
+
+    def exit_code(self, name: str) -> int | None:
+        """None while it lives, minus the number of the signal if one has killed it."""
+        return self._daemons[name].poll()
+
+    def kill(self, name: str) -> None:
+        """As kill -9 does. What is connected to it stays as it is; nothing happens if it has ended."""
+        self._daemons[name].kill()
+        self._daemons[name].wait()
 
     def kill_master(self) -> None:
-        """As kill -9 does. What is connected to it stays as it is."""
-        master = self._daemons.pop("master")
-        master.kill()
-        master.wait()
+        """As `kill`; from now on it is not missed."""
+        self.kill("master")
+        del self._daemons["master"]
+
+    def keep(self) -> None:
+        """Leave the directory where it is, also if that was not wanted at first."""
+        self.is_kept = True
+
+    # The end.
 
     def __enter__(self) -> Self:
         # Whoever ends us by SIGTERM wants the daemons and the directory to go away as well.
@@ -188,10 +266,10 @@ class PrivateCluster:
             self._hang_up_all()
             self._stop_daemons()
             if error is not None and not isinstance(error, KeyboardInterrupt):
-                self._show_logs()
+                self._tell_logs()
         finally:
-            if self._keep:
-                print(f"kept {self.directory}", file=sys.stderr)
+            if self.is_kept:
+                self._tell(f"kept {self.directory}")
             else:
                 shutil.rmtree(self.directory)
             signal.signal(signal.SIGINT, on_interrupt)
@@ -205,6 +283,7 @@ class PrivateCluster:
 
     def _stop_daemons(self) -> None:
         for daemon in self._daemons.values():
+            daemon.send_signal(signal.SIGCONT)
             daemon.terminate()
         deadline = time.monotonic() + STOP_S
         for daemon in self._daemons.values():
@@ -214,24 +293,40 @@ class PrivateCluster:
                 daemon.kill()
                 daemon.wait()
 
-    def _show_logs(self) -> None:
+    def _tell_logs(self) -> None:
         for log in sorted(self.directory.glob("*.log")):
-            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-            print(f"--- {log.stem}", *map(visible, lines[-_LOG_LINES:]), sep="\n", file=sys.stderr)
+            self._tell(f"--- {log.stem}")
+            for line in log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]:
+                self._tell(line)
 
-    def _start(self, name: str, module: str, ini: Sequence[str]) -> None:
-        file = self.directory / f"{name}.conf"
-        file.write_text("\n".join(ini) + "\n", encoding="utf-8")
-        with open(self.directory / f"{name}.log", "ab") as log:
-            self._daemons[name] = subprocess.Popen(
-                [sys.executable, "-m", module, "-f", str(file)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # ^C in this terminal is for us: we stop them in order.
-                start_new_session=True,
-                preexec_fn=_die_with_us,
-            )
+
+def write_ini(file: Path, *layers: Sections) -> None:
+    """Write an ini file; later layers win, key by key."""
+    sections: dict[str, dict[str, object]] = {}
+    for layer in layers:
+        for section, keys in layer.items():
+            sections.setdefault(section, {}).update(keys)
+    lines = [
+        line
+        for section, keys in sections.items()
+        for line in (f"[{section}]", *(f"{key} = {value}" for key, value in keys.items()))
+    ]
+    file.write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+def free_port() -> int:
+    """A port of this host that nobody listens on, from below the range that the kernel gives to outgoing connections.
+
+    From within that range a server that is started again might find its port taken by somebody's connection.
+    """
+    while True:
+        port = random.randint(10_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def _die_with_us() -> None:
