@@ -26,6 +26,7 @@ COMMANDS = {
     "matrix": "pairs of MDT and OST on which no file can be made",
     "keys": "make, admit, revoke and compare keys",
     "bench": "measure how fast Cyclone is on this host",
+    "drill": "make faults on purpose, and see that no task is lost",
     "completion": "print the completion of this command for a shell",
 }
 

@@ -1,0 +1,149 @@
+"""What goes wrong, whom it befalls, and when: drawn from the seed alone.
+
+The same seed, length and faults draw the same plan, on every machine. What the plan leads to is the kernel's: which
+instruction a signal meets is not drawn.
+
+One victim suffers one fault at a time, so that each fault is over before the next one is laid upon the same daemon;
+different victims suffer at the same time. Kinds come in turns, shuffled anew each turn, so that none is left to chance.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+MASTER, DATABASE = "master", "database"
+#: A controller behind a relay that reads messages, one behind a relay that sees bytes only, and one without any.
+NORTH, SOUTH, WEST = "north", "south", "west"
+NODES = (NORTH, SOUTH, WEST)
+DAEMONS = (MASTER, *NODES, DATABASE)
+EVERYBODY = "everybody"
+
+#: The lease of the master under drill: how long a silent controller is waited for.
+LEASE_S = 2.0
+
+#: Nothing goes wrong before this: the daemons find each other, and tasks begin to flow.
+_FIRST_S = 1.5
+#: Between two faults, in the middle. Shorter ones overlap more and tell less of each.
+_GAP_S = 1.7
+_BREATH_S = 0.5  # between two faults of one victim
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One kind of fault.
+
+    victims: whom it may befall. shortest_s, longest_s: how long it lasts; both 0 if it is over at once.
+    rest_s: before the same one befalls the same victim again: what restarts what it has lost gives up if it happens
+    too often, which is as it should be. ends_daemon: the daemon may end by itself for it, and is started again.
+    """
+
+    name: str
+    what: str
+    victims: tuple[str, ...]
+    shortest_s: float = 0.0
+    longest_s: float = 0.0
+    rest_s: float = 0.0
+    ends_daemon: bool = False
+
+
+#: Restarts of a generator and of a reaper that are borne: five a minute.
+_BORNE_S = 16.0
+_DOWN = (0.0, 2.0)
+_STOPPED = (1.2 * LEASE_S, 2.0 * LEASE_S)
+_BAD_NETWORK = (1.0, 1.8 * LEASE_S)
+
+FAULTS = (
+    Fault("kill-master", "kill -9, started again up to 2 s later", (MASTER,), *_DOWN),
+    Fault("kill-controller", "kill -9, started again up to 2 s later", NODES, *_DOWN),
+    Fault("kill-reaper", "kill -9 of the process between controller and workers", NODES, rest_s=_BORNE_S),
+    Fault("kill-worker", "kill -9 of one worker", NODES),
+    Fault("kill-generator", "kill -9 of the process of the task generator", (MASTER,), rest_s=_BORNE_S),
+    Fault("kill-proxy", "kill -9 of the database proxy, started again up to 2 s later", (DATABASE,), *_DOWN),
+    Fault("kill-everything", "kill -9 of all daemons at once", (EVERYBODY,), *_DOWN),
+    Fault("stop-master", "SIGSTOP for longer than the lease", (MASTER,), *_STOPPED),
+    Fault("stop-controller", "SIGSTOP for longer than the lease", NODES, *_STOPPED),
+    Fault("stop-worker", "SIGSTOP of one worker", NODES, *_STOPPED),
+    Fault("stop-generator", "SIGSTOP of the process of the task generator", (MASTER,), *_STOPPED),
+    Fault("stop-proxy", "SIGSTOP of the database proxy", (DATABASE,), *_STOPPED),
+    Fault("lose-messages", "a third of all messages, both ways", (NORTH,), *_BAD_NETWORK),
+    Fault("double-messages", "half of all messages come twice", (NORTH,), *_BAD_NETWORK),
+    Fault("delay-messages", "each by up to a second, in their order", (NORTH,), *_BAD_NETWORK),
+    Fault("reorder-messages", "each overtakes others", (NORTH,), *_BAD_NETWORK),
+    Fault("cut-connections", "closed, and closed again whenever they come", (SOUTH, DATABASE), *_BAD_NETWORK),
+    Fault("hold-bytes", "connections stay open, and nothing passes", (SOUTH, DATABASE), *_STOPPED),
+    Fault("halve-frames", "half of what is on its way passes, then the end", (SOUTH, DATABASE), *_BAD_NETWORK),
+    Fault("drip-bytes", "a few hundred bytes at a time", (SOUTH, DATABASE), *_BAD_NETWORK),
+    Fault("absent-sink", "the database proxy is told to end, and started again", (DATABASE,), 1.0, 4.0),
+    Fault("slow-sink", "the database is locked by somebody else", (DATABASE,), 1.0, 4.0),
+    Fault("full-disk", "no byte of room", DAEMONS, 1.0, 3.0, ends_daemon=True),
+    Fault(
+        "read-only-disk", "after kill -9; it is tried to start the daemon meanwhile", DAEMONS, 0.8, 2.0, ends_daemon=True
+    ),
+    Fault("clock-step", "the wall clock of a daemon jumps up to a day, and back", DAEMONS, 0.5, 3.0),
+    Fault("clock-step-restart", "as before, and the daemon is killed and started meanwhile", DAEMONS, 1.0, 3.0),
+    Fault("old-version", "a peer with a good key speaks another version", (MASTER, DATABASE), 0.3, 1.0),
+    Fault("wrong-key", "peers with keys that nobody knows", (MASTER, DATABASE), 0.3, 1.0),
+    Fault("garbage", "nonsense, as bytes and as frames of a peer with a good key", (MASTER, DATABASE), 0.3, 1.5),
+    Fault("silent-connections", "a thousand connections that say nothing", (MASTER, DATABASE), 1.0, 6.0),
+)  # fmt: skip
+
+BY_NAME = {fault.name: fault for fault in FAULTS}
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """One fault that befalls somebody. at_s: from the beginning of the run. dice: for what is drawn within it."""
+
+    at_s: float
+    fault: str
+    victim: str
+    lasts_s: float
+    dice: int
+
+    @property
+    def over_s(self) -> float:
+        return self.at_s + self.lasts_s
+
+
+def draw(seed: int, length_s: float, faults: Collection[str]) -> list[Stroke]:
+    """The plan of one run, by time. length_s: when the last one is over. faults: which kinds; all are known ones."""
+    dice = random.Random(seed)
+    kinds = [fault for fault in FAULTS if fault.name in faults]
+    deck: list[Fault] = []
+    plan: list[Stroke] = []
+    now = _FIRST_S
+    while now < length_s and kinds:
+        if len(deck) < len(kinds):
+            turn = kinds[:]
+            dice.shuffle(turn)
+            deck += turn
+        found = next(_possible(deck, plan, now, length_s, dice), None)
+        if found is None:
+            now += _BREATH_S
+            continue
+        place, stroke = found
+        del deck[place]
+        plan.append(stroke)
+        now += dice.uniform(0.4 * _GAP_S, 1.6 * _GAP_S)
+    return plan
+
+
+def _possible(
+    deck: Sequence[Fault], plan: Sequence[Stroke], now: float, length_s: float, dice: random.Random
+) -> Iterator[tuple[int, Stroke]]:
+    for place, fault in enumerate(deck):
+        lasts_s = round(dice.uniform(fault.shortest_s, fault.longest_s), 3)
+        if now + lasts_s > length_s:
+            continue
+        for victim in dice.sample(fault.victims, len(fault.victims)):
+            if not any(_in_the_way(earlier, fault, victim, now) for earlier in plan):
+                yield place, Stroke(round(now, 3), fault.name, victim, lasts_s, dice.getrandbits(32))
+
+
+def _in_the_way(earlier: Stroke, fault: Fault, victim: str, now: float) -> bool:
+    same = victim == earlier.victim
+    if same and earlier.fault == fault.name and now < earlier.over_s + fault.rest_s:
+        return True
+    return (same or EVERYBODY in (victim, earlier.victim)) and now < earlier.over_s + _BREATH_S

@@ -1,0 +1,180 @@
+"""One run: a cluster is started, the plan befalls it, it is left in peace, it has to come to its end, it is judged."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cyclone.drill import clock, database, faults
+from cyclone.drill.checker import Evidence, Kind, Violation, any_end, check
+from cyclone.drill.clerk import Clerk
+from cyclone.drill.plan import BY_NAME, Stroke, draw
+from cyclone.drill.sheet import RunReport, Struck
+from cyclone.drill.site import Site
+from cyclone.drill.witness import VARIABLE, Witness, now
+from cyclone.private_cluster import PrivateCluster, Sections
+
+#: Work goes on for so long after the last fault, so that it is seen how the cluster recovers.
+_AFTER_S = 1.5
+#: So long a cluster that is left in peace may take to end, with a few hundred tasks in it.
+_END_S = 60.0
+#: The kernel may take a moment to bury what was killed.
+_GONE_S = 2.0
+_TICK_S = 0.02
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a run is to be like.
+
+    length_s: of the time in which faults are made. kinds: modules with kinds of records besides our own.
+    has_disks: see `disk`.
+    """
+
+    seed: int
+    length_s: float
+    faults: Collection[str]
+    generator: Sections
+    kinds: Sequence[str]
+    has_disks: bool
+    keep: bool
+    tell: Callable[[str], None]
+    show: Callable[[str], None]
+
+
+def run(orders: Orders) -> RunReport:
+    """Raises CycloneError when the cluster cannot even be started."""
+    began = time.monotonic()
+    with PrivateCluster(orders.tell, name="drill", keep=orders.keep) as cluster:
+        witness = Witness(cluster.directory)
+        cluster.environment.update(_environment(witness))
+        is_ours = orders.generator["task_generator"]["module"] == "cyclone.drill.work"
+        site = Site(cluster, witness, orders.generator, orders.seed, orders.kinds, orders.has_disks)
+        try:
+            site.begin()
+            drill = _Drill(site, draw(orders.seed, orders.length_s, orders.faults), orders)
+            has_ended = drill.go()
+            troubles = site.died + (site.end(_END_S) if has_ended else [])
+            notes = witness.notes()
+            if has_ended:
+                stored, counted = site.stored(notes)
+                rows = database.rows(site.records)
+                evidence = Evidence(
+                    notes,
+                    stored,
+                    counted,
+                    rows,
+                    _left(site),
+                    expected_of_ours if is_ours else any_end,
+                    died=troubles,
+                )
+            else:
+                evidence = Evidence(notes, [], 0, None, has_ended=False, died=troubles)
+            violations = [*check(evidence), *drill.broken]
+            if violations:
+                cluster.keep()
+        finally:
+            site.close(keep=cluster.is_kept)
+    return RunReport(orders.seed, drill.struck, notes, violations, has_ended, time.monotonic() - began)
+
+
+def expected_of_ours(tid: str) -> str:
+    """How each task of our own work has to end."""
+    return "quarantined" if tid.startswith("poison-") else "succeeded"
+
+
+def _environment(witness: Witness) -> dict[str, str]:
+    path = [str(Path(clock.__path__[0])), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {VARIABLE: str(witness.directory), "PYTHONPATH": os.pathsep.join(path)}
+
+
+def _left(site: Site) -> dict[int, str]:
+    until = time.monotonic() + _GONE_S
+    while (left := site.left()) and time.monotonic() < until:
+        time.sleep(_TICK_S)
+    return left
+
+
+@dataclass
+class _Underway:
+    """A fault that is being made. wake_at: when its course goes on, monotonic; began_at: boot time."""
+
+    stroke: Stroke
+    course: faults.Course
+    began_at: float
+    wake_at: float
+
+
+class _Drill:
+    """Owns what befalls the site now, and what has."""
+
+    def __init__(self, site: Site, plan: list[Stroke], orders: Orders) -> None:
+        self.struck: list[Struck] = []
+        self.broken: list[Violation] = []
+        self._site, self._orders = site, orders
+        self._ahead = plan
+        self._underway: list[_Underway] = []
+        self._clerk = Clerk(site.cluster.connect("clerk"), site.witness)
+
+    def go(self) -> bool:
+        """Return when the run has come to its end, or has not for too long; whether it has."""
+        began = time.monotonic()
+        calm_at = began + self._orders.length_s + _AFTER_S
+        end_by: float | None = None
+        try:
+            while True:
+                moment = time.monotonic()
+                self._begin_what_is_due(moment - began)
+                self._go_on(moment)
+                self._clerk.tick(moment)
+                if self._site.tend(moment):
+                    return True
+                if end_by is None and moment >= calm_at and not self._underway:
+                    end_by = moment + _END_S
+                    self._site.witness.calm()
+                    self._clerk.calm()
+                if end_by is not None and moment > end_by:
+                    return False
+                self._show(end_by)
+                time.sleep(_TICK_S)
+        finally:
+            for underway in self._underway:
+                underway.course.close()
+            self._clerk.close()
+
+    def _begin_what_is_due(self, moment_s: float) -> None:
+        while self._ahead and self._ahead[0].at_s <= moment_s:
+            stroke = self._ahead.pop(0)
+            if stroke.fault in _NEED_DISKS and not self._site.disks:
+                continue
+            self._underway.append(_Underway(stroke, faults.begin(stroke, self._site), now(), 0.0))
+
+    def _go_on(self, moment: float) -> None:
+        for underway in self._underway[:]:
+            if underway.wake_at > moment:
+                continue
+            try:
+                underway.wake_at = moment + next(underway.course)
+                continue
+            except StopIteration as over:
+                self._over(underway, str(over.value), happened=True)
+            except faults.NoEffect as reason:
+                self._over(underway, str(reason), happened=False)
+            except faults.Broken as broken:
+                self.broken.append(Violation(Kind.WRONG, "", str(broken)))
+                self._over(underway, str(broken), happened=True)
+            self._underway.remove(underway)
+
+    def _over(self, underway: _Underway, what: str, *, happened: bool) -> None:
+        self.struck.append(Struck(underway.stroke, underway.began_at, now(), what, happened))
+
+    def _show(self, end_by: float | None) -> None:
+        now_ = ", ".join(f"{each.stroke.fault} {each.stroke.victim}" for each in self._underway) or "-"
+        state = "coming to its end" if end_by is not None else now_
+        self._orders.show(f"seed {self._orders.seed}: {len(self.struck)} faults; {state}")
+
+
+_NEED_DISKS = frozenset(name for name in BY_NAME if name.endswith("-disk"))

@@ -1,0 +1,329 @@
+"""The daemons of one run: a master, three controllers and a database proxy, and the relays between them.
+
+    north ── relay of messages ──┐
+    south ── relay of bytes ─────┼── master        all three ── relay of bytes ── database proxy
+    west ────────────────────────┘
+
+Each daemon has a disk of its own for what it must not forget, where mounts can be had, and a wall clock of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from cyclone.drill import work
+from cyclone.drill.checker import Stored
+from cyclone.drill.disk import Disk
+from cyclone.drill.notes import AnyNote
+from cyclone.drill.plan import DAEMONS, DATABASE, LEASE_S, MASTER, NODES, NORTH, SOUTH
+from cyclone.drill.relay import PASS, Errand, Way
+from cyclone.drill.witness import VARIABLE, Witness, now
+from cyclone.errors import CycloneError
+from cyclone.ini import Ini
+from cyclone.private_cluster import PrivateCluster, Sections, free_port, write_ini
+from cyclone.process.lineage import descendants, has_variable, on_death_of_parent, processes
+from cyclone.store.sqlite import SqliteStore
+
+WORKERS = 2
+WINDOW = 400
+
+#: A daemon that ended by itself is started again after this, as systemd would.
+_RESTART_S = 0.3
+#: A controller that was told to leave may be seen to be gone before its master is.
+_TOGETHER_S = 5.0
+_CLOCK = struct.Struct("=d")
+
+
+@dataclass
+class _Standing:
+    """How one daemon is to be looked at. down: the drill holds it down. excused: it may end by itself.
+
+    gone_at: when it was seen to have ended by itself, monotonic; None while it lives.
+    """
+
+    down: bool = False
+    excused: bool = False
+    gone_at: float | None = None
+
+
+@dataclass
+class Site:
+    """Owns what is known of the daemons of a cluster, and their relays, disks and clocks."""
+
+    cluster: PrivateCluster
+    witness: Witness
+    generator: Sections
+    seed: int
+    kinds: Sequence[str]
+    has_disks: bool
+    died: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._standing = {name: _Standing() for name in DAEMONS}
+        self._ports = {
+            "messages": free_port(),
+            "bytes": free_port(),
+            "sink": free_port(),
+            DATABASE: free_port(),
+        }
+        self._relays: subprocess.Popen[bytes] | None = None
+        self.disks: dict[str, Disk] = {}
+        self.starts = 0
+
+    # The beginning.
+
+    def begin(self) -> None:
+        """Start everything. Raises CycloneError when the master does not come up."""
+        directory = self.cluster.directory
+        (directory / "disks").mkdir()
+        for name in DAEMONS:
+            (directory / f"{name}.clock").write_bytes(_CLOCK.pack(0.0))
+            if self.has_disks:
+                self.disks[name] = Disk(directory / "disks" / name)
+            else:
+                (directory / "disks" / name).mkdir()
+        config = directory / "generator.conf"
+        is_ours = self.generator["task_generator"]["module"] == work.__name__
+        own_ini: Sections = {"task_generator": {"config_file": config}} if is_ours else {}
+        write_ini(config, self.generator, own_ini, {"drill": {"seed": self.seed, "began": now()}})
+        self.cluster.start_master(self._master(config))
+        self.cluster.write(DATABASE, self._database())
+        self.cluster.call("database_proxy", DATABASE, "--create-table")
+        self.cluster.start(DATABASE, "database_proxy")
+        self._start_relays()
+        for name in NODES:
+            self.cluster.start_controller(name, WORKERS, self._controller(name))
+
+    def disk(self, name: str) -> Path:
+        return self.cluster.directory / "disks" / name
+
+    @property
+    def database_port(self) -> int:
+        """Where the database proxy itself listens, past the relay."""
+        return self._ports[DATABASE]
+
+    @property
+    def records(self) -> Path:
+        """The database of the sink."""
+        return self.disk(DATABASE) / "records.sqlite"
+
+    def _master(self, config: Path) -> Sections:
+        keys: dict[str, object] = {
+            "module": "cyclone.drill.witness", "class": "Witnessed", "config_file": config, "job": "drill",
+            "window": WINDOW,
+        }  # fmt: skip
+        return {
+            "control": {"controller_timeout": LEASE_S},
+            "task_generator": keys,
+            "store": {"path": self.disk(MASTER) / "store.db"},
+        }
+
+    def _controller(self, name: str) -> Sections:
+        port = {NORTH: self._ports["messages"], SOUTH: self._ports["bytes"]}.get(name, self.cluster.port)
+        return {
+            "control": {"state_dir": self.disk(name) / "state", "request_retry_wait_duration": 1},
+            "comm": {"port": port},
+            "processing": {"stop_grace": 1},
+            "sinks": {work.SINK: f"127.0.0.1:{self._ports['sink']}"},
+        }
+
+    def _database(self) -> Sections:
+        disk, directory = self.disk(DATABASE), self.cluster.directory
+        return {
+            "control": {"pid_file": directory / f"{DATABASE}.pid"},
+            "comm": {"target": "127.0.0.1", "port": self._ports[DATABASE]},
+            "db": {"dialect": "sqlite", "file": self.records, "store_timeout": 0.2},
+            "spool": {"file": disk / "spool", "dead_letters": disk / "dead"},
+            "records": {
+                "modules": ", ".join([work.__name__, *self.kinds]),
+                "path": self.generator["task_generator"].get("path", ""),
+            },
+            "security": {"key_dir": self.cluster.key_dir},
+        }
+
+    def _start_relays(self) -> None:
+        errand = Errand(
+            str(self.cluster.key_dir),
+            [
+                Way(NORTH, "messages", self._ports["messages"], self.cluster.port),
+                Way(SOUTH, "bytes", self._ports["bytes"], self.cluster.port),
+                Way(DATABASE, "bytes", self._ports["sink"], self._ports[DATABASE]),
+            ],
+        )
+        with open(self.cluster.directory / "relays.log", "ab") as log:
+            self._relays = subprocess.Popen(
+                [sys.executable, "-P", "-m", "cyclone.drill.relay", msgspec.json.encode(errand).decode()],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, bufsize=0, start_new_session=True,
+                preexec_fn=lambda: on_death_of_parent(signal.SIGKILL),
+            )  # fmt: skip
+        self._answer()
+
+    # What faults use.
+
+    def relay(self, name: str, mode: str, dice: int = 0) -> int:
+        """Have a relay do this from now on. Returns how much the former mode has touched."""
+        assert self._relays is not None
+        assert self._relays.stdin is not None
+        self._relays.stdin.write(f"{name} {mode} {dice}\n".encode("ascii"))
+        return int(self._answer())
+
+    def relay_as_before(self, name: str) -> int:
+        return self.relay(name, PASS)
+
+    def _answer(self) -> bytes:
+        assert self._relays is not None
+        assert self._relays.stdout is not None
+        if not (line := self._relays.stdout.readline()):
+            raise CycloneError("the relays of the drill have ended; see relays.log")
+        return line
+
+    def kill(self, name: str) -> None:
+        """With kill -9; it stays down until `start`."""
+        self._standing[name].down = True
+        self.cluster.kill(name)
+
+    def start(self, name: str) -> None:
+        """Start it, whether or not it has ended. Returns at once."""
+        if self.cluster.exit_code(name) is not None:
+            self.cluster.restart(name)
+            self.starts += 1
+        self._standing[name] = _Standing(excused=self._standing[name].excused)
+
+    def excuse(self, name: str, excused: bool = True) -> None:
+        """It may end by itself for a while."""
+        self._standing[name].excused = excused
+
+    def hold_down(self, name: str) -> None:
+        """That it ends is what is wanted."""
+        self._standing[name].down = True
+
+    def step_clock(self, name: str, seconds: float) -> None:
+        """Set its wall clock that far from that of the machine."""
+        # In place: the processes have this file mapped.
+        with open(self.cluster.directory / f"{name}.clock", "r+b") as file:
+            file.write(_CLOCK.pack(seconds))
+
+    def below(self, name: str, is_meant: Callable[[str, str], bool]) -> list[int]:
+        """Processes below a daemon. is_meant: is asked with the name and the command line of each."""
+        found = []
+        for pid in sorted(descendants(self.cluster.pid(name), processes())):
+            told = _name_and_command(pid)
+            if told is not None and is_meant(*told):
+                found.append(pid)
+        return found
+
+    # Looking after it.
+
+    def tend(self, moment: float) -> bool:
+        """Start again what has ended by itself, and note whom that was not allowed. Returns whether the run is over."""
+        if self._has_ended(MASTER) and self.cluster.exit_code(MASTER) in (0, 1):
+            return True
+        for name, standing in self._standing.items():
+            if standing.down or not self._has_ended(name):
+                continue
+            if standing.gone_at is None:
+                standing.gone_at = moment
+            code = self.cluster.exit_code(name)
+            leaves = name in NODES and code == 0
+            if moment - standing.gone_at < (_TOGETHER_S if leaves else _RESTART_S):
+                continue
+            if not standing.excused:
+                self.died.append(f"the {name} ended by itself with {code}; see {name}.log")
+            self.start(name)
+        return False
+
+    def _has_ended(self, name: str) -> bool:
+        return not self._standing[name].down and self.cluster.exit_code(name) is not None
+
+    # The end.
+
+    def end(self, within_s: float) -> list[str]:
+        """Have everybody else end now that the master has. Returns what there is to say of those who did not."""
+        until = time.monotonic() + within_s
+        slow = self._await_end(NODES, until)
+        # Only now nobody delivers any more: the proxy passes on to its database what it has, and ends.
+        self.hold_down(DATABASE)
+        os.kill(self.cluster.pid(DATABASE), signal.SIGTERM)
+        return slow + self._await_end((DATABASE,), until)
+
+    def _await_end(self, names: tuple[str, ...], until: float) -> list[str]:
+        while living := [name for name in names if self.cluster.exit_code(name) is None]:
+            if time.monotonic() > until:
+                return [f"the {name} did not end after the master" for name in living]
+            time.sleep(0.02)
+        codes = {name: self.cluster.exit_code(name) for name in names}
+        return [f"the {name} ended with {code} after the master" for name, code in codes.items() if code != 0]
+
+    def close(self, *, keep: bool) -> None:
+        """Stop the relays and unmount the disks. keep: what is on them is moved to where they were."""
+        if self._relays is not None:
+            self._relays.kill()
+            self._relays.communicate()
+        for disk in self.disks.values():
+            disk.unmount_keeping() if keep else disk.unmount()
+        self.disks.clear()
+
+    def left(self) -> dict[int, str]:
+        """`{pid: command line}` of all living processes of this run."""
+        variable = f"{VARIABLE}={self.witness.directory}".encode()
+        us = os.getpid()
+        return {
+            pid: (_name_and_command(pid) or ("", ""))[1]
+            for pid in processes()
+            if pid != us and has_variable(pid, variable)
+        }
+
+    def stored(self, notes: list[AnyNote]) -> tuple[list[Stored], int]:
+        """What the store says of each task, and how many ends it counts; when the master has ended."""
+        store = SqliteStore(self.disk(MASTER) / "store.db")
+        try:
+            found = {task.tid: Stored(task.tid, "") for task in store.wake().live}
+            for tid in {note.tid for note in notes} - found.keys():
+                task = store.task(tid)
+                if task is not None and task.end is not None:
+                    last = task.end.end
+                    found[tid] = Stored(tid, task.end.state.value, last.token if last is not None else 0)
+            counted = sum(sum(job.counts.values()) for job in store.jobs())
+        finally:
+            store.close()
+        return list(found.values()), counted
+
+
+def generator_of(file: Path | None) -> Sections:
+    """The section of the task generator under drill: that of a master's ini file, or our own stream.
+
+    Raises ConfigError.
+    """
+    if file is None:
+        ours = {
+            "module": "cyclone.drill.work",
+            "class": "Stream",
+            "config_file": "",
+            "path": "",
+            "spare": "off",
+        }
+        return {"task_generator": ours}
+    ini = Ini.read(file)
+    # The rest of the file is the affair of its master.
+    theirs = {key: ini.text("task_generator", key, "") for key in ("config_file", "path")}
+    needed = {key: ini.text("task_generator", key) for key in ("module", "class")}
+    return {"task_generator": {**theirs, **needed, "spare": "on"}}
+
+
+def _name_and_command(pid: int) -> tuple[str, str] | None:
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return name, b" ".join(words).decode("utf-8", "replace").strip()

@@ -1,0 +1,86 @@
+"""A peer that says whatever it likes, whole frames of it: for drills and tests of doors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import zmq
+
+from cyclone.errors import Undecodable, WrongVersion
+from cyclone.messages import Message
+from cyclone.wire import codec
+from cyclone.wire.keys import KeyPair, PublicKey, Role
+from cyclone.wire.sockets import MAX_MESSAGE_BYTES, Connection, Context, Inbox, send
+
+#: For what it says last to leave.
+_LINGER_MS = 200
+
+
+def strange_key(role: Role) -> KeyPair:
+    """A key pair that is on nobody's list."""
+    public, secret = zmq.curve_keypair()
+    return KeyPair("stranger", role, public, secret)
+
+
+def of_version(version: int, message: Message, instance: str, life: str) -> list[bytes]:
+    """The frames of a message, as a peer says it that speaks another version of the protocol."""
+    envelope, *rest = codec.frames(codec.seal(instance, life), message)
+    return [bytes((version,)) + envelope[1:], *rest]
+
+
+class Stranger:
+    """A connection to a server with any key. admitted: None until it is known whether it was let in."""
+
+    def __init__(self, address: str, own: KeyPair, server: PublicKey) -> None:
+        """Raises AddressError."""
+        self.admitted: bool | None = None
+        self._context: Context = zmq.Context()
+        self._connection = Connection(self._context, address, own, server, MAX_MESSAGE_BYTES, ipv6=False)
+        self._inbox = Inbox(self._connection.socket, codec.FRAMES_MAX)
+
+    def knock(self, timeout_s: float) -> bool | None:
+        """Wait until it is known whether we are let in, but no longer than this; return that."""
+        until = time.monotonic() + timeout_s
+        while self.admitted is None and (left_s := until - time.monotonic()) > 0:
+            zmq.select([self._connection.monitor], [], [], left_s)
+            for event in self._connection.events():
+                if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                    self.admitted = True
+                elif event != zmq.EVENT_DISCONNECTED:
+                    self.admitted = False
+        return self.admitted
+
+    def say(self, frames: Sequence[bytes]) -> bool:
+        """Whether it could be sent off."""
+        try:
+            send(self._connection.socket, list(frames))
+        except zmq.Again:
+            return False
+        return True
+
+    def hear(self, timeout_s: float) -> list[Message]:
+        """What was answered within this time, as far as it is a message."""
+        zmq.select([self._connection.socket], [], [], timeout_s)
+        heard: list[Message] = []
+        for frames in self._inbox.take(1000):
+            try:
+                codec.unseal(frames[0].buffer)
+                heard.append(codec.FROM_SERVER.decode([frame.buffer for frame in frames[1:]])[0])
+            except (Undecodable, WrongVersion):
+                continue  # it was not asked for sense, and need not answer with any
+        return heard
+
+    def close(self) -> None:
+        self._connection.close(_LINGER_MS)
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
