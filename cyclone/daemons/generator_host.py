@@ -50,10 +50,9 @@ def main(link: socket.socket) -> int:
         log.exception("the task generator cannot be made ready")
         what = f"{errand.module}.{errand.class_name}: {type(error).__name__}: {error}"
         return _refuse(link, Verdict.refusing(what, EXIT_CONFIG))
-    link.send(ready)
-    told = link.recv(_LETTER_BYTES_MAX)
+    told = link.recv(_LETTER_BYTES_MAX) if _say(link, ready) else b""
     if not told:
-        return EXIT_OK  # the master was only asked to check
+        return EXIT_OK  # the master was only asked to check, or is gone
     return _run(generator, errand, msgspec.json.decode(told, type=Go))
 
 
@@ -73,8 +72,17 @@ def _load(errand: Errand) -> TaskGenerator:
 
 
 def _refuse(link: socket.socket, verdict: Verdict) -> int:
-    link.send(msgspec.json.encode(verdict))
+    _say(link, msgspec.json.encode(verdict))
     return verdict.exit_code
+
+
+def _say(link: socket.socket, letter: bytes) -> bool:
+    """Whether the master is there to hear it: it may have been killed while the generator was loaded."""
+    try:
+        link.send(letter)
+    except (BrokenPipeError, ConnectionResetError):
+        return False
+    return True
 
 
 def _run(generator: TaskGenerator, errand: Errand, go: Go) -> int:

@@ -5,15 +5,36 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
+import msgspec
 import pytest
 
 from cyclone.daemons.generator_host import carry_out
+from cyclone.daemons.generator_process import Errand
+from cyclone.errors import EXIT_CONFIG, EXIT_OK
 from cyclone.ini import Ini
 from cyclone.messages import Command, CommandDone
 from cyclone.task_generator import TaskGenerator
+
+#: Says that it is being loaded, and waits until somebody wants it to go on.
+SLOW = """
+import time
+from pathlib import Path
+from cyclone import TaskGenerator
+
+class Slow(TaskGenerator):
+    def validate_config(self):
+        directory = Path(self.config.text("slow", "directory"))
+        (directory / "loading").touch()
+        while not (directory / "go on").exists():
+            time.sleep(0.01)
+        if self.config.text("slow", "config") == "bad":
+            raise self.config.wrong("slow", "config", "is bad")
+"""
 
 
 class Raising(TaskGenerator):
@@ -58,3 +79,31 @@ def test_a_master_that_is_told_to_stop_before_it_has_said_anything_leaves_no_tra
     theirs.close()
 
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("config", ["good", "bad"])
+def test_a_master_that_is_killed_while_its_generator_is_loaded_leaves_no_traceback(
+    tmp_path: Path, config: str
+) -> None:
+    """It hears of it at the first word that it says, whichever that is."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    ini = tmp_path / "slow.conf"
+    ini.write_text(f"[slow]\ndirectory = {tmp_path}\nconfig = {config}\n")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    errand = Errand("slow", "Slow", str(ini), [str(tmp_path)], "job", None, None, False)
+    ours.send(msgspec.json.encode(errand))
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "cyclone.daemons.generator_host", str(theirs.fileno())],
+        pass_fds=[theirs.fileno()], stderr=subprocess.PIPE, text=True,
+    ) as host:  # fmt: skip
+        theirs.close()
+        while not (tmp_path / "loading").exists():
+            assert host.poll() is None, host.communicate()
+            time.sleep(0.01)
+        ours.close()
+        (tmp_path / "go on").touch()
+        _, told = host.communicate(timeout=60)
+
+    assert "Traceback" not in told
+    assert host.returncode == (EXIT_OK if config == "good" else EXIT_CONFIG)
