@@ -124,8 +124,11 @@ class Database:
         whole = getattr(error, "sqlite_errorcode", 0)
         code = whole & 0xFF
         text = f"{self.path}: {error}"
-        if code == sqlite3.SQLITE_FULL or (whole in _NO_ROOM and not self._has_room()):
+        if code == sqlite3.SQLITE_FULL:
             return StoreFull(text)
+        if whole in _NO_ROOM and not self._has_room():
+            # SQLite says "disk I/O error", which is another matter for whoever has to mend it.
+            return StoreFull(f"{self.path}: no room on the disk, or within its quota")
         if code == sqlite3.SQLITE_NOTADB:
             return StoreCorrupt(
                 f"{self.path}: found something that is no database, expected a store of Cyclone"

@@ -682,7 +682,10 @@ def test_a_quota_that_is_used_up_is_a_full_disk(tmp_path: Path, monkeypatch: pyt
 
     for has_room, expected in ((False, StoreFull), (True, StoreError)):
         monkeypatch.setattr("cyclone.store.file.has_room", lambda _, found=has_room: found)
-        assert type(spool._explained(refused)) is expected
+        explained = spool._explained(refused)
+        assert type(explained) is expected
+        # What SQLite says of it would send people to look for a broken disk.
+        assert ("no room on the disk" in str(explained)) is not has_room
     spool.close()
 
 
