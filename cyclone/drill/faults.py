@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TypeAlias
 
 from cyclone.drill import database
-from cyclone.drill.plan import DAEMONS, DATABASE, FAULTS, MASTER, Stroke
+from cyclone.drill.plan import DAEMONS, DATABASE, FAULTS, MASTER, NODES, Stroke
 from cyclone.drill.site import Site
 from cyclone.messages import Ended, Message, Refused, Report
 from cyclone.model.task import End
@@ -33,6 +33,8 @@ _KNOCK_S = 0.3
 #: Of the day of a clock that was set.
 _STEPS_S = (-86_400.0, -3600.0, -60.0, 60.0, 3600.0, 86_400.0)
 _SILENT = 1000
+#: A controller lets run what runs, which takes some seconds; a proxy waits for its database.
+_ENDING_S = 45.0
 
 
 class NoEffect(Exception):
@@ -65,6 +67,48 @@ def kill_everything(stroke: Stroke, site: Site) -> Course:
     for name in random.Random(stroke.dice).sample(DAEMONS, len(DAEMONS)):
         site.start(name)
     return f"down for {stroke.lasts_s:.1f} s"
+
+
+def end_controller(stroke: Stroke, site: Site) -> Course:
+    yield from _told_to_end(stroke.victim, site)
+    yield stroke.lasts_s
+    site.start(stroke.victim)
+    return f"down for {stroke.lasts_s:.1f} s"
+
+
+def end_master(stroke: Stroke, site: Site) -> Course:
+    """Those whom it takes along are down as well; one that does not hear of it, because it has just been started, is not."""
+    for name in NODES:
+        site.hold_down(name)
+    try:
+        yield from _told_to_end(MASTER, site)
+        yield stroke.lasts_s
+        taken = [name for name in NODES if site.cluster.exit_code(name) is not None]
+    finally:
+        for name in (MASTER, *NODES):
+            # One that still runs may have been told, and goes when what it runs has ended.
+            site.let_leave(name)
+            site.start(name)
+    return f"down for {stroke.lasts_s:.1f} s; it took along {', '.join(taken) or 'nobody'}"
+
+
+def _told_to_end(name: str, site: Site) -> Generator[float, None, None]:
+    """Return when it has ended. Raises Broken when it does not, or not in order."""
+    site.hold_down(name)
+    if site.cluster.exit_code(name) is not None:
+        return  # it is about to be started again; that is put off
+    os.kill(site.cluster.pid(name), signal.SIGTERM)
+    until = time.monotonic() + _ENDING_S
+    while (code := site.cluster.exit_code(name)) is None:
+        if time.monotonic() > until:
+            site.kill(name)
+            site.start(name)
+            raise Broken(f"the {name} was told to end, and did not within {_ENDING_S:g} s")
+        yield _TICK_S
+    # One that has just been started dies of the signal: it has nothing yet that would have to be put in order.
+    if code not in (0, -signal.SIGTERM):
+        site.start(name)
+        raise Broken(f"the {name} was told to end, and ended with {code}")
 
 
 def kill_one(find: Callable[[str, str], bool]) -> Callable[[Stroke, Site], Course]:
@@ -143,11 +187,8 @@ def through_relay(stroke: Stroke, site: Site) -> Course:
 
 
 def absent_sink(stroke: Stroke, site: Site) -> Course:
-    site.hold_down(DATABASE)
-    os.kill(site.cluster.pid(DATABASE), signal.SIGTERM)
+    yield from _told_to_end(DATABASE, site)
     yield stroke.lasts_s
-    while site.cluster.exit_code(DATABASE) is None:
-        yield _TICK_S
     site.start(DATABASE)
     return f"away for {stroke.lasts_s:.1f} s"
 
@@ -168,14 +209,17 @@ def slow_sink(stroke: Stroke, site: Site) -> Course:
 
 def full_disk(stroke: Stroke, site: Site) -> Course:
     disk = site.disks[stroke.victim]
-    site.excuse(stroke.victim)
-    try:
-        for pause_s in _ticks(stroke.lasts_s):
-            disk.fill()
-            yield pause_s
-    finally:
-        disk.free()
-        site.excuse(stroke.victim, False)
+    with site.excused(stroke.victim):
+        try:
+            if stroke.fault == "full-disk-restart":
+                site.kill(stroke.victim)
+                disk.fill()
+                site.start(stroke.victim)
+            for pause_s in _ticks(stroke.lasts_s):
+                disk.fill()
+                yield pause_s
+        finally:
+            disk.free()
     return f"for {stroke.lasts_s:.1f} s"
 
 
@@ -186,7 +230,6 @@ def read_only_disk(stroke: Stroke, site: Site) -> Course:
         site.start(stroke.victim)
         raise NoEffect("somebody has a file open for writing")
     try:
-        site.excuse(stroke.victim)
         site.start(stroke.victim)
         site.hold_down(stroke.victim)  # once is enough
         yield stroke.lasts_s
@@ -194,7 +237,6 @@ def read_only_disk(stroke: Stroke, site: Site) -> Course:
     finally:
         site.kill(stroke.victim)
         disk.make_writable()
-        site.excuse(stroke.victim, False)
         site.start(stroke.victim)
     return f"for {stroke.lasts_s:.1f} s; {'it waited' if code is None else f'it ended with {code}'}"
 
@@ -354,6 +396,8 @@ _COURSES: dict[str, Callable[[Stroke, Site], Course]] = {
     "kill-generator": kill_one(_is_generator),
     "kill-proxy": kill_daemon,
     "kill-everything": kill_everything,
+    "end-master": end_master,
+    "end-controller": end_controller,
     "stop-master": stop_daemon,
     "stop-controller": stop_daemon,
     "stop-worker": stop_one(_is_worker),
@@ -370,6 +414,7 @@ _COURSES: dict[str, Callable[[Stroke, Site], Course]] = {
     "absent-sink": absent_sink,
     "slow-sink": slow_sink,
     "full-disk": full_disk,
+    "full-disk-restart": full_disk,
     "read-only-disk": read_only_disk,
     "clock-step": clock_step,
     "clock-step-restart": clock_step_restart,

@@ -62,6 +62,8 @@ FAULTS = (
     Fault("kill-generator", "kill -9 of the process of the task generator", (MASTER,), rest_s=_BORNE_S),
     Fault("kill-proxy", "kill -9 of the database proxy, started again up to 2 s later", (DATABASE,), *_DOWN),
     Fault("kill-everything", "kill -9 of all daemons at once", (EVERYBODY,), *_DOWN),
+    Fault("end-master", "SIGTERM, which takes the controllers along; then all are started", (EVERYBODY,), *_DOWN),
+    Fault("end-controller", "SIGTERM; started when it has ended", NODES, *_DOWN),
     Fault("stop-master", "SIGSTOP for longer than the lease", (MASTER,), *_STOPPED),
     Fault("stop-controller", "SIGSTOP for longer than the lease", NODES, *_STOPPED),
     Fault("stop-worker", "SIGSTOP of one worker", NODES, *_STOPPED),
@@ -78,6 +80,7 @@ FAULTS = (
     Fault("absent-sink", "the database proxy is told to end, and started again", (DATABASE,), 1.0, 4.0),
     Fault("slow-sink", "the database is locked by somebody else", (DATABASE,), 1.0, 4.0),
     Fault("full-disk", "no byte of room", DAEMONS, 1.0, 3.0, ends_daemon=True),
+    Fault("full-disk-restart", "kill -9, and started without room", DAEMONS, 1.0, 3.0, ends_daemon=True),
     Fault(
         "read-only-disk", "after kill -9; it is tried to start the daemon meanwhile", DAEMONS, 0.8, 2.0, ends_daemon=True
     ),
@@ -143,7 +146,15 @@ def _possible(
 
 
 def _in_the_way(earlier: Stroke, fault: Fault, victim: str, now: float) -> bool:
-    same = victim == earlier.victim
-    if same and earlier.fault == fault.name and now < earlier.over_s + fault.rest_s:
+    if victim == earlier.victim and earlier.fault == fault.name and now < earlier.over_s + fault.rest_s:
         return True
-    return (same or EVERYBODY in (victim, earlier.victim)) and now < earlier.over_s + _BREATH_S
+    return _same(victim, earlier.victim) and now < earlier.over_s + _BREATH_S
+
+
+def same_victim(one: Stroke, other: Stroke) -> bool:
+    """Do both befall the same daemon?"""
+    return _same(one.victim, other.victim)
+
+
+def _same(one: str, other: str) -> bool:
+    return one == other or EVERYBODY in (one, other)

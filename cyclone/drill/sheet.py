@@ -111,10 +111,7 @@ def report(
                 "ended": run.has_ended,
                 "seconds": round(run.lasted_s, 1),
                 "faults": [
-                    {
-                        "fault": struck.stroke.fault, "victim": struck.stroke.victim, "at_s": struck.stroke.at_s,
-                        "lasts_s": struck.stroke.lasts_s, "what": struck.what, "happened": struck.happened,
-                    }
+                    _made(struck, run.notes)
                     for struck in run.struck
                 ],
                 "violations": [str(violation) for violation in run.violations],
@@ -130,6 +127,15 @@ def report(
         },
         "never": [name for name, line in sheet.items() if not line.tried and name not in left_out],
         "left_out": dict(left_out),
+    }  # fmt: skip
+
+
+def _made(struck: Struck, notes: Sequence[AnyNote]) -> dict[str, Any]:
+    stroke, recovered_s = struck.stroke, recovery_s(struck, notes)
+    return {
+        "fault": stroke.fault, "victim": stroke.victim, "at_s": stroke.at_s, "lasts_s": stroke.lasts_s,
+        "what": struck.what, "happened": struck.happened,
+        "recovery_s": None if recovered_s is None else round(recovered_s, 2),
     }  # fmt: skip
 
 

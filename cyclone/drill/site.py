@@ -9,13 +9,15 @@ Each daemon has a disk of its own for what it must not forget, where mounts can 
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +41,7 @@ WINDOW = 400
 
 #: A daemon that ended by itself is started again after this, as systemd would.
 _RESTART_S = 0.3
+_EXCUSED_S = 1.0
 #: A controller that was told to leave may be seen to be gone before its master is.
 _TOGETHER_S = 5.0
 _CLOCK = struct.Struct("=d")
@@ -46,13 +49,15 @@ _CLOCK = struct.Struct("=d")
 
 @dataclass
 class _Standing:
-    """How one daemon is to be looked at. down: the drill holds it down. excused: it may end by itself.
+    """How one daemon is to be looked at. down: the drill holds it down. excused_until: until then it may end by itself.
 
-    gone_at: when it was seen to have ended by itself, monotonic; None while it lives.
+    leaves: this life of it was told to leave, and may end with 0 at any time.
+    gone_at: when it was seen to have ended by itself. Moments are monotonic; gone_at is None while it lives.
     """
 
     down: bool = False
-    excused: bool = False
+    excused_until: float = 0.0
+    leaves: bool = False
     gone_at: float | None = None
 
 
@@ -78,7 +83,6 @@ class Site:
         }
         self._relays: subprocess.Popen[bytes] | None = None
         self.disks: dict[str, Disk] = {}
-        self.starts = 0
 
     # The beginning.
 
@@ -193,15 +197,26 @@ class Site:
         self.cluster.kill(name)
 
     def start(self, name: str) -> None:
-        """Start it, whether or not it has ended. Returns at once."""
+        """Start it, if it has ended. Returns at once."""
+        before = self._standing[name]
+        leaves = before.leaves
         if self.cluster.exit_code(name) is not None:
             self.cluster.restart(name)
-            self.starts += 1
-        self._standing[name] = _Standing(excused=self._standing[name].excused)
+            leaves = False
+        self._standing[name] = _Standing(excused_until=before.excused_until, leaves=leaves)
 
-    def excuse(self, name: str, excused: bool = True) -> None:
-        """It may end by itself for a while."""
-        self._standing[name].excused = excused
+    @contextmanager
+    def excused(self, name: str) -> Iterator[None]:
+        """It may end by itself meanwhile, and a moment later, for what it has met with meanwhile."""
+        self._standing[name].excused_until = math.inf
+        try:
+            yield
+        finally:
+            self._standing[name].excused_until = time.monotonic() + _EXCUSED_S
+
+    def let_leave(self, name: str) -> None:
+        """The master has told it to leave: it may end with 0."""
+        self._standing[name].leaves = True
 
     def hold_down(self, name: str) -> None:
         """That it ends is what is wanted."""
@@ -235,9 +250,9 @@ class Site:
                 standing.gone_at = moment
             code = self.cluster.exit_code(name)
             leaves = name in NODES and code == 0
-            if moment - standing.gone_at < (_TOGETHER_S if leaves else _RESTART_S):
+            if moment - standing.gone_at < (_TOGETHER_S if leaves and not standing.leaves else _RESTART_S):
                 continue
-            if not standing.excused:
+            if standing.gone_at > standing.excused_until and not (leaves and standing.leaves):
                 self.died.append(f"the {name} ended by itself with {code}; see {name}.log")
             self.start(name)
         return False

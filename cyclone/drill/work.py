@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 from cyclone.base_task import BaseTask
+from cyclone.drill.plan import LEASE_S
 from cyclone.ini import Ini
 from cyclone.model.task import Retry
 from cyclone.record import Record
@@ -19,6 +20,7 @@ SINK = "database"
 #: So many tasks a second are handed in: what two cores do between two faults.
 PACE = 20
 _SLICE_S = 0.1
+_LONGER_THAN_A_LEASE_S = (1.5 * LEASE_S, 3.0 * LEASE_S)
 
 #: Workers and hosts are taken away by the drill as often as it likes.
 SPARED = Retry(errors=1, crashes=10**6, losses=10**6, delay_s=0.2)
@@ -100,7 +102,11 @@ class Stream(TaskGenerator):
             case "fails":
                 return Work(number, short_s, fails=True)
             case "exclusive":
-                task = Work(number, dice.uniform(0.05, 1.5), records=1)
+                # Some for longer than a lease: they have to be killed by a node that nobody hears of any more.
+                lasts_s = (
+                    dice.uniform(*_LONGER_THAN_A_LEASE_S) if dice.random() < 0.15 else dice.uniform(0.05, 0.5)
+                )
+                task = Work(number, lasts_s, records=1)
                 task.exclusive = True
                 return task
             case "records":

@@ -111,7 +111,8 @@ def test_what_this_host_does_not_allow_is_left_out_aloud(
 
     shown = capsys.readouterr().out
     assert (
-        "left out: full-disk, read-only-disk: no mounts of one's own here: Operation not permitted" in shown
+        "left out: full-disk, full-disk-restart, read-only-disk: no mounts of one's own here: Operation not permitted"
+        in shown
     )
     assert not runs[0].has_disks
     [never] = [line for line in shown.splitlines() if line.startswith("never happened")]
