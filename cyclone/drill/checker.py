@@ -54,6 +54,7 @@ class Evidence:
     stored: of every task that the store knows; counted: how many ends there are in it.
     rows: `{tid: rows in the database of the sink}`; None if there is no such database.
     left: `{pid: command line}` of processes of the run that live after it.
+    findings: what an audit of the store has found.
     expected: the state in which the task of this tid has to end, "" for any.
     has_ended: the run came to its end by itself. died: what is to be said of daemons that ended and should not have.
     """
@@ -63,6 +64,7 @@ class Evidence:
     counted: int
     rows: Mapping[str, int] | None
     left: Mapping[int, str] = field(default_factory=dict)
+    findings: Sequence[str] = ()
     expected: Callable[[str], str] = any_end
     has_ended: bool = True
     died: Sequence[str] = ()
@@ -129,6 +131,8 @@ class _Checker:
             self._add(Kind.WRONG, "", "the run did not come to its end")
         for text in self._evidence.died:
             self._add(Kind.WRONG, "", text)
+        for finding in self._evidence.findings:
+            self._add(Kind.WRONG, "", f"audit: {finding}")
         for pid, command in self._evidence.left.items():
             self._add(Kind.WRONG, "", f"the process {pid} is left: {command}")
 

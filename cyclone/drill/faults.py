@@ -136,8 +136,12 @@ def _is_worker(name: str, _command: str) -> bool:
     return name == "cyclone-worker"
 
 
-def _is_generator(_name: str, command: str) -> bool:
-    return "cyclone.daemons.generator_host" in command
+def _is_generator(name: str, command: str) -> bool:
+    return "cyclone.daemons.generator_host" in command and not _is_guard(name, command)
+
+
+def _is_guard(name: str, _command: str) -> bool:
+    return name == "cyclone-guard"
 
 
 # Pauses.
@@ -394,6 +398,7 @@ _COURSES: dict[str, Callable[[Stroke, Site], Course]] = {
     "kill-reaper": kill_one(_is_reaper),
     "kill-worker": kill_one(_is_worker),
     "kill-generator": kill_one(_is_generator),
+    "kill-guard": kill_one(_is_guard),
     "kill-proxy": kill_daemon,
     "kill-everything": kill_everything,
     "end-master": end_master,

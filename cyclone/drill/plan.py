@@ -48,8 +48,8 @@ class Fault:
     ends_daemon: bool = False
 
 
-#: Restarts of a generator and of a reaper that are borne: five a minute.
-_BORNE_S = 16.0
+#: Restarts of a generator, whether it or its guard was killed, and of a reaper that are borne: five a minute.
+_BORNE_S = 31.0
 _DOWN = (0.0, 2.0)
 _STOPPED = (1.2 * LEASE_S, 2.0 * LEASE_S)
 _BAD_NETWORK = (1.0, 1.8 * LEASE_S)
@@ -60,6 +60,7 @@ FAULTS = (
     Fault("kill-reaper", "kill -9 of the process between controller and workers", NODES, rest_s=_BORNE_S),
     Fault("kill-worker", "kill -9 of one worker", NODES),
     Fault("kill-generator", "kill -9 of the process of the task generator", (MASTER,), rest_s=_BORNE_S),
+    Fault("kill-guard", "kill -9 of the process between master and generator", (MASTER,), rest_s=_BORNE_S),
     Fault("kill-proxy", "kill -9 of the database proxy, started again up to 2 s later", (DATABASE,), *_DOWN),
     Fault("kill-everything", "kill -9 of all daemons at once", (EVERYBODY,), *_DOWN),
     Fault("end-master", "SIGTERM, which takes the controllers along; then all are started", (EVERYBODY,), *_DOWN),

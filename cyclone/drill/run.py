@@ -60,16 +60,12 @@ def run(orders: Orders) -> RunReport:
             troubles = site.died + (site.end(_END_S) if has_ended else [])
             notes = witness.notes()
             if has_ended:
+                findings = site.audited()
                 stored, counted = site.stored(notes)
                 rows = database.rows(site.records)
+                expected = expected_of_ours if is_ours else any_end
                 evidence = Evidence(
-                    notes,
-                    stored,
-                    counted,
-                    rows,
-                    _left(site),
-                    expected_of_ours if is_ours else any_end,
-                    died=troubles,
+                    notes, stored, counted, rows, _left(site), findings, expected=expected, died=troubles
                 )
             else:
                 evidence = Evidence(notes, [], 0, None, has_ended=False, died=troubles)

@@ -131,7 +131,8 @@ def report(
 
 
 def _made(struck: Struck, notes: Sequence[AnyNote]) -> dict[str, Any]:
-    stroke, recovered_s = struck.stroke, recovery_s(struck, notes)
+    stroke = struck.stroke
+    recovered_s = recovery_s(struck, notes) if struck.happened else None
     return {
         "fault": stroke.fault, "victim": stroke.victim, "at_s": stroke.at_s, "lasts_s": stroke.lasts_s,
         "what": struck.what, "happened": struck.happened,

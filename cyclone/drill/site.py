@@ -23,6 +23,7 @@ from pathlib import Path
 
 import msgspec
 
+from cyclone.core.audit import audit
 from cyclone.drill import work
 from cyclone.drill.checker import Stored
 from cyclone.drill.disk import Disk
@@ -34,6 +35,7 @@ from cyclone.errors import CycloneError
 from cyclone.ini import Ini
 from cyclone.private_cluster import PrivateCluster, Sections, free_port, write_ini
 from cyclone.process.lineage import descendants, has_variable, on_death_of_parent, processes
+from cyclone.store.audit import StoredFacts
 from cyclone.store.sqlite import SqliteStore
 
 WORKERS = 2
@@ -297,6 +299,11 @@ class Site:
             for pid in processes()
             if pid != us and has_variable(pid, variable)
         }
+
+    def audited(self) -> list[str]:
+        """What the store, as it was left by the master, says against itself: see `cyclone audit`."""
+        with StoredFacts(self.disk(MASTER) / "store.db") as facts:
+            return [str(finding) for finding in audit(facts, str(facts.path)).findings]
 
     def stored(self, notes: list[AnyNote]) -> tuple[list[Stored], int]:
         """What the store says of each task, and how many ends it counts; when the master has ended."""

@@ -121,6 +121,7 @@ def test_a_sound_run_has_no_violation() -> None:
         ),
         pytest.param(replace(SOUND, counted=5), (Kind.DOUBLED, ""), id="more ends than tasks"),
         pytest.param(replace(SOUND, left={7: "sleep 9"}), (Kind.WRONG, ""), id="a process that is left"),
+        pytest.param(replace(SOUND, findings=["a gap"]), (Kind.WRONG, ""), id="a store that contradicts itself"),
         pytest.param(replace(SOUND, died=["the master ended"]), (Kind.WRONG, ""), id="a daemon that gave up"),
         pytest.param(replace(SOUND, has_ended=False), (Kind.WRONG, ""), id="a run without an end"),
     ],
