@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -235,6 +236,10 @@ class PrivateCluster:
         """None while it lives, minus the number of the signal if one has killed it."""
         return self._daemons[name].poll()
 
+    def signal(self, name: str, signum: int) -> None:
+        """Nothing happens if it has ended."""
+        self._daemons[name].send_signal(signum)
+
     def kill(self, name: str) -> None:
         """As kill -9 does. What is connected to it stays as it is; nothing happens if it has ended."""
         self._daemons[name].kill()
@@ -315,18 +320,27 @@ def write_ini(file: Path, *layers: Sections) -> None:
 
 
 def free_port() -> int:
-    """A port of this host that nobody listens on, from below the range that the kernel gives to outgoing connections.
+    """As `free_ports`, one."""
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """So many ports of this host that nobody listens on, from below the range that the kernel gives to outgoing connections.
 
     From within that range a server that is started again might find its port taken by somebody's connection.
     """
-    while True:
-        port = random.randint(10_000, 32_000)
-        with socket.socket() as probe:
+    # All are held until the last one was found, so that no two are the same.
+    with ExitStack() as held:
+        found: list[int] = []
+        while len(found) < count:
+            port = random.randint(10_000, 32_000)
+            probe = held.enter_context(socket.socket())
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+            found.append(port)
+        return found
 
 
 def _die_with_us() -> None:

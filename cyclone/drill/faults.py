@@ -97,7 +97,7 @@ def _told_to_end(name: str, site: Site) -> Generator[float, None, None]:
     site.hold_down(name)
     if site.cluster.exit_code(name) is not None:
         return  # it is about to be started again; that is put off
-    os.kill(site.cluster.pid(name), signal.SIGTERM)
+    site.cluster.signal(name, signal.SIGTERM)
     until = time.monotonic() + _ENDING_S
     while (code := site.cluster.exit_code(name)) is None:
         if time.monotonic() > until:

@@ -51,7 +51,7 @@ class Fault:
 #: Restarts of a generator, whether it or its guard was killed, and of a reaper that are borne: five a minute.
 _BORNE_S = 31.0
 _DOWN = (0.0, 2.0)
-_STOPPED = (1.2 * LEASE_S, 2.0 * LEASE_S)
+_STOPPED = (1.2 * LEASE_S, 3.0 * LEASE_S)
 _BAD_NETWORK = (1.0, 1.8 * LEASE_S)
 
 FAULTS = (

@@ -33,12 +33,12 @@ from cyclone.drill.relay import PASS, Errand, Way
 from cyclone.drill.witness import VARIABLE, Witness, now
 from cyclone.errors import CycloneError
 from cyclone.ini import Ini
-from cyclone.private_cluster import PrivateCluster, Sections, free_port, write_ini
+from cyclone.private_cluster import PrivateCluster, Sections, free_ports, write_ini
 from cyclone.process.lineage import descendants, has_variable, on_death_of_parent, processes
 from cyclone.store.audit import StoredFacts
 from cyclone.store.sqlite import SqliteStore
 
-WORKERS = 2
+WORKERS = 3
 WINDOW = 400
 
 #: A daemon that ended by itself is started again after this, as systemd would.
@@ -77,12 +77,9 @@ class Site:
 
     def __post_init__(self) -> None:
         self._standing = {name: _Standing() for name in DAEMONS}
-        self._ports = {
-            "messages": free_port(),
-            "bytes": free_port(),
-            "sink": free_port(),
-            DATABASE: free_port(),
-        }
+        # That of the master is given to it already, and nobody listens there yet.
+        found = [port for port in free_ports(5) if port != self.cluster.port]
+        self._ports = dict(zip(("messages", "bytes", "sink", DATABASE), found, strict=False))
         self._relays: subprocess.Popen[bytes] | None = None
         self.disks: dict[str, Disk] = {}
 
@@ -270,7 +267,7 @@ class Site:
         slow = self._await_end(NODES, until)
         # Only now nobody delivers any more: the proxy passes on to its database what it has, and ends.
         self.hold_down(DATABASE)
-        os.kill(self.cluster.pid(DATABASE), signal.SIGTERM)
+        self.cluster.signal(DATABASE, signal.SIGTERM)
         return slow + self._await_end((DATABASE,), until)
 
     def _await_end(self, names: tuple[str, ...], until: float) -> list[str]:

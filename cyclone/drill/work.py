@@ -104,7 +104,7 @@ class Stream(TaskGenerator):
             case "exclusive":
                 # Some for longer than a lease: they have to be killed by a node that nobody hears of any more.
                 lasts_s = (
-                    dice.uniform(*_LONGER_THAN_A_LEASE_S) if dice.random() < 0.15 else dice.uniform(0.05, 0.5)
+                    dice.uniform(*_LONGER_THAN_A_LEASE_S) if dice.random() < 0.25 else dice.uniform(0.05, 0.5)
                 )
                 task = Work(number, lasts_s, records=1)
                 task.exclusive = True
