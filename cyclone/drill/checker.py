@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from cyclone.drill.notes import AnyNote, Began, Ended, Given, Handed, Told
+from cyclone.drill.notes import AnyNote, Began, Ended, Given, Handed, Told, Woke
 from cyclone.model.task import Token, token_text
 
 
@@ -96,6 +96,8 @@ class _Checker:
 
     def _sort(self, note: AnyNote) -> None:
         match note:
+            case Woke():
+                self._lives[note.life] = set()
             case Handed():
                 self._handed.setdefault(note.tid, note)
                 self._lives.setdefault(note.life, set()).add(note.tid)

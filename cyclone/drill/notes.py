@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import msgspec
@@ -11,6 +12,13 @@ from cyclone.model.task import Token
 
 class Note(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """One line. at: seconds on the boot-time clock."""
+
+
+class Woke(Note, frozen=True):
+    """A generator begins a life of its own, in which it may hand in nothing at all."""
+
+    at: float
+    life: str
 
 
 class Handed(Note, frozen=True):
@@ -61,4 +69,11 @@ class Given(Note, frozen=True):
     tid: str
 
 
-AnyNote: TypeAlias = Handed | Told | Began | Ended | Given
+#: What is about one task.
+TaskNote: TypeAlias = Handed | Told | Began | Ended | Given
+AnyNote: TypeAlias = TaskNote | Woke
+
+
+def tids(notes: Iterable[AnyNote]) -> set[str]:
+    """Of all tasks that they are about."""
+    return {note.tid for note in notes if not isinstance(note, Woke)}

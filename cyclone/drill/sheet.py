@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cyclone.drill.checker import Kind, Violation
-from cyclone.drill.notes import AnyNote, Began, Ended, Told
+from cyclone.drill.notes import AnyNote, Began, Ended, Told, tids
 from cyclone.drill.plan import NODES, Stroke
 
 
@@ -62,9 +62,9 @@ def recovery_s(struck: Struck, notes: Sequence[AnyNote]) -> float | None:
         tokens = {note.token for note in began if note.node == victim}
         ends = [note.at for note in notes if isinstance(note, Ended) and note.token in tokens]
     else:
-        tids = {note.tid for note in began}
+        fresh = tids(began)
         ends = [
-            note.at for note in notes if isinstance(note, Told) and note.tid in tids and note.at >= over_at
+            note.at for note in notes if isinstance(note, Told) and note.tid in fresh and note.at >= over_at
         ]
     return min(ends) - over_at if ends else None
 
@@ -84,7 +84,7 @@ def lines(runs: Sequence[RunReport], faults: Sequence[str]) -> dict[str, Line]:
             if recovered_s is not None:
                 line.recovery_s.append(recovered_s)
             until = struck.over_at + (recovered_s or 0.0)
-            touched = {note.tid for note in run.notes if struck.began_at <= note.at <= until}
+            touched = tids(note for note in run.notes if struck.began_at <= note.at <= until)
             line.tasks += len(touched)
             line.lost += sum(each.kind is Kind.LOST and each.tid in touched for each in broken)
             line.doubled += sum(each.kind is Kind.DOUBLED and each.tid in touched for each in broken)

@@ -27,7 +27,7 @@ from cyclone.core.audit import audit
 from cyclone.drill import work
 from cyclone.drill.checker import Stored
 from cyclone.drill.disk import Disk
-from cyclone.drill.notes import AnyNote
+from cyclone.drill.notes import AnyNote, tids
 from cyclone.drill.plan import DAEMONS, DATABASE, LEASE_S, MASTER, NODES, NORTH, SOUTH
 from cyclone.drill.relay import PASS, Errand, Way
 from cyclone.drill.witness import VARIABLE, Witness, now
@@ -307,7 +307,7 @@ class Site:
         store = SqliteStore(self.disk(MASTER) / "store.db")
         try:
             found = {task.tid: Stored(task.tid, "") for task in store.wake().live}
-            for tid in {note.tid for note in notes} - found.keys():
+            for tid in tids(notes) - found.keys():
                 task = store.task(tid)
                 if task is not None and task.end is not None:
                     last = task.end.end

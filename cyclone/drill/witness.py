@@ -26,9 +26,10 @@ from typing import Any
 import msgspec
 
 from cyclone.base_task import Attempt, BaseTask, Recorder
-from cyclone.drill.notes import AnyNote, Began, Ended, Handed, Told
+from cyclone.drill.notes import AnyNote, Began, Ended, Handed, Told, Woke
 from cyclone.ini import Ini
 from cyclone.plugins import load_class
+from cyclone.process.replace import replace_content
 from cyclone.record import Record
 from cyclone.task_generator import Desk, Result, TaskGenerator
 
@@ -76,11 +77,15 @@ class Witness:
 
     def calm(self) -> None:
         """From now on no more tasks are to be made: those that are there come to their end."""
-        (self.directory / _CALM).touch()
+        replace_content(self.directory / _CALM, repr(now()).encode("ascii"))
 
     @property
-    def is_calm(self) -> bool:
-        return (self.directory / _CALM).exists()
+    def calm_at(self) -> float | None:
+        """Since when, on the boot-time clock; None as long as more tasks are wanted."""
+        try:
+            return float((self.directory / _CALM).read_text(encoding="ascii"))
+        except FileNotFoundError:
+            return None
 
 
 def now() -> float:
@@ -182,10 +187,11 @@ class _WitnessingDesk:
     def __init__(self, desk: Desk, witness: Witness, *, spare: bool) -> None:
         self._desk, self._witness, self._spare = desk, witness, spare
         self._life = secrets.token_hex(6)
+        witness.note(Woke(now(), self._life))
 
     @property
     def stopping(self) -> bool:
-        return self._desk.stopping or self._witness.is_calm
+        return self._desk.stopping or self._witness.calm_at is not None
 
     def submit(self, task: BaseTask) -> str:
         envelope = WitnessedTask(task)

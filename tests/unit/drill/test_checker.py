@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from cyclone.drill.checker import Evidence, Kind, Stored, check
-from cyclone.drill.notes import AnyNote, Began, Ended, Given, Handed, Told
+from cyclone.drill.notes import AnyNote, Began, Ended, Given, Handed, Told, Woke
 
 OLD, NEW = (1 << 38) + 1, (1 << 38) + 2
 
@@ -132,6 +132,12 @@ def test_a_lie_is_noticed(evidence: Evidence, expected: tuple[Kind, str]) -> Non
 
 def test_what_never_reached_the_master_in_a_former_life_was_not_promised() -> None:
     assert check(with_(Handed(1.3, "never", "first"), *[])) == []
+
+
+def test_a_last_life_that_has_handed_in_nothing_need_not_be_told_of_anything() -> None:
+    notes = [note for note in NOTES if not (isinstance(note, Told) and note.tid == "b")]
+
+    assert check(replace(SOUND, notes=[*notes, Woke(8.0, "third")])) == []
 
 
 def test_a_run_without_an_end_is_not_blamed_for_what_has_not_ended() -> None:

@@ -13,8 +13,9 @@ import pytest
 
 from cyclone.base_task import Attempt, BaseTask
 from cyclone.drill import clock
-from cyclone.drill.notes import Began, Ended, Handed, Told
-from cyclone.drill.witness import VARIABLE, Witness, Witnessed, WitnessedTask, mark
+from cyclone.drill.notes import Began, Ended, Handed, Told, Woke
+from cyclone.drill.witness import VARIABLE, Witness, Witnessed, WitnessedTask, mark, now
+from cyclone.drill.work import PACE
 from cyclone.ini import Ini
 from cyclone.model.task import Retry
 from cyclone.record import Record
@@ -184,21 +185,42 @@ def test_a_generator_is_watched_to_the_end_of_its_last_task(witness: Witness) ->
     assert generator._inner.heard == handed  # type: ignore[attr-defined]
 
 
-def test_when_it_is_calm_a_generator_is_told_to_stop(witness: Witness) -> None:
-    generator = Witnessed(Ini({"task_generator": {"module": "cyclone.drill.work", "class": "Stream",
-                                                  "config_file": str(stream_ini(witness)), "spare": "off"}}))  # fmt: skip
+def drilled(witness: Witness, began: float) -> Witnessed:
+    """The work of a drill that began at this moment."""
+    file = witness.directory / "stream.conf"
+    file.write_text(f"[drill]\nseed = 4\nbegan = {began}\n")
+    keys = {"module": "cyclone.drill.work", "class": "Stream", "config_file": str(file), "spare": "off"}
+    generator = Witnessed(Ini({"task_generator": keys}))
     generator._attach(FakeDesk())
+    return generator
+
+
+def test_each_life_that_begins_when_it_is_calm_hands_in_what_was_handed_in_before(witness: Witness) -> None:
+    began = now() - 1
     witness.calm()
+
+    for _ in range(2):
+        drilled(witness, began).run()
+
+    notes = witness.notes()
+    lives = [note.life for note in notes if isinstance(note, Woke)]
+    by_life = {life: [n.tid for n in notes if isinstance(n, Handed) and n.life == life] for life in lives}
+    first, second = by_life.values()
+    assert len(lives) == 2
+    assert len(first) >= PACE
+    assert second == first
+
+
+def test_a_generator_that_stops_when_it_is_told_to_has_lived_all_the_same(witness: Witness) -> None:
+    """So nobody expects that it was told of what its former lives had handed in."""
+    (witness.directory / "no_tasks.py").write_text(THREE.replace("range(3)", "range(0)"))
+    keys = {"module": "no_tasks", "class": "Three", "path": str(witness.directory), "spare": "on"}
+    generator = Witnessed(Ini({"task_generator": keys}))
+    generator._attach(FakeDesk())
 
     generator.run()
 
-    assert witness.notes() == []
-
-
-def stream_ini(witness: Witness) -> Path:
-    file = witness.directory / "stream.conf"
-    file.write_text("[drill]\nseed = 4\nbegan = 0\n")
-    return file
+    assert [type(note) for note in witness.notes()] == [Woke]
 
 
 def test_a_value_whose_text_differs_from_place_to_place_is_not_compared() -> None:
