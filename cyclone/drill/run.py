@@ -120,13 +120,18 @@ class _Drill:
         began = time.monotonic()
         calm_at = began + self._orders.length_s + _AFTER_S
         end_by: float | None = None
+        is_over = False
         try:
             while True:
                 moment = time.monotonic()
                 self._begin_what_is_due(moment - began)
                 self._go_on(moment)
                 self._clerk.tick(moment)
-                if self._site.tend(moment):
+                if not is_over and self._site.tend(moment):
+                    # With a generator that has no more to do, this may be long before the last fault.
+                    is_over = True
+                    self._ahead.clear()
+                if is_over and not self._underway:
                     return True
                 if end_by is None and moment >= calm_at and not (self._underway or self._ahead):
                     end_by = moment + _END_S

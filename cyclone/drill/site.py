@@ -23,7 +23,7 @@ from pathlib import Path
 
 import msgspec
 
-from cyclone.core.audit import audit
+from cyclone.core.audit import Findings, audit
 from cyclone.drill import work
 from cyclone.drill.checker import Stored
 from cyclone.drill.disk import Disk
@@ -46,6 +46,7 @@ _RESTART_S = 0.3
 _EXCUSED_S = 1.0
 #: A controller that was told to leave may be seen to be gone before its master is.
 _TOGETHER_S = 5.0
+_LOOK_S = 0.02
 _CLOCK = struct.Struct("=d")
 
 
@@ -264,6 +265,12 @@ class Site:
     def end(self, within_s: float) -> list[str]:
         """Have everybody else end now that the master has. Returns what there is to say of those who did not."""
         until = time.monotonic() + within_s
+        together = time.monotonic() + _TOGETHER_S
+        while self._living(NODES) and time.monotonic() < together:
+            time.sleep(_LOOK_S)
+        for name in self._living(NODES):
+            # The drill itself has started it after the master had ended.
+            self.cluster.signal(name, signal.SIGTERM)
         slow = self._await_end(NODES, until)
         # Only now nobody delivers any more: the proxy passes on to its database what it has, and ends.
         self.hold_down(DATABASE)
@@ -271,12 +278,15 @@ class Site:
         return slow + self._await_end((DATABASE,), until)
 
     def _await_end(self, names: tuple[str, ...], until: float) -> list[str]:
-        while living := [name for name in names if self.cluster.exit_code(name) is None]:
+        while living := self._living(names):
             if time.monotonic() > until:
                 return [f"the {name} did not end after the master" for name in living]
-            time.sleep(0.02)
+            time.sleep(_LOOK_S)
         codes = {name: self.cluster.exit_code(name) for name in names}
         return [f"the {name} ended with {code} after the master" for name, code in codes.items() if code != 0]
+
+    def _living(self, names: Sequence[str]) -> list[str]:
+        return [name for name in names if self.cluster.exit_code(name) is None]
 
     def close(self, *, keep: bool) -> None:
         """Stop the relays and unmount the disks. keep: what is on them is moved to where they were."""
@@ -300,7 +310,7 @@ class Site:
     def audited(self) -> list[str]:
         """What the store, as it was left by the master, says against itself: see `cyclone audit`."""
         with StoredFacts(self.disk(MASTER) / "store.db") as facts:
-            return [str(finding) for finding in audit(facts, str(facts.path)).findings]
+            return [str(finding) for finding in audit(facts, str(facts.path), Findings()).findings]
 
     def stored(self, notes: list[AnyNote]) -> tuple[list[Stored], int]:
         """What the store says of each task, and how many ends it counts; when the master has ended."""

@@ -134,24 +134,26 @@ def test_a_generator_of_ones_own_is_drilled_as_well(environment: dict[str, str],
     assert told["faults_made"] >= 2
 
 
-def test_a_controller_that_makes_an_attempt_twice_does_not_pass(
+def test_a_controller_that_tells_of_an_end_and_forgets_its_records_does_not_pass(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     """The drill would be worth nothing if it found nothing."""
     shutil.copytree(ROOT / "cyclone", tmp_path / "cyclone", ignore=shutil.ignore_patterns("__pycache__"))
-    crew = tmp_path / "cyclone" / "core" / "crew.py"
-    source = crew.read_text()
-    assert source.count("if token <= self._newest_token:") == 1
-    crew.write_text(source.replace("if token <= self._newest_token:", "if token < 0:"))
+    controller = tmp_path / "cyclone" / "daemons" / "controller.py"
+    source = controller.read_text()
+    assert source.count("if message.entries or self._unkept:") == 1
+    controller.write_text(source.replace("if message.entries or self._unkept:", "if self._unkept:"))
 
     environment["PYTHONPATH"] = str(tmp_path)
     code, told = drill(
-        environment, "--minutes", "0.15", "--seed", "3", "--faults", "double-messages", cwd=tmp_path
+        environment, "--minutes", "0.1", "--seed", "3", "--faults", "kill-worker", cwd=tmp_path
     )
 
-    assert code == EXIT_TASK_FAILED
-    assert told["faults"]["double-messages"]["doubled"] > 0
-    assert told["runs"][0]["ended"]
+    [run] = told["runs"]
+    assert (code, run["ended"], told["passed"]) == (EXIT_TASK_FAILED, True, False)
+    assert told["lost"] > 0
+    assert all("rows in the database, expected" in violation for violation in run["violations"])
+    assert told["faults"]["kill-worker"]["lost"] > 0
     # What has happened can be looked at.
     [kept] = Path(environment["TMPDIR"]).iterdir()
     assert {"master.log", "witness", "disks"} <= {each.name for each in kept.iterdir()}
