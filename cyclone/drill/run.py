@@ -51,7 +51,6 @@ def run(orders: Orders) -> RunReport:
     with PrivateCluster(orders.tell, name="drill", keep=orders.keep) as cluster:
         witness = Witness(cluster.directory)
         cluster.environment.update(_environment(witness))
-        is_ours = orders.generator["task_generator"]["module"] == "cyclone.drill.work"
         site = Site(cluster, witness, orders.generator, orders.seed, orders.kinds, orders.has_disks)
         try:
             site.begin()
@@ -63,7 +62,7 @@ def run(orders: Orders) -> RunReport:
                 findings = site.audited()
                 stored, counted = site.stored(notes)
                 rows = database.rows(site.records)
-                expected = expected_of_ours if is_ours else any_end
+                expected = expected_of_ours if site.is_ours else any_end
                 evidence = Evidence(
                     notes, stored, counted, rows, _left(site), findings, expected=expected, died=troubles
                 )

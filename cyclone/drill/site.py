@@ -97,8 +97,7 @@ class Site:
             else:
                 (directory / "disks" / name).mkdir()
         config = directory / "generator.conf"
-        is_ours = self.generator["task_generator"]["module"] == work.__name__
-        own_ini: Sections = {"task_generator": {"config_file": config}} if is_ours else {}
+        own_ini: Sections = {"task_generator": {"config_file": config}} if self.is_ours else {}
         write_ini(config, self.generator, own_ini, {"drill": {"seed": self.seed, "began": now()}})
         self.cluster.start_master(self._master(config))
         self.cluster.write(DATABASE, self._database())
@@ -107,6 +106,11 @@ class Site:
         self._start_relays()
         for name in NODES:
             self.cluster.start_controller(name, WORKERS, self._controller(name))
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the work is that of the drill itself."""
+        return self.generator["task_generator"]["module"] == work.__name__
 
     def disk(self, name: str) -> Path:
         return self.cluster.directory / "disks" / name

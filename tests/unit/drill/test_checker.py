@@ -140,10 +140,16 @@ def test_a_last_life_that_has_handed_in_nothing_need_not_be_told_of_anything() -
     assert check(replace(SOUND, notes=[*notes, Woke(8.0, "third")])) == []
 
 
-def test_a_run_without_an_end_is_not_blamed_for_what_has_not_ended() -> None:
-    evidence = replace(storing(Stored("a", "")), has_ended=False, notes=NOTES[:8], counted=3, rows=None)
+def test_a_run_without_an_end_is_not_blamed_for_what_is_missing() -> None:
+    evidence = Evidence(NOTES[:8], [], 0, None, has_ended=False)
 
-    assert (Kind.LOST, "a") not in found(evidence)
+    assert found(evidence) == [(Kind.WRONG, "")]
+
+
+def test_a_run_without_an_end_is_blamed_for_what_came_twice() -> None:
+    evidence = Evidence([*NOTES, Began(9.0, "a", NEW, "north", 14)], [], 0, None, has_ended=False)
+
+    assert found(evidence) == [(Kind.WRONG, ""), (Kind.DOUBLED, "a")]
 
 
 def test_without_a_database_rows_are_nobodys_concern() -> None:
