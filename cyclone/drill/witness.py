@@ -145,9 +145,11 @@ class _Count:
         self._recorder = recorder
         self.records = 0
 
-    def record(self, sink: str, kind: type[Record], fields: Mapping[str, Any]) -> None:
+    def record(
+        self, sink: str, kind: type[Record], fields: Mapping[str, Any], at: float | None = None
+    ) -> None:
         assert self._recorder is not None, "tasks are executed by workers, which lend a recorder"
-        self._recorder.record(sink, kind, fields)
+        self._recorder.record(sink, kind, fields, at)
         self.records += 1
 
 
