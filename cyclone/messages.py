@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from cyclone.model.lifecycle import State
 from cyclone.model.resources import Shape
-from cyclone.model.task import End, JobNumber, Policy, Token, UnixTime
+from cyclone.model.task import End, JobNumber, Policy, Seconds, Token, UnixTime
 
 #: The first byte of every frame; a peer that speaks another version is refused by name.
 PROTOCOL = 1
@@ -293,10 +293,12 @@ class Open(Message, frozen=True):
     """Let me work on the open job of this name, or on a new one.
 
     number: 0 at first, which takes the job over; that of the job from then on, when it is the client's heartbeat.
+    remember_s: for how long after its end a task has to be remembered; None: for as long as the job is open.
     """
 
     job: str
     number: JobNumber = 0
+    remember_s: Seconds | None = None
 
 
 class Submission(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -310,7 +312,7 @@ class Submission(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Submit(Message, frozen=True):
     """Take these tasks; all or none. Enclosure: a payload for each.
 
-    A tid that is live changes nothing; one that has ended is answered with its recorded end.
+    A tid that is live changes nothing; one that has ended is answered with its recorded end, unless that is forgotten.
     """
 
     request: int
@@ -459,6 +461,7 @@ class JobView(msgspec.Struct, frozen=True):
     """One job. counts: tasks by state; opened_at, closed_at: Unix times, 0 if not yet.
 
     oldest_at: when the oldest of its tasks was accepted that has not ended, Unix time; 0 if there is none.
+    forgotten: how many of the tasks that are counted have ended so long ago that nothing else is known of them.
     """
 
     number: JobNumber
@@ -468,6 +471,7 @@ class JobView(msgspec.Struct, frozen=True):
     closed_at: float
     counts: dict[str, int]
     oldest_at: float = 0.0
+    forgotten: int = 0
 
 
 class Cluster(Message, frozen=True):

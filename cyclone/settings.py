@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import math
 import os
 import re
 import stat
@@ -328,6 +329,19 @@ def _workers(ini: Ini, section: str, key: str) -> int:
     return ini.integer(section, key, minimum=1, maximum=1000)
 
 
+def _days(ini: Ini, section: str, key: str) -> float | None:
+    value = ini.text(section, key)
+    if value == "forever":
+        return None
+    try:
+        days = float(value)
+    except ValueError:
+        days = math.nan
+    if not 0 < days <= 100_000:
+        raise ini.wrong(section, key, f"found {value!r}, expected a number of days above 0, or forever")
+    return days
+
+
 def _amounts(ini: Ini, section: str, key: str) -> Shape:
     amounts = ini.sections().get(section, {})
     for name, value in amounts.items():
@@ -551,10 +565,21 @@ class MasterSettings(Settings):
         "Tasks are refused while the store is larger than this. Empty: the disk is the bound.",
         minimum=1_048_576, unit="bytes",
     )  # fmt: skip
+    keep_finished_days: float | None = special(
+        "store", "keep_finished", "30",
+        "For how long a job and its tasks are remembered after the job was closed. Then nothing knows them any more, "
+        "and their room is used again. forever: the store grows with every task.",
+        "a number above 0, or forever", _days, "days",
+    )  # fmt: skip
     key_dir: Path = key_dir()
     curve: bool = curve_of_server()
     metrics_port: int | None = metrics_port()
     metrics_target: str = metrics_target()
+
+    @property
+    def keep_s(self) -> float | None:
+        """How long closed jobs are remembered; None: for ever."""
+        return None if self.keep_finished_days is None else self.keep_finished_days * 86_400
 
     @property
     def lease_s(self) -> float:

@@ -60,9 +60,13 @@ class TaskGenerator:
     config: the ini file that `[task_generator] config_file` names.
     log: writes to the log of the master.
     commands: what `cyclone command NAME` can ask of this generator, and what each does, in a line.
+    remember_s: for how long after its end the master has to remember a task while the job is open, in seconds. None: for
+    as long. Only for a job that never ends: a tid that was forgotten is executed again if it is handed in again, and a
+    task that comes after one is refused. So it has to be longer than you may be away and ask for a tid again.
     """
 
     commands: ClassVar[Mapping[str, str]] = {}
+    remember_s: float | None = None
 
     def __init__(self, config: Ini) -> None:
         self.config = config

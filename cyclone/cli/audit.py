@@ -1,4 +1,4 @@
-"""Prove from the store of a master alone that accepted = ended + open, and name whatever says otherwise.
+"""Prove from the store of a master alone that accepted = ended + open + forgotten, and name whatever says otherwise.
 
 For each job: as many tasks were accepted as have ended, by outcome, and are open. Each task has one number and at
 most one end; its attempts are numbered without a gap, each with a token of its own and one outcome; a closed job has
@@ -195,19 +195,25 @@ class _Master:
 def _tell(report: Audit) -> None:
     print(f"Store {visible(report.store)}, epoch {report.epoch}")
     states = [state for state in State if any(job.ended.get(state) for job in report.jobs)]
-    titles = ("ACCEPTED", *(state.upper() for state in states), "OPEN")
+    forgetful = ("FORGOTTEN",) if report.forgotten else ()
+    titles = ("ACCEPTED", *(state.upper() for state in states), "OPEN", *forgetful)
     table = Table(("JOB", "NUMBER", "STATE", *titles), right=("NUMBER", *titles))
     for job in report.jobs:
         counts = (job.ended.get(state, 0) for state in states)
-        table.add(job.name, job.number, job.state, job.accepted, *counts, job.open)
+        forgotten = (job.forgotten,) if report.forgotten else ()
+        table.add(job.name, job.number, job.state, job.accepted, *counts, job.open, *forgotten)
     if report.jobs:
         table.print()
     if report.records:
         print("\nRecords of tasks that succeeded")
         _records(report.records).print()
         _tell_untold(report.records)
-    sign = "=" if report.accepted == report.ended + report.open else "is not"
-    print(f"\n{report.accepted} accepted {sign} {report.ended} ended + {report.open} open")
+    is_balanced = report.accepted == report.ended + report.open + report.forgotten
+    forgotten_text = f" + {report.forgotten} forgotten" if report.forgotten else ""
+    print(
+        f"\n{report.accepted} accepted {'=' if is_balanced else 'is not'} "
+        f"{report.ended} ended + {report.open} open{forgotten_text}"
+    )
     print(f"{report.attempts} attempts have ended")
     _tell_findings(report)
 

@@ -25,6 +25,8 @@ COMMANDS = {
     "make-input": "make lists of files for a migration",
     "matrix": "pairs of MDT and OST on which no file can be made",
     "keys": "make, admit, revoke and compare keys",
+    "backup": "copy the store of a master, also while it runs",
+    "compact": "make the file of a store as small as what is in it",
     "bench": "measure how fast Cyclone is on this host",
     "drill": "make faults on purpose, and see that no task is lost",
     "completion": "print the completion of this command for a shell",

@@ -6,6 +6,8 @@ States of a controller: `up`; `awaited`, known from before the master was starte
 BUSY counts its workers, among them the hung ones that are stuck in the kernel and will do nothing more.
 FREE is what tasks may still take of what the controller has. PLACED are attempts that it holds and that are
 not known to run: short ones are never announced before they end.
+
+FORGOTTEN counts tasks that have ended so long ago that nothing else is known of them; the states count them as well.
 """
 
 from __future__ import annotations
@@ -151,9 +153,14 @@ def _jobs(jobs: list[JobView]) -> Table:
     """Only the states that some task is in have a column."""
     states = [state for state in State if any(job.counts.get(state) for job in jobs)]
     titles = [state.upper() for state in states]
+    some_forgotten = any(job.forgotten for job in jobs)
+    if some_forgotten:
+        titles.append("FORGOTTEN")
     table = Table(("JOB", "NUMBER", "STATE", "OPENED", "CLOSED", *titles), right=("NUMBER", *titles))
     for job in jobs:
         counts = [job.counts.get(state, 0) for state in states]
+        if some_forgotten:
+            counts.append(job.forgotten)
         table.add(
             job.name, job.number, job.state, local_time(job.opened_at), local_time(job.closed_at), *counts
         )

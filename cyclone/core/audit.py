@@ -1,4 +1,4 @@
-"""Proves from the facts of a store alone that accepted = ended + open, and names whatever says otherwise.
+"""Proves from the facts of a store alone that accepted = ended + open + forgotten, and names whatever says otherwise.
 
 The rules are those of `cyclone.model.audit.Rule`. All streams come in the order of task numbers and are walked along
 together, once, so that what is kept in memory does not grow with the tasks: a sum for each job, what is placed at this
@@ -164,7 +164,9 @@ class _Auditor:
     def _read_jobs(self) -> None:
         for row in self._facts.jobs():
             self._rows[row.number] = row
-            self._sums[row.number] = JobSum(row.number, row.name or "?", row.state or "?", ended={})
+            self._sums[row.number] = JobSum(
+                row.number, row.name or "?", row.state or "?", row.forgotten, {}, forgotten=row.forgotten
+            )
             if not row.name and not row.state:
                 self._find(Rule.JOB, "counts of a job that is not there", "a job that was opened", row.number)
 
@@ -198,11 +200,16 @@ class _Auditor:
                 self._check_task(*task)
         self._find_unknown(_NEVER)
         for number, tokens in sorted(self._placed.items()):
+            if number <= self._facts.forgotten_to:
+                continue  # it has ended and is forgotten; others that were placed with it are not over
             found = f"placed as {_texts(tokens)}, never accepted"
             self._find(Rule.PLACEMENT, found, "an accepted task", number=number)
 
     def _check_task(self, number: TaskNumber, job: JobNumber, tid: str) -> None:
         """The next one: all streams go on to it."""
+        if job in self._facts.erasing:
+            self._pass_over(number)
+            return
         row, total = self._job(job, number, tid)
         total.accepted += 1
         # One comparison for each, and no more for most tasks.
@@ -226,6 +233,13 @@ class _Auditor:
             self._check_end(end, bad_end, failed, total, tid)
         if number in self._placed:
             self._check_placed(self._placed.pop(number), failed, end, job, number, tid)
+
+    def _pass_over(self, number: TaskNumber) -> None:
+        """The job of this task is forgotten, and its rows are about to go."""
+        self._find_unknown(number)
+        for stream in (self._ends, self._bad, self._attempts):
+            for _ in stream.at(number):
+                pass
 
     def _job(self, job: JobNumber, number: TaskNumber, tid: str) -> tuple[JobRow, JobSum]:
         total = self._sums.get(job)
@@ -401,8 +415,12 @@ class _Auditor:
                 self._find(Rule.BALANCE, found, f"{ended + total.open}", job)
             for state in sorted({*row.counts, *total.ended}):
                 said, there = row.counts.get(state, 0), total.ended.get(state, 0)
-                if said != there:
+                if said < there or (said > there and not row.forgotten):
                     self._find(Rule.COUNT, f"{said} counted as {state}", f"{there}, as there are", job)
+            said = sum(row.counts.values())
+            if row.forgotten and said != ended + row.forgotten:
+                expected = f"{ended + row.forgotten}, as there are and were forgotten"
+                self._find(Rule.COUNT, f"{said} counted", expected, job)
             bad = ended - total.ended.get(State.SUCCEEDED, 0)
             if row.last_task is not None and row.state == State.SUCCEEDED and bad:
                 found = f"closed as {row.state}, with {bad} tasks that did not succeed"
@@ -414,9 +432,13 @@ class _Auditor:
         report.jobs = [self._sums[job] for job in sorted(self._sums)]
         report.accepted = sum(total.accepted for total in report.jobs)
         report.open = sum(total.open for total in report.jobs)
-        if report.is_whole and report.accepted != report.ended + report.open:
+        report.forgotten = sum(total.forgotten for total in report.jobs)
+        if report.is_whole and report.accepted != report.ended + report.open + report.forgotten:
             found = f"{report.accepted} accepted, {report.ended} ended and {report.open} open"
-            self._find(Rule.BALANCE, found, "accepted = ended + open")
+            expected = "accepted = ended + open"
+            if report.forgotten:
+                found, expected = f"{found} and {report.forgotten} forgotten", f"{expected} + forgotten"
+            self._find(Rule.BALANCE, found, expected)
 
 
 def _texts(tokens: Sequence[Token]) -> str:

@@ -90,6 +90,9 @@ class Job:
     serial: int = 0  # of the last `Results` said to the client
     state: JobState = JobState.OPEN
     marred: bool = False  # a task has ended and did not succeed
+    remember_s: float | None = (
+        None  # for how long after its end a task is remembered; None: as long as it is open
+    )
 
 
 @dataclass(slots=True, eq=False)

@@ -56,6 +56,7 @@ from cyclone.model.changes import (
     AttemptEnded,
     JobClosed,
     JobOpened,
+    JobRemembers,
     JobSealed,
     PlacementOver,
     Remembered,
@@ -326,6 +327,9 @@ class Scheduler:
         job.client, job.heard_at = sender, now
         if not message.number:
             self._seal(job, JobState.OPEN, decision)
+            if job.remember_s != message.remember_s:
+                job.remember_s = message.remember_s
+                decision.remember(JobRemembers(job.number, job.remember_s))
         decision.say(sender, Opened(job.name, job.number, self.epoch, job.serial, self.window))
 
     def _on_submit(

@@ -44,6 +44,7 @@ def wake(remembered: Remembered, now: float) -> Woken:
             job_key(remembered.store, number),
             state=remembered.sealed.get(number, JobState.OPEN),
             marred=number in remembered.marred,
+            remember_s=remembered.remember_s.get(number),
         )
     free, known = _live_tasks(remembered, woken, now)
     last_causes = _histories(remembered, known)

@@ -85,9 +85,11 @@ class _Request:
 class Desk:
     """Owns the line and the open tasks of one job."""
 
-    def __init__(self, line: Line, job: str) -> None:
+    def __init__(self, line: Line, job: str, remember_s: float | None = None) -> None:
+        """remember_s: see `TaskGenerator`."""
         self._line = line
         self._job_name = job
+        self._remember_s = remember_s
         self._lock = threading.Condition()
         # Under the lock.
         self._open: dict[str, _Open] = {}  # by tid, in the order in which they were handed in
@@ -293,7 +295,7 @@ class Desk:
                 raise MasterUnreachable(self._line.refused_reason)
             return
         self._beat_at = now + BEAT_S
-        self._line.say(Open(self._job_name, self._job))
+        self._line.say(Open(self._job_name, self._job, self._remember_s))
         if self._close_request:
             self._line.say(Close(self._close_request, self._job))
         elif self._asked and now - next(reversed(self._asked.values())).said_at > OVERDUE_S:

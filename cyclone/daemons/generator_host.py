@@ -17,9 +17,10 @@ import msgspec
 from cyclone.daemons.desk import Desk
 from cyclone.daemons.entry import new_life, spare_collector, start_log
 from cyclone.daemons.generator_process import Errand, Go, Verdict
-from cyclone.errors import EXIT_CONFIG, EXIT_INTERNAL, EXIT_OK, CycloneError
+from cyclone.errors import EXIT_CONFIG, EXIT_INTERNAL, EXIT_OK, CycloneError, PluginError
 from cyclone.ini import Ini
 from cyclone.messages import Command, CommandDone
+from cyclone.model.task import Seconds
 from cyclone.plugins import load_class
 from cyclone.process.guardian import go_on_guarded
 from cyclone.task_generator import TaskGenerator
@@ -68,6 +69,14 @@ def _load(errand: Errand) -> TaskGenerator:
     ini = Ini.read(errand.config_file) if errand.config_file is not None else Ini({})
     generator = kind(ini)
     generator.validate_config()
+    try:
+        # The master would drop what is out of bounds, and nobody would hear of it.
+        msgspec.convert(generator.remember_s, Seconds | None)
+    except msgspec.ValidationError:
+        raise PluginError(
+            f"{errand.module}.{errand.class_name}: found remember_s = {generator.remember_s!r}, "
+            "expected seconds from 0, or None"
+        ) from None
     return generator
 
 
@@ -91,7 +100,7 @@ def _run(generator: TaskGenerator, errand: Errand, go: Go) -> int:
         go.address, key_dir, "client", Role.CLIENT,
         instance=f"generator:{errand.job}", life=new_life(), ipv6="[" in go.address,
     )  # fmt: skip
-    desk = Desk(line, errand.job)
+    desk = Desk(line, errand.job, generator.remember_s)
     signal.signal(signal.SIGTERM, lambda *_: desk.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -20,6 +20,7 @@ import cyclone
 from cyclone.core.decision import Decision, Letter
 from cyclone.core.intensity import Intensity
 from cyclone.core.scheduler import Scheduler
+from cyclone.core.spare_time import SpareTime
 from cyclone.core.switchboard import Switchboard
 from cyclone.daemons.answers import MasterFacts, answer
 from cyclone.daemons.enclosures import split
@@ -67,6 +68,9 @@ PATIENCE_S = 0.01
 #: A generator that is killed is started again, but not more often than this within a minute.
 GENERATOR_DEATHS_MOST = 5
 GENERATOR_GRACE_S = 10.0
+#: How often to look for what may be forgotten, at most and at least, and how many times while something is to be kept.
+FORGET_S = 0.5, 60.0
+LOOKS = 16
 
 
 class Master:
@@ -103,6 +107,9 @@ class Master:
         self._switchboard = Switchboard()
         self._scraping = Scraping(settings)
         now = monotonic()
+        look_s = FORGET_S[1] if settings.keep_s is None else settings.keep_s / LOOKS
+        # Not at once: clients ask again first for what they have not heard.
+        self._spare_time = SpareTime(now, min(max(look_s, FORGET_S[0]), FORGET_S[1]))
         remembered = self._store.wake()
         self._mind = Scheduler(remembered, now, lease_s=settings.lease_s, window=settings.window)
 
@@ -111,7 +118,8 @@ class Master:
         self._begin()
         while not self._is_over():
             self._wait()
-            decisions = [self._decide(heard) for heard in self._hear()]
+            heard = self._hear()
+            decisions = [self._decide(one) for one in heard]
             decisions.append(self._mind.tick(monotonic()))
             decisions.append(Decision(letters=self._switchboard.tick(monotonic())))
             self._obey(decisions)
@@ -119,6 +127,8 @@ class Master:
             self._scraping.show(monotonic(), self._families)
             if self._patient and monotonic() >= self._patient_until:
                 self._say_what_was_put_off()
+            if self._spare_time.has_come(monotonic(), busy=bool(heard)):
+                self._forget()
             self._mind_the_end()
         return self._end()
 
@@ -126,13 +136,14 @@ class Master:
 
     def _wait(self) -> None:
         now = monotonic()
-        pause_s = min(self._mind.next_moment(now) - now, self._settings.poll_timeout_s or 1.0)
+        moment = min(self._mind.next_moment(now), self._spare_time.next_moment)
+        pause_s = min(moment - now, self._settings.poll_timeout_s or 1.0)
         if self._patient:
             pause_s = min(pause_s, self._patient_until - now)
         if self._generator_must_end_by is not None:
             pause_s = min(pause_s, self._generator_must_end_by - now)
-        if (moment := self._switchboard.next_moment()) is not None:
-            pause_s = min(pause_s, moment - now)
+        if (patience_ends := self._switchboard.next_moment()) is not None:
+            pause_s = min(pause_s, patience_ends - now)
         self._loop.wait(max(0.0, pause_s))
 
     def _hear(self) -> list[Heard]:
@@ -198,6 +209,8 @@ class Master:
             try:
                 self._store.remember(changes, self._payloads, self._values)
             except StoreFull as error:
+                if self._forget():
+                    continue  # as long as there is something to be forgotten, that may make room
                 if monotonic() - told_at >= 60:
                     told_at = monotonic()
                     log.error("%s: trying again every second until there is room", error)
@@ -209,6 +222,17 @@ class Master:
                     raise  # nothing was promised that is not on disk
             else:
                 return
+
+    def _forget(self) -> bool:
+        """Make a slice of it. Returns whether there is more."""
+        began = monotonic()
+        more = False
+        try:
+            more = self._store.forget(self._settings.keep_s)
+        except StoreFull as error:
+            log.warning("%s: nothing can be forgotten until there is room", error)
+        self._spare_time.spent(began, monotonic(), more=more)
+        return more
 
     def _put_off(self, letter: Letter) -> None:
         """Nobody waits for it: it goes with others like it, and whoever hears it is woken up once for all of them."""
@@ -256,6 +280,8 @@ class Master:
         log.info(
             "Started address=%s store=%s epoch=%d", self.address, self._settings.store_path, self._mind.epoch
         )
+        if self._store.beginning:
+            log.info("store: %s", self._store.beginning)
         for socket in self._door.sockets:
             self._loop.register(socket, _nothing)
         self._loop.on_signal(signal.SIGTERM, self._on_term)

@@ -75,6 +75,9 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
         "run-now": "begin a round now, besides the regular ones",
     }
 
+    #: A tid names a round, and what was handed in before a restart is all that is asked for again.
+    remember_s = 86_400.0
+
     def __init__(self, config: Ini) -> None:
         super().__init__(config)
         self._monotonic, self._unix = time.monotonic, time.time

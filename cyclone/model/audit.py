@@ -70,7 +70,10 @@ class PlacementRow(NamedTuple):
 
 
 class JobRow(NamedTuple):
-    """One job. last_task: None while it is not closed. counts: of ended tasks by state, as the store counts them."""
+    """One job. last_task: None while it is not closed. counts: of ended tasks by state, as the store counts them.
+
+    forgotten: how many of these are not kept any more.
+    """
 
     number: JobNumber
     name: str
@@ -78,13 +81,20 @@ class JobRow(NamedTuple):
     first_task: TaskNumber
     last_task: TaskNumber | None
     counts: Mapping[str, int]
+    forgotten: int = 0
 
 
 class Facts(Protocol):
-    """One store at one moment. Every stream comes in the order of its key and is read once."""
+    """One store at one moment. Every stream comes in the order of its key and is read once.
+
+    erasing: jobs that are forgotten, and of which something is left; `tasks` leaves them out. forgotten_to: tasks with larger
+    numbers were never forgotten.
+    """
 
     epoch: int
     identity: str
+    erasing: frozenset[JobNumber]
+    forgotten_to: TaskNumber
 
     def damage(self) -> Iterator[str]:
         """What is wrong with the file itself, a line each."""
@@ -130,7 +140,7 @@ class Rule(StrEnum):
 #: What must be true of every store at every moment; the manual is made from it.
 RULES = {
     Rule.FILE: "the store is an intact database (SQLite's `quick_check`), and every row can be read",
-    Rule.BALANCE: "accepted = ended + open, in each job and all together",
+    Rule.BALANCE: "accepted = ended + open + forgotten, in each job and all together",
     Rule.PARCEL: "each accepted task is in one parcel, with its payload, and in the index of tids, under the same "
     "number, job and tid",
     Rule.NUMBER: "numbers of tasks are unique and ascend",
@@ -138,7 +148,7 @@ RULES = {
     "none that did not succeed if it is `succeeded`",
     Rule.END: "each end is that of an accepted task, and fits to the outcome of its last attempt",
     Rule.BAD_END: "the list of tasks that did not succeed, which `cyclone tasks` reads, is that of the ends",
-    Rule.COUNT: "the store has counted as many ends of each state as there are",
+    Rule.COUNT: "the store has counted as many ends of each state as there are; of a job that has forgotten some, as many more as these",
     Rule.ATTEMPT: "attempts at a task are numbered from 1 without a gap, each has one outcome, the end tells of as many, and "
     "only the last one can succeed",
     Rule.TOKEN: "no token stands twice, whether in an attempt, an end or a placement, none is of an epoch that never was, "
@@ -169,7 +179,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class JobSum(msgspec.Struct):
-    """The sums of one job. ended: tasks by state; open: accepted and not ended."""
+    """The sums of one job. ended: tasks by state; open: accepted and not ended; forgotten: ended, and not kept any more."""
 
     number: JobNumber
     name: str
@@ -177,6 +187,7 @@ class JobSum(msgspec.Struct):
     accepted: int = 0
     ended: dict[str, int] = {}
     open: int = 0
+    forgotten: int = 0
 
 
 class RecordSum(msgspec.Struct):
@@ -206,7 +217,7 @@ class Audit(msgspec.Struct):
     """What an audit has to say.
 
     attempts: that have ended. violations: by rule, all of them; findings: the first ones.
-    is_whole: false if the store could not be read to its end.
+    forgotten: of open jobs. is_whole: false if the store could not be read to its end.
     """
 
     store: str
@@ -220,6 +231,7 @@ class Audit(msgspec.Struct):
     violations: dict[str, int] = {}
     findings: list[Finding] = []
     is_whole: bool = True
+    forgotten: int = 0
 
     @property
     def is_sound(self) -> bool:

@@ -1,6 +1,7 @@
 """What the master's mind wants remembered, and what it wakes up with.
 
-Facts are only ever added: a task row never changes after it was accepted, and its end is written once.
+Facts are only ever added: a task row never changes after it was accepted, and its end is written once. What is
+old enough is forgotten as a whole.
 """
 
 from __future__ import annotations
@@ -30,6 +31,16 @@ class JobSealed(NamedTuple):
 
     number: JobNumber
     state: JobState
+
+
+class JobRemembers(NamedTuple):
+    """For how long a job that is not closed remembers a task after its end; None: for as long as it is open.
+
+    The newest word counts.
+    """
+
+    number: JobNumber
+    remember_s: float | None
 
 
 class JobClosed(NamedTuple):
@@ -83,7 +94,15 @@ class TaskEnded(msgspec.Struct, frozen=True, gc=False):
 
 
 Change: TypeAlias = (
-    JobOpened | JobSealed | JobClosed | TaskAccepted | TasksPlaced | PlacementOver | AttemptEnded | TaskEnded
+    JobOpened
+    | JobSealed
+    | JobRemembers
+    | JobClosed
+    | TaskAccepted
+    | TasksPlaced
+    | PlacementOver
+    | AttemptEnded
+    | TaskEnded
 )
 
 
@@ -110,6 +129,7 @@ class Remembered(NamedTuple):
     marred: those of the jobs in which a task has ended without success.
     store: its identity, which no other store has.
     sealed: those of the jobs that are, `{number: state}`.
+    remember_s: of those of the jobs that do not remember everything, `{number: for how long}`.
     """
 
     epoch: int
@@ -122,3 +142,4 @@ class Remembered(NamedTuple):
     marred: frozenset[JobNumber] = frozenset()
     store: str = ""
     sealed: Mapping[JobNumber, JobState] = MappingProxyType({})
+    remember_s: Mapping[JobNumber, float] = MappingProxyType({})

@@ -24,14 +24,21 @@ from cyclone.model.audit import AttemptRow, BadEndRow, EndRow, JobRow, ParcelRow
 from cyclone.model.lifecycle import State
 from cyclone.model.task import End, TaskNumber
 from cyclone.store.blocks import ranges
-from cyclone.store.database import APPLICATION_ID, VERSION
+from cyclone.store.database import APPLICATION_ID, BACKUP_ID, VERSION
 
 _CACHE_KIB = 32 * 1024
 _DAMAGE_MOST = 100
 
 #: SQLite takes values of any type in most columns (sqlite.org/datatype3.html), so that others may have written some.
 _TYPES = {
-    "job": {"name": "text", "state": "text", "first_task": "integer", "coalesce(last_task, 0)": "integer"},
+    "job": {
+        "name": "text",
+        "state": "text",
+        "first_task": "integer",
+        "coalesce(last_task, 0)": "integer",
+        "forgotten": "integer",
+    },
+    "erasing": {"job": "integer"},
     "job_count": {"job": "integer", "state": "text", "tasks": "integer"},
     "task": {"job": "integer", "tid": "text", "number": "integer"},
     "parcel": {"last": "integer", "payloads": "blob"},
@@ -43,8 +50,19 @@ _TYPES = {
 
 #: `(number, job, tid, policy, after)`
 _Row: TypeAlias = tuple[int, int, str, int, tuple[str, ...]]
-#: `(state, attempts, peer, end, reason, value)`
-_Story: TypeAlias = tuple[State, int, str, End | None, str, bytes]
+
+
+class _Story(msgspec.Struct, array_like=True, gc=False):
+    """ended_at: not there where the first version wrote it."""
+
+    state: State
+    attempts: int
+    peer: str
+    end: End | None
+    reason: str
+    value: bytes
+    ended_at: float = 0.0
+
 
 _rows_of: Callable[[bytes], list[_Row]] = msgspec.msgpack.Decoder(list[_Row]).decode
 _story_of: Callable[[bytes], _Story] = msgspec.msgpack.Decoder(_Story).decode
@@ -108,10 +126,10 @@ class StoredFacts:
         counts: dict[int, dict[str, int]] = {}
         for job, state, tasks in self._select("SELECT job, state, tasks FROM job_count ORDER BY job"):
             counts.setdefault(job, {})[state] = tasks
-        for number, name, state, first, last in self._select(
-            "SELECT number, name, state, first_task, last_task FROM job ORDER BY number"
+        for number, name, state, first, last, forgotten in self._select(
+            "SELECT number, name, state, first_task, last_task, forgotten FROM job ORDER BY number"
         ):
-            yield JobRow(number, name, state, first, last, counts.pop(number, {}))
+            yield JobRow(number, name, state, first, last, counts.pop(number, {}), forgotten)
         for number, left in counts.items():
             yield JobRow(number, "", "", 0, None, left)
 
@@ -139,7 +157,9 @@ class StoredFacts:
 
     def tasks(self) -> Iterator[TaskRow]:
         # They are kept by tid: SQLite sorts them, in a temporary file if they are many.
-        for row in self._select("SELECT number, job, tid FROM task ORDER BY number"):
+        for row in self._select(
+            "SELECT number, job, tid FROM task WHERE job NOT IN (SELECT job FROM erasing) ORDER BY number"
+        ):
             yield TaskRow(*row)
 
     def attempts(self) -> Iterator[AttemptRow]:
@@ -154,11 +174,11 @@ class StoredFacts:
     def ends(self) -> Iterator[EndRow]:
         for task, story in self._select("SELECT task, story FROM ended ORDER BY task"):
             try:
-                state, attempts, _, end, _, _ = _story_of(story)
+                how = _story_of(story)
             except (msgspec.DecodeError, TypeError) as error:
                 yield EndRow(task, None, 0, None, _text(error))
             else:
-                yield EndRow(task, state, attempts, end)
+                yield EndRow(task, how.state, how.attempts, how.end)
 
     def bad_ends(self) -> Iterator[BadEndRow]:
         for task, state in self._select("SELECT task, state FROM ended_badly ORDER BY task"):
@@ -177,7 +197,7 @@ class StoredFacts:
         [(application,)], [(version,)] = (
             self._select("PRAGMA application_id"), self._select("PRAGMA user_version"),
         )  # fmt: skip
-        if application != APPLICATION_ID:
+        if application not in (APPLICATION_ID, BACKUP_ID):
             raise StoreCorrupt(
                 f"{self.path}: found a database with application id {application:#x}, "
                 f"expected a store of Cyclone ({APPLICATION_ID:#x})"
@@ -198,6 +218,8 @@ class StoredFacts:
         self._meta = dict(self._select("SELECT key, value FROM meta"))
         self.epoch: int = self._meta.get("epoch", 0)
         self.identity: str = self._meta.get("identity", "")
+        self.erasing = frozenset(job for (job,) in self._select("SELECT job FROM erasing"))
+        self.forgotten_to: TaskNumber = self._meta.get("last_task", 0)
 
     def _select(self, statement: str) -> Iterator[Any]:
         try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from cyclone.store import file
 #: "CycS": what file(1) and `PRAGMA application_id` show.
 APPLICATION_ID = 0x43796353
 
-#: Grows with every change of the tables below.
-VERSION = 1
+#: "CycB": a back-up, which was never opened since it was made. Its first opening makes a store of it.
+BACKUP_ID = 0x43796342
 
 # No STRICT tables and no RETURNING: the SQLite of the enterprise distributions in use is 3.26.
-_SCHEMA = (
+_FIRST = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
     # first_task, last_task: all tasks of the job have numbers from here to there; NULL while it is not closed.
     """CREATE TABLE job (
@@ -45,16 +46,43 @@ _SCHEMA = (
     """CREATE TABLE attempt (
         task INTEGER NOT NULL, token INTEGER NOT NULL, attempt INTEGER NOT NULL, peer TEXT NOT NULL,
         cause TEXT NOT NULL, "end" BLOB NOT NULL, PRIMARY KEY (task, token)) WITHOUT ROWID""",
-    # story: `(state, attempts, peer, end, reason, value)`.
+    # story: `(state, attempts, peer, end, reason, value, ended_at)`.
     "CREATE TABLE ended (task INTEGER PRIMARY KEY, story BLOB NOT NULL)",
     # "Which ones failed?" is asked of a hundred million tasks, most of which succeeded.
     "CREATE TABLE ended_badly (task INTEGER PRIMARY KEY, state TEXT NOT NULL)",
+    "INSERT INTO meta VALUES ('epoch', 0)",
+)
+#: What can be forgotten.
+_SECOND = (
+    # remember_s: for how long after its end a task is remembered while the job is open; NULL: for as long.
+    "ALTER TABLE job ADD COLUMN remember_s REAL",
+    # swept: tasks up to here were looked at. forgotten: tasks that job_count counts and nobody knows any more.
+    "ALTER TABLE job ADD COLUMN swept INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE job ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX job_by_closing ON job (closed_at) WHERE last_task IS NOT NULL",
+    # Jobs that are forgotten, while anything of them is left. next_task: up to there nothing is; NULL: they are
+    # looked for by tid.
+    "CREATE TABLE erasing (job INTEGER PRIMARY KEY, next_task INTEGER, last_task INTEGER NOT NULL)",
+    # Ended tasks of open jobs that the sweep has passed.
+    """CREATE TABLE late (
+        job INTEGER NOT NULL, ended_at REAL NOT NULL, task INTEGER NOT NULL,
+        PRIMARY KEY (job, ended_at, task)) WITHOUT ROWID""",
 )
 
-_PAGE_BYTES = 8192  # measured: a tenth less time a task than with 4096 or 16384
+#: What leads from each version to the next; a new store goes the whole way. Steps that were released never change.
+STEPS = (_FIRST, _SECOND)
+VERSION = len(STEPS)
+
+#: 2020-01-01. Epochs are minutes since then, at least, and no master is started once a minute for years.
+_EPOCHS_FROM = 1_577_836_800
+#: A back-up does not know how often its store was started, and which jobs it opened, since. It leaves room for these.
+_STARTS_SINCE = 1 << 16
+_JOBS_SINCE = 1_000_000
+
+PAGE_BYTES = 8192  # measured: a tenth less time a task than with 4096 or 16384
 _CACHE_BYTES = 32 * 2**20
 _LOG_PAGES = 2048  # 16 MiB of log are gathered before they are copied into the file
-_BUSY_S = 10.0
+BUSY_S = 10.0
 
 #: What SQLite calls a used-up quota. Not a failed fsync: the pages may be gone, and to try again is to lie.
 _NO_ROOM = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_TRUNCATE, sqlite3.SQLITE_IOERR_SHMSIZE)
@@ -66,13 +94,22 @@ class Database:
     execute, executemany: within `transaction` only, which also turns what they raise into errors of ours.
     """
 
-    def __init__(self, path: str | Path, durability: str, max_bytes: int) -> None:
+    def __init__(
+        self, path: str | Path, durability: str, max_bytes: int, clock: Callable[[], float] = time.time
+    ) -> None:
         """As `SqliteStore`."""
         self.path = file.resolved(Path(path))
+        self.upgraded_from: int | None = None  # the version of an older file, before it was opened
+        self.was_backup = False
+        self._clock = clock
         self._synchronous = "PRAGMA synchronous=" + durability
         self._lock = file.claim(self.path)
         try:
-            self._connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
+            self._refuse_foreign_log()
+            self._connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
+        except StoreError:
+            self._lock.close()
+            raise
         except sqlite3.Error as error:
             self._lock.close()
             raise self._explained(error) from error
@@ -120,40 +157,45 @@ class Database:
             raise self._explained(error) from error
 
     def _explained(self, error: sqlite3.Error) -> RuleBroken | StoreError:
-        # The lower byte is the kind of error, the rest where it happened (sqlite.org/rescode.html).
-        whole = getattr(error, "sqlite_errorcode", 0)
-        code = whole & 0xFF
-        text = f"{self.path}: {error}"
-        if code == sqlite3.SQLITE_FULL:
-            return StoreFull(text)
-        if whole in _NO_ROOM and not self._has_room():
-            # SQLite says "disk I/O error", which is another matter for whoever has to mend it.
-            return StoreFull(f"{self.path}: no room on the disk, or within its quota")
-        if code == sqlite3.SQLITE_NOTADB:
-            return StoreCorrupt(
-                f"{self.path}: found something that is no database, expected a store of Cyclone"
-            )
-        if code == sqlite3.SQLITE_CORRUPT:
-            return StoreCorrupt(f"{text}: the file is damaged; expected an intact store of Cyclone")
-        if isinstance(error, sqlite3.IntegrityError | sqlite3.DataError):
-            return RuleBroken(text)
-        return StoreError(text)
-
-    def _has_room(self) -> bool:
-        try:
-            return file.has_room(self.path.parent)
-        except OSError:
-            return True
+        return explained(self.path, error)
 
     @contextlib.contextmanager
     def durable_transaction(self) -> Iterator[None]:
         """A transaction that survives a power cut, whatever durability the store was opened with."""
-        self.read("PRAGMA synchronous=FULL")
+        with self._other_synchronous("FULL"), self.transaction():
+            yield
+
+    @contextlib.contextmanager
+    def lax_transaction(self) -> Iterator[None]:
+        """A transaction that waits for no disk: a power cut may undo it, but nothing that was synced after it."""
+        with self._other_synchronous("NORMAL"), self.transaction():
+            yield
+
+    @contextlib.contextmanager
+    def _other_synchronous(self, level: str) -> Iterator[None]:
+        self.read("PRAGMA synchronous=" + level)
         try:
-            with self.transaction():
-                yield
+            yield
         finally:
             self.read(self._synchronous)
+
+    def next_epoch(self) -> None:
+        """Begin it. Larger than any that this store, or one that it replaces, has had as far as can be known."""
+        # By the clock: the tokens of a store that was copied back, or that replaces another one, would look old to
+        # controllers that knew the later one, and ends kept from then would pass for new ones.
+        self.execute("UPDATE meta SET value = max(value + 1, ?) WHERE key = 'epoch'", (self._minute(),))
+
+    def _minute(self) -> int:
+        return max(1, int((self._clock() - _EPOCHS_FROM) / 60))
+
+    def _refuse_foreign_log(self) -> None:
+        """A log that lies beside a back-up is of the store that lay here before, and would be mixed with it."""
+        log = Path(f"{self.path}-wal")
+        if file.application_id(self.path) == BACKUP_ID and log.exists() and log.stat().st_size:
+            raise StoreCorrupt(
+                f"{self.path}: found a back-up beside {log.name}, the log of another store; "
+                "expected that to be moved away together with its store"
+            )
 
     def _prepare(self, max_bytes: int) -> None:
         """Make sure that the file is ours before anything is changed in it, then set the connection up."""
@@ -162,17 +204,19 @@ class Database:
         [(tables,)] = read("SELECT count(*) FROM sqlite_master")
         # A file that was created and not filled yet, because the process was killed in between, is empty.
         fresh = application == version == tables == 0
-        if not fresh and application != APPLICATION_ID:
+        if not fresh and application not in (APPLICATION_ID, BACKUP_ID):
             raise StoreCorrupt(
                 f"{self.path}: found a database with application id {application:#x}, "
                 f"expected a store of Cyclone ({APPLICATION_ID:#x})"
             )
-        if not fresh and version != VERSION:
+        if not fresh and not 1 <= version <= VERSION:
             raise StoreVersionError(
-                f"{self.path}: found a store of version {version}, expected version {VERSION}"
+                f"{self.path}: found a store of version {version}, expected version {VERSION} or an older one"
             )
         if fresh:
-            read("PRAGMA page_size=" + str(_PAGE_BYTES))
+            read("PRAGMA page_size=" + str(PAGE_BYTES))
+        if application == BACKUP_ID:
+            self._begin_anew()
         [(mode,)] = read("PRAGMA journal_mode=WAL")
         if mode != "wal":
             raise StoreError(
@@ -184,15 +228,89 @@ class Database:
             "PRAGMA temp_store=MEMORY",
             "PRAGMA cache_size=-" + str(_CACHE_BYTES // 1024),
             "PRAGMA wal_autocheckpoint=" + str(_LOG_PAGES),
-            "PRAGMA journal_size_limit=" + str(2 * _LOG_PAGES * _PAGE_BYTES),
+            "PRAGMA journal_size_limit=" + str(2 * _LOG_PAGES * PAGE_BYTES),
         ):
             read(setting)
+        if not fresh and version < VERSION:
+            # Before the bound: a full store has to be upgraded before anything can be forgotten in it.
+            self._step_up(version)
+            self.upgraded_from = version
         if max_bytes:
-            read("PRAGMA max_page_count=" + str(max(1, max_bytes // _PAGE_BYTES)))
+            read("PRAGMA max_page_count=" + str(max(1, max_bytes // PAGE_BYTES)))
         if fresh:
-            with self.transaction():
-                for statement in _SCHEMA:
-                    self._connection.execute(statement)
-                self._connection.execute("INSERT INTO meta VALUES ('epoch', 0)")
-                self._connection.execute("PRAGMA application_id=" + str(APPLICATION_ID))
-                self._connection.execute("PRAGMA user_version=" + str(VERSION))
+            self._step_up(0)
+
+    def _step_up(self, version: int) -> None:
+        with self.durable_transaction():
+            lay_out(self.execute, version)
+
+    def _begin_anew(self) -> None:
+        """Make a store of a back-up.
+
+        What happened to its store since is not known here, and must not be mixed up with what will happen: tokens that
+        controllers hold, and numbers of jobs, from which the keys of records are made, are not used again.
+        """
+        # A back-up has no log yet. EXTRA: the rollback journal must not come back either.
+        self.read("PRAGMA synchronous=EXTRA")
+        with self.transaction():
+            self.execute(
+                "UPDATE meta SET value = max(value, ?) + ? WHERE key = 'epoch'",
+                (self._minute(), _STARTS_SINCE),
+            )
+            self.execute(
+                """INSERT OR REPLACE INTO meta SELECT 'last_job', (max(coalesce(max(number), 0),
+                coalesce((SELECT value FROM meta WHERE key = 'last_job'), 0)) / :since + 1) * :since FROM job""",
+                {"since": _JOBS_SINCE},
+            )
+            self.execute("PRAGMA application_id=" + str(APPLICATION_ID))
+        self.was_backup = True
+
+
+def lay_out(execute: Callable[[str], object], version: int) -> None:
+    """Lead a database, within a transaction, from this version of its tables to the newest; from 0 if there are none."""
+    for step in STEPS[version:]:
+        for statement in step:
+            execute(statement)
+    execute("PRAGMA application_id=" + str(APPLICATION_ID))
+    execute("PRAGMA user_version=" + str(VERSION))
+
+
+def explained(path: Path, error: sqlite3.Error) -> RuleBroken | StoreError:
+    """What an error of SQLite means. path: of the store that it is about."""
+    # The lower byte is the kind of error, the rest where it happened (sqlite.org/rescode.html).
+    whole = getattr(error, "sqlite_errorcode", 0)
+    code = whole & 0xFF
+    text = f"{path}: {error}"
+    if code == sqlite3.SQLITE_FULL:
+        return StoreFull(text)
+    if whole in _NO_ROOM and not _has_room(path.parent):
+        # SQLite says "disk I/O error", which is another matter for whoever has to mend it.
+        return StoreFull(f"{path}: no room on the disk, or within its quota")
+    if code == sqlite3.SQLITE_NOTADB:
+        return StoreCorrupt(f"{path}: found something that is no database, expected a store of Cyclone")
+    if code == sqlite3.SQLITE_CORRUPT:
+        return StoreCorrupt(f"{text}: the file is damaged; expected an intact store of Cyclone")
+    if isinstance(error, sqlite3.IntegrityError | sqlite3.DataError):
+        return RuleBroken(text)
+    return StoreError(text)
+
+
+def _has_room(directory: Path) -> bool:
+    try:
+        return file.has_room(directory)
+    except OSError:
+        return True
+
+
+def expect_whole(path: Path, application: int) -> None:
+    """Look through a file that nobody changes. Raises StoreCorrupt if it is not what it should be."""
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
+        ) as connection:
+            [(found,)] = connection.execute("PRAGMA application_id")
+            problems = [line for (line,) in connection.execute("PRAGMA integrity_check(1)") if line != "ok"]
+    except sqlite3.Error as error:
+        raise StoreCorrupt(f"{path}: {error}") from error
+    if found != application or problems:
+        raise StoreCorrupt(f"{path}: {' '.join(problems) or f'found application id {found:#x}'}")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
+import glob
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +18,8 @@ from typing import BinaryIO
 from cyclone.errors import AlreadyRunning, ConfigError, StoreFull
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+_PART = ".part"
 
 #: `f_type` of statfs(2), from linux/magic.h and the sources of the file systems. "WAL does not work over a
 #: network filesystem" (sqlite.org/wal.html): its readers and writers share memory.
@@ -86,6 +92,70 @@ def claim(path: Path) -> BinaryIO:
     return lock
 
 
+def application_id(path: Path) -> int:
+    """What the head of a database says whose file it is; 0 if it is too short to be one.
+
+    Not to be called while this process has the database open: see `_lock`. Raises OSError.
+    """
+    # sqlite.org/fileformat2.html#the_database_header
+    with open(path, "rb") as head:
+        return int.from_bytes(head.read(72)[68:72])
+
+
+def sync_directory(directory: Path) -> None:
+    """A new name is on disk when its directory is (fsync(2)). Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def room_bytes(directory: Path) -> int:
+    """How much may still be written here by who asks. Raises OSError."""
+    room = os.statvfs(directory)
+    return room.f_bavail * room.f_frsize
+
+
+@contextlib.contextmanager
+def whole(file: Path, *, replace: bool) -> Iterator[Path]:
+    """A file of another name, for its owner alone, which gets this name when the block ends without an error.
+
+    It is on disk then; a crash leaves either nothing of this name or the whole. Those that a killed process has left are
+    removed by the next who writes a file of the same name. Nothing of SQLite may be open at the end of the block.
+    replace: whether there may be such a file already.
+    Raises FileExistsError, and any other OSError.
+    """
+    for left in file.parent.glob(f".{glob.escape(file.name)}.*{_PART}"):
+        _remove_if_left(left)
+    descriptor, name = tempfile.mkstemp(_PART, f".{file.name}.", file.parent)
+    part = Path(name)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield part
+        os.fsync(descriptor)
+        if replace:
+            part.replace(file)
+        else:
+            # A rename would replace what somebody else has put there meanwhile.
+            os.link(part, file)
+            part.unlink()
+        sync_directory(file.parent)
+    finally:
+        part.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _remove_if_left(part: Path) -> None:
+    """Whoever works on it holds a lock on it."""
+    with contextlib.suppress(FileNotFoundError, PermissionError), open(part, "rb") as left:
+        try:
+            fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        part.unlink()
+
+
 def append(descriptor: int, data: bytes) -> None:
     """Write these bytes at the end of a file, all or none; they are on disk on return.
 
@@ -152,11 +222,7 @@ def _create(path: Path) -> None:
         os.fchmod(descriptor, 0o600)
     finally:
         os.close(descriptor)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(path.parent)
 
 
 def _explained(path: Path, error: OSError) -> ConfigError | StoreFull:

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,6 +17,7 @@ from cyclone.model.changes import (
     Change,
     JobClosed,
     JobOpened,
+    JobRemembers,
     JobSealed,
     LiveTask,
     PlacementOver,
@@ -33,7 +34,17 @@ from cyclone.store.promise import StoredTask
 _ORDER: dict[type[Change], int] = {
     kind: place
     for place, kind in enumerate(
-        (JobOpened, TaskAccepted, TasksPlaced, AttemptEnded, TaskEnded, PlacementOver, JobSealed, JobClosed)
+        (
+            JobOpened,
+            JobRemembers,
+            TaskAccepted,
+            TasksPlaced,
+            AttemptEnded,
+            TaskEnded,
+            PlacementOver,
+            JobSealed,
+            JobClosed,
+        )
     )
 }
 
@@ -44,6 +55,7 @@ class _Job:
     opened_at: float
     state: JobState = JobState.OPEN
     closed_at: float | None = None
+    remember_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +63,12 @@ class _Task:
     fact: TaskAccepted
     accepted_at: float
     payload: bytes
+
+
+class _Ended(NamedTuple):
+    fact: TaskEnded
+    value: bytes
+    at: float
 
 
 @dataclass(slots=True)
@@ -63,7 +81,9 @@ class _Facts:
     live: dict[TaskNumber, None] = field(default_factory=dict)
     placements: dict[Token, TasksPlaced] = field(default_factory=dict)
     attempts: dict[tuple[TaskNumber, Token], AttemptEnded] = field(default_factory=dict)
-    ended: dict[TaskNumber, tuple[TaskEnded, bytes]] = field(default_factory=dict)
+    ended: dict[TaskNumber, _Ended] = field(default_factory=dict)
+    forgotten: dict[JobNumber, Counter[State]] = field(default_factory=dict)  # of the jobs that are known
+    last: dict[str, int] = field(default_factory=lambda: {"job": 0, "task": 0})  # numbers that were used
 
     def copied(self) -> _Facts:
         return _Facts(*(dict(getattr(self, each.name)) for each in fields(self)))
@@ -114,19 +134,20 @@ class MemoryStore:
         standing = {number: job for number, job in sorted(facts.jobs.items()) if job.closed_at is None}
         return Remembered(
             epoch=self._epoch,
-            last_job=max(facts.jobs, default=0),
-            last_number=next(reversed(facts.tasks), 0),
+            last_job=facts.last["job"],
+            last_number=facts.last["task"],
             jobs={number: job.name for number, job in standing.items()},
             live=self._live(),
             placements=[placed for _, placed in sorted(facts.placements.items())],
             attempts=[facts.attempts[key] for key in sorted(facts.attempts) if key[0] in facts.live],
             marred=frozenset(
-                ended.job
-                for ended, _ in facts.ended.values()
-                if ended.end.state is not State.SUCCEEDED and ended.job in standing
+                job for job in standing if any(state is not State.SUCCEEDED for state in self._counts(job))
             ),
             store="memory",
             sealed={number: job.state for number, job in standing.items() if job.state is not JobState.OPEN},
+            remember_s={
+                number: job.remember_s for number, job in standing.items() if job.remember_s is not None
+            },
         )
 
     def _live(self) -> Iterator[LiveTask]:
@@ -174,14 +195,19 @@ class MemoryStore:
         match change:
             case JobOpened(number, name):
                 self._add(facts.jobs, number, _Job(name, now))
+                self._use("job", number)
+            case JobRemembers(number, remember_s):
+                _demand(self._is_open(number), f"job {number} is told what to remember and is not open")
+                self._add(facts.jobs, number, replace(self._take(facts.jobs, number), remember_s=remember_s))
             case TaskAccepted(number, job, tid):
                 payload = payloads.get((job, tid))
                 _demand(payload is not None, f"task {number} ({tid}) is accepted without a payload")
-                _demand(number > next(reversed(facts.tasks), 0), "task numbers have to ascend")
+                _demand(number > facts.last["task"], "task numbers have to ascend")
                 _demand(self._is_open(job), "a task is to be accepted into a job that is not open")
                 self._add(facts.numbers, (job, tid), number)
                 self._add(facts.tasks, number, _Task(change, now, payload or b""))
                 self._add(facts.live, number, None)
+                self._use("task", number)
             case TasksPlaced(first):
                 self._add(facts.placements, first, change)
             case AttemptEnded(number):
@@ -193,7 +219,7 @@ class MemoryStore:
                     value is not None or end.state is not State.SUCCEEDED,
                     f"task {number} ({end.tid}) succeeded without a value",
                 )
-                self._add(facts.ended, number, (change, value or b""))
+                self._add(facts.ended, number, _Ended(change, value or b"", now))
                 self._take(facts.live, number)
             case PlacementOver(first):
                 _demand(first in facts.placements, "a placement is to be over and is not there")
@@ -215,12 +241,47 @@ class MemoryStore:
         self._changed.append((table, key, table[key], True))
         return table.pop(key)
 
+    def _use(self, kind: str, number: int) -> None:
+        used = self._take(self._facts.last, kind)
+        self._add(self._facts.last, kind, max(used, number))
+
     def _is_open(self, job: JobNumber) -> bool:
         return job in self._facts.jobs and self._facts.jobs[job].closed_at is None
 
     def _find_room(self) -> None:
         if self.full:
             raise StoreFull("the memory of the simulation is full")
+
+    # Forgetting.
+
+    def forget(self, keep_s: float | None, slice_s: float = 0.005) -> bool:
+        _demand(self._awake, "the store has to wake up before it can forget")
+        self._find_room()
+        facts, now = self._facts, self._clock()
+        closed = [
+            number
+            for number, job in facts.jobs.items()
+            if keep_s is not None and job.closed_at is not None and job.closed_at <= now - keep_s
+        ]
+        for number in closed:
+            del facts.jobs[number]
+            facts.forgotten.pop(number, None)
+        for number, ended in [*facts.ended.items()]:
+            job = facts.jobs.get(ended.fact.job)
+            if job is None:
+                self._forget_task(number)
+            elif job.closed_at is None and job.remember_s is not None and ended.at <= now - job.remember_s:
+                self._forget_task(number)
+                counts = facts.forgotten.setdefault(ended.fact.job, Counter())
+                counts[ended.fact.end.state] += 1
+        return False
+
+    def _forget_task(self, number: TaskNumber) -> None:
+        facts = self._facts
+        fact = facts.tasks.pop(number).fact
+        del facts.numbers[fact.job, fact.tid], facts.ended[number]
+        for key in [key for key in facts.attempts if key[0] == number]:
+            del facts.attempts[key]
 
     # Being asked.
 
@@ -234,7 +295,7 @@ class MemoryStore:
         for tid in tids:
             ended = self._facts.ended.get(self._facts.numbers.get((job, tid), 0))
             if ended is not None:
-                found[tid] = ended[0].end, ended[1]
+                found[tid] = ended.fact.end, ended.value
         return found
 
     def tasks(
@@ -251,7 +312,7 @@ class MemoryStore:
         return found[:limit], len(found) > limit
 
     def _view(self, number: TaskNumber) -> TaskView:
-        ended, _ = self._facts.ended[number]
+        ended = self._facts.ended[number].fact
         how = ended.end
         kind = self._facts.tasks[number].fact.policy.kind
         name = self._facts.jobs[ended.job].name
@@ -269,21 +330,26 @@ class MemoryStore:
             return StoredTask(
                 found, name, tid, task.fact.policy, task.fact.after, task.accepted_at,
                 [self._facts.attempts[key] for key in keys],
-                None if ended is None else ended[0].end, "" if ended is None else ended[0].peer,
+                None if ended is None else ended.fact.end, "" if ended is None else ended.fact.peer,
             )  # fmt: skip
         return None
 
     def jobs(self, limit: int = 1000) -> list[JobView]:
-        counts = Counter((ended.job, ended.end.state.value) for ended, _ in self._facts.ended.values())
         newest = sorted(self._facts.jobs.items(), reverse=True, key=lambda job: job[0])[:limit]
         return [
             JobView(
                 number, job.name, job.state if job.closed_at is not None else "open", job.opened_at,
                 job.closed_at or 0.0,
-                {state: count for (of, state), count in counts.items() if of == number},
+                {state.value: count for state, count in self._counts(number).items()},
+                forgotten=sum(self._facts.forgotten.get(number, Counter()).values()),
             )
             for number, job in newest
         ]  # fmt: skip
+
+    def _counts(self, job: JobNumber) -> Counter[State]:
+        """Of its tasks that have ended, also of the forgotten ones."""
+        kept = Counter(ended.fact.end.state for ended in self._facts.ended.values() if ended.fact.job == job)
+        return kept + self._facts.forgotten.get(job, Counter())
 
 
 def _demand(kept: bool, problem: str) -> None:

@@ -1,7 +1,8 @@
 """What every store promises, whatever it keeps its facts in.
 
 The master's mind decides, the store remembers. Facts are only ever added: a task row never changes after it
-was accepted, and the end of a task is keyed by the task, so that a second end cannot be written at all.
+was accepted, and the end of a task is keyed by the task, so that a second end cannot be written at all. What has
+ended long enough ago is forgotten, with everything that belongs to it.
 
 The rules for a caller, who is one thread:
 
@@ -67,9 +68,20 @@ class Store(Protocol):
 
         Raises StoreFull when disk, quota or limit has no room: nothing was written, it may be tried again.
         Raises RuleBroken, and writes nothing, for a task or a job that exists already, a second end, a
-        placement that is not there or over already, a job closed twice, a payload or value that is missing,
+        placement that is not there or over already, a job closed twice, a word about one that is not open, a payload or value that is missing,
         text that is not Unicode (lone surrogates), and when `live` was not read to its end.
         Raises StoreError, StoreCorrupt when the disk fails.
+        """
+
+    def forget(self, keep_s: float | None, slice_s: float = 0.005) -> bool:
+        """Forget a little of what need not be remembered; returns whether there is more.
+
+        Of closed jobs all, so long after they were closed; of open jobs tasks that ended as long ago as the job has
+        to remember (`JobRemembers`). Never a live task. Numbers of what is forgotten are not used again.
+        keep_s: for how long closed jobs are remembered; None: for ever. slice_s: how long to work, about.
+
+        Raises StoreFull when there is no room even for that: nothing was forgotten. Raises StoreError as `remember`
+        does, and RuleBroken before it may be called.
         """
 
     def payloads(self, numbers: Sequence[TaskNumber]) -> list[bytes]:
@@ -79,7 +91,7 @@ class Store(Protocol):
         """
 
     def recall(self, job: JobNumber, tids: Collection[str]) -> dict[str, tuple[TaskEnd, bytes]]:
-        """Those of the tids that have ended in this job: `{tid: (how, value)}`.
+        """Those of the tids that have ended in this job and are not forgotten: `{tid: (how, value)}`.
 
         Costs nothing as long as no task of an open job has ended.
         """
@@ -97,7 +109,10 @@ class Store(Protocol):
         """One task, live or ended: of the newest job (of this name, "" for any) that knows the tid."""
 
     def jobs(self, limit: int = 1000) -> list[JobView]:
-        """The newest jobs, newest first. Their counts are of ended tasks only: live ones are known better."""
+        """The newest jobs, newest first. Their counts are of ended tasks only: live ones are known better.
+
+        Tasks that are forgotten are counted as well.
+        """
 
     def close(self) -> None:
         """Let go of everything. What was remembered stays; nothing more may be asked."""

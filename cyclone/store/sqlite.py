@@ -19,17 +19,16 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
-import msgspec
-
-from cyclone.errors import RuleBroken, StoreCorrupt, StoreFull
+from cyclone.errors import RuleBroken, StoreFull
 from cyclone.messages import JobView, TaskEnd, TaskView
 from cyclone.model.changes import (
     AttemptEnded,
     Change,
     JobClosed,
     JobOpened,
+    JobRemembers,
     JobSealed,
     LiveTask,
     PlacementOver,
@@ -42,8 +41,10 @@ from cyclone.model.lifecycle import JobState, State
 from cyclone.model.peer import Peer
 from cyclone.model.task import Cause, End, JobNumber, Policy, TaskNumber, Token
 from cyclone.store.blocks import LiveBlocks, ranges
-from cyclone.store.database import Database
+from cyclone.store.database import VERSION, Database
+from cyclone.store.forgetting import SLICE_S, Forgetting
 from cyclone.store.promise import StoredTask
+from cyclone.store.rows import Parcel, Row, decoder, encode, parcels, payloads_of, story_of
 
 #: Rows of one statement: their values stay below 999, the bound of SQLite before 3.32
 #: (sqlite.org/limits.html), and more rows gain nothing.
@@ -80,39 +81,9 @@ _POLICIES_KEPT = 10_000
 #: What a cached payload costs beside its bytes: the head of the object, its number, its place in the dict.
 _ENTRY_BYTES = 160
 
-_encode = msgspec.msgpack.Encoder().encode
-
-
-def _decoder(kind: Any) -> Callable[[bytes], Any]:
-    """Reads what was written in msgpack. Raises StoreCorrupt: what went in whole came out damaged."""
-    decode = msgspec.msgpack.Decoder(kind).decode
-
-    def checked(body: bytes) -> Any:
-        try:
-            return decode(body)
-        except msgspec.DecodeError as error:
-            raise StoreCorrupt(f"the store is damaged: {error}") from error
-
-    return checked
-
-
-_end_of: Callable[[bytes], End] = _decoder(End)
-_policy_of: Callable[[bytes], Policy] = _decoder(Policy)
-_numbers_of: Callable[[bytes], tuple[TaskNumber, ...]] = _decoder(tuple[TaskNumber, ...])
-
-#: `(number, job, tid, policy, after)`
-_Row: TypeAlias = tuple[TaskNumber, JobNumber, str, int, tuple[str, ...]]
-_rows_of: Callable[[bytes], list[_Row]] = _decoder(list[_Row])
-_payloads_of: Callable[[bytes], list[bytes]] = _decoder(list[bytes])
-
-#: `(state, attempts, peer, end, reason, value)`
-_Story: TypeAlias = tuple[State, int, str, End | None, str, bytes]
-_story_of: Callable[[bytes], _Story] = _decoder(_Story)
-
-
-#: 2020-01-01. First epochs are minutes since then, and no master is started once a minute for years.
-_EPOCHS_FROM = 1_577_836_800
-
+_end_of: Callable[[bytes], End] = decoder(End)
+_policy_of: Callable[[bytes], Policy] = decoder(Policy)
+_numbers_of: Callable[[bytes], tuple[TaskNumber, ...]] = decoder(tuple[TaskNumber, ...])
 
 _OK = State.SUCCEEDED.value
 
@@ -145,13 +116,14 @@ class SqliteStore:
         Raises ConfigError (place), AlreadyRunning, StoreVersionError, StoreCorrupt, StoreFull, StoreError.
         """
         assert durability in ("full", "normal"), durability
-        self._db = Database(path, durability, max_bytes)
+        self._db = Database(path, durability, max_bytes, clock)
         self.path = self._db.path
         self._clock = clock
         self._waking = False
         self._awake = False
         self._last_number: TaskNumber = 0
         self._blocks = LiveBlocks()
+        self._forgetting = Forgetting(self._db)
         self._ended: dict[JobNumber, int] = {}
         self._policy_numbers: dict[Policy, int] = {}
         self._payloads: dict[TaskNumber, bytes] = {}
@@ -160,6 +132,16 @@ class SqliteStore:
         self._nearby: dict[TaskNumber, bytes] = {}  # payloads from parcels that were opened for another
         self._nearby_bytes = 0
         self._policies: dict[int, Policy] = {}
+
+    @property
+    def beginning(self) -> str:
+        """What was done to the file when it was opened, in a line for people; "" if nothing was."""
+        done = []
+        if self._db.was_backup:
+            done.append("a back-up was made a store")
+        if self._db.upgraded_from is not None:
+            done.append(f"it was upgraded from version {self._db.upgraded_from} to version {VERSION}")
+        return "; ".join(done)
 
     def close(self) -> None:
         """Let go of the file. The last one who closes it copies the log into it and removes the log."""
@@ -179,28 +161,23 @@ class SqliteStore:
             raise RuleBroken("a store wakes up once")
         # An epoch that a power cut takes back would be given out twice, and its tokens with it.
         with self._db.durable_transaction():
-            # The first epoch of a store comes after all epochs of a store that it replaces, or its tokens would look
-            # old to controllers that knew the former one, and ends kept from then would pass for new ones.
-            first = int((self._clock() - _EPOCHS_FROM) / 60)
-            self._db.execute(
-                "UPDATE meta SET value = CASE value WHEN 0 THEN max(?, 1) ELSE value + 1 END WHERE key = 'epoch'",
-                (first,),
-            )
+            self._db.next_epoch()
             self._db.execute("INSERT OR IGNORE INTO meta VALUES ('identity', ?)", (secrets.token_hex(8),))
         self._waking = True
         meta = dict(self._db.read("SELECT key, value FROM meta"))
         self._last_number = self._last()
+        self._forgetting.wake()
         [(last_job,)] = self._db.read("SELECT coalesce(max(number), 0) FROM job")
         standing = self._db.read(
-            "SELECT number, name, state FROM job WHERE last_task IS NULL ORDER BY number"
+            "SELECT number, name, state, remember_s FROM job WHERE last_task IS NULL ORDER BY number"
         )
-        jobs = {number: name for number, name, _ in standing}
+        jobs = {number: name for number, name, _, _ in standing}
         ended = dict(self._db.read("SELECT job, sum(tasks) FROM job_count GROUP BY job"))
         self._ended = {number: ended.get(number, 0) for number in jobs}
         where = ranges(meta.get("live_blocks"))
         return Remembered(
             epoch=meta["epoch"],
-            last_job=last_job,
+            last_job=max(last_job, meta.get("last_job", 0)),
             last_number=self._last_number,
             jobs=jobs,
             live=self._live(where),
@@ -215,7 +192,12 @@ class SqliteStore:
                 if job in jobs and state != _OK
             ),
             store=meta["identity"],
-            sealed={number: JobState(state) for number, _, state in standing if state != JobState.OPEN.value},
+            sealed={
+                number: JobState(state) for number, _, state, _ in standing if state != JobState.OPEN.value
+            },
+            remember_s={
+                number: remember_s for number, _, _, remember_s in standing if remember_s is not None
+            },
         )
 
     def _live(self, where: list[tuple[TaskNumber, TaskNumber]]) -> Iterator[LiveTask]:
@@ -225,7 +207,7 @@ class SqliteStore:
                 "SELECT task FROM ended WHERE task BETWEEN ? AND ? ORDER BY task", (first, last)
             )
             [gone] = next(ended, _NONE)
-            for parcel in self._parcels(first, last):
+            for parcel in parcels(self._db, first, last):
                 live: list[LiveTask] = []
                 waited_s = max(0.0, now - parcel.accepted_at)
                 for number, job, tid, policy, after in parcel.tasks:
@@ -269,6 +251,7 @@ class SqliteStore:
         with self._db.transaction():
             # Whatever order facts of several kinds came in, each is written after what it is about.
             self._open_jobs(kinds[JobOpened])
+            self._declare(kinds[JobRemembers])
             interned = self._intern(accepted)
             self._accept(accepted, interned, payloads)
             self._place(kinds[TasksPlaced])
@@ -289,6 +272,11 @@ class SqliteStore:
             "INSERT INTO job (number, name, state, opened_at, first_task) VALUES (?,?,'open',?,?)",
             [(job.number, job.name, now, first) for job in jobs],
         )
+
+    def _declare(self, jobs: list[JobRemembers]) -> None:
+        for job, remember_s in jobs:
+            if not self._forgetting.declare(job, remember_s):
+                raise RuleBroken(f"job {job} is told what to remember and is not open")
 
     def _seal_jobs(self, jobs: list[JobSealed]) -> None:
         sealed = self._db.executemany(
@@ -315,7 +303,7 @@ class SqliteStore:
         for policy in (task.policy for task in _distinct(accepted)):
             number = self._policy_numbers.get(policy)
             if number is None:
-                body = _encode(policy)
+                body = encode(policy)
                 self._db.execute(
                     "INSERT OR IGNORE INTO policy (kind, body) VALUES (?,?)", (policy.kind, body)
                 )
@@ -335,12 +323,12 @@ class SqliteStore:
         policies = {id(task.policy): interned[task.policy] for task in _distinct(accepted)}
         known: list[object] = []
         parcels: list[tuple[object, ...]] = []
-        tasks: list[_Row] = []
+        tasks: list[Row] = []
         bodies: list[bytes] = []
         size = 0
 
         def wrap() -> None:
-            parcels.append((tasks[0][0], tasks[-1][0], now, _encode(tasks), _encode(bodies)))
+            parcels.append((tasks[0][0], tasks[-1][0], now, encode(tasks), encode(bodies)))
 
         for task in accepted:
             number, job, tid = task.number, task.job, task.tid
@@ -359,6 +347,9 @@ class SqliteStore:
         self._db.executemany("INSERT INTO parcel VALUES (?,?,?,?,?)", parcels)
 
     def _end(self, ended: list[TaskEnded], values: Mapping[Token, bytes]) -> None:
+        if not ended:
+            return
+        now = self._clock()
         found: list[object] = []
         badly: list[tuple[TaskNumber, str]] = []
         for task in ended:
@@ -369,8 +360,9 @@ class SqliteStore:
                 badly.append((number, state.value))
             elif value is None:
                 raise RuleBroken(f"task {number} ({how.tid}) succeeded without a value")
-            found += number, _encode((state, how.attempts, task.peer, end, how.reason, value or b""))
+            found += number, encode((state, how.attempts, task.peer, end, how.reason, value or b"", now))
         self._insert(*_INSERT_ENDED, found)
+        self._forgetting.note_late(ended, now)
         self._db.executemany("INSERT INTO ended_badly VALUES (?,?)", badly)
 
     def _insert(self, statement: str, row: str, values: list[object]) -> None:
@@ -389,7 +381,7 @@ class SqliteStore:
     def _place(self, placements: list[TasksPlaced]) -> None:
         self._db.executemany(
             "INSERT INTO placement VALUES (?,?,?,?)",
-            [(first, peer.name, peer.life, _encode(numbers)) for first, peer, numbers in placements],
+            [(first, peer.name, peer.life, encode(numbers)) for first, peer, numbers in placements],
         )
 
     def _end_placements(self, over: list[PlacementOver]) -> None:
@@ -400,7 +392,7 @@ class SqliteStore:
         self._db.executemany(
             "INSERT INTO attempt VALUES (?,?,?,?,?,?)",
             [
-                (number, end.token, attempt, peer, cause.value, _encode(end))
+                (number, end.token, attempt, peer, cause.value, encode(end))
                 for number, attempt, peer, cause, end in attempts
             ],
         )
@@ -440,8 +432,11 @@ class SqliteStore:
         for (job, _), tasks in counts.items():
             if job in self._ended:
                 self._ended[job] += tasks
+        for declared in kinds[JobRemembers]:
+            self._forgetting.declared(declared.number)
         for closed in kinds[JobClosed]:
             self._ended.pop(closed.number, None)
+            self._forgetting.closed(closed.number)
         # Who is in stays in until it is placed: the oldest are placed first, so to make room for the newest
         # would be to throw out the ones that are asked for next.
         room = self._payload_bytes_max - self._payload_bytes
@@ -458,6 +453,17 @@ class SqliteStore:
         if self._payloads:
             for number in over:
                 self._forget_payload(number)
+
+    # Forgetting.
+
+    def forget(self, keep_s: float | None, slice_s: float = SLICE_S) -> bool:
+        if not self._awake:
+            raise RuleBroken("the store has to wake up, and its live tasks to be read, before it can forget")
+        # What a power cut brings back is forgotten again.
+        with self._db.lax_transaction():
+            more = self._forgetting.go_on(keep_s, self._clock(), self._last_number, slice_s)
+        self._forgetting.settle()
+        return more
 
     # Being asked.
 
@@ -478,9 +484,9 @@ class SqliteStore:
         if self._nearby_bytes > _NEARBY_BYTES:
             self._nearby.clear()
             self._nearby_bytes = 0
-        for parcel in self._parcels(number, number):
+        for parcel in parcels(self._db, number, number):
             [(payloads,)] = self._db.read("SELECT payloads FROM parcel WHERE first = ?", (parcel.first,))
-            self._nearby.update(zip((row[0] for row in parcel.tasks), _payloads_of(payloads), strict=True))
+            self._nearby.update(zip((row[0] for row in parcel.tasks), payloads_of(payloads), strict=True))
             self._nearby_bytes += len(payloads) + _ENTRY_BYTES * len(parcel.tasks)
 
     def _forget_payload(self, number: TaskNumber) -> bytes | None:
@@ -499,8 +505,8 @@ class SqliteStore:
             spare = _LIST - len(some) if len(some) > 1 else 0
             rows = self._db.rows(_RECALL + (_MANY if len(some) > 1 else _ONE), (job, *some, *[None] * spare))
             for tid, story in rows:
-                state, attempts, _, end, reason, value = _story_of(story)
-                found[tid] = TaskEnd(tid, state, attempts, end, reason), value
+                how = story_of(story)
+                found[tid] = TaskEnd(tid, how.state, how.attempts, how.end, how.reason), how.value
         return found
 
     def tasks(
@@ -510,7 +516,7 @@ class SqliteStore:
         # was found by then is told, and that there may be more.
         deadline = time.monotonic() + _LOOK_S
         found: list[TaskView] = []
-        parcel = _Parcel(0, 0, 0.0, [])
+        parcel = Parcel(0, 0, 0.0, [])
         for number, name, first, last in self._spans(job):
             for ended, story in self._db.rows(
                 _LISTING[bool(states) and State.SUCCEEDED not in states], (first, last)
@@ -518,12 +524,24 @@ class SqliteStore:
                 if len(found) == limit or time.monotonic() > deadline:
                     return found, True
                 if not parcel.first <= ended <= parcel.last:
-                    parcel = next(self._parcels(ended, ended))
+                    parcel = next(parcels(self._db, ended, ended))
                 _, of, tid, policy_number, _ = parcel.row(ended)
-                state, attempts, peer, end, reason, _ = _story_of(story)
+                how = story_of(story)
                 policy = self._policy(policy_number)
-                if of == number and (not states or state in states) and kind in ("", policy.kind):
-                    found.append(TaskView(ended, name, tid, policy.kind, state, attempts, peer, end, reason))
+                if of == number and (not states or how.state in states) and kind in ("", policy.kind):
+                    found.append(
+                        TaskView(
+                            ended,
+                            name,
+                            tid,
+                            policy.kind,
+                            how.state,
+                            how.attempts,
+                            how.peer,
+                            how.end,
+                            how.reason,
+                        )
+                    )
         return found, False
 
     def _spans(self, job: str) -> list[tuple[JobNumber, str, TaskNumber, TaskNumber]]:
@@ -543,27 +561,17 @@ class SqliteStore:
             (tid, job, not job),
         )
         for number, name, story in rows:
-            parcel = next(self._parcels(number, number))
+            parcel = next(parcels(self._db, number, number))
             _, _, _, policy, after = parcel.row(number)
             attempts = self._attempts(number, number, live_only=False)
             end, peer = None, ""
             if story is not None:
-                state, made, peer, last, reason, _ = _story_of(story)
-                end = TaskEnd(tid, state, made, last, reason)
+                how = story_of(story)
+                end, peer = TaskEnd(tid, how.state, how.attempts, how.end, how.reason), how.peer
             return StoredTask(
                 number, name, tid, self._policy(policy), after, parcel.accepted_at, attempts, end, peer
             )
         return None
-
-    def _parcels(self, first: TaskNumber, last: TaskNumber) -> Iterator[_Parcel]:
-        """The parcels that these tasks are in, in their order."""
-        rows = self._db.rows(
-            """SELECT first, last, accepted_at, tasks FROM parcel
-            WHERE first >= coalesce((SELECT max(first) FROM parcel WHERE first <= :first), :first)
-            AND first <= :last AND last >= :first ORDER BY first""",
-            {"first": first, "last": last},
-        )
-        return (_Parcel(start, end, accepted_at, _rows_of(tasks)) for start, end, accepted_at, tasks in rows)
 
     def _policy(self, number: int) -> Policy:
         policy = self._policies.get(number)
@@ -575,8 +583,10 @@ class SqliteStore:
         return policy
 
     def _last(self) -> TaskNumber:
+        """The largest number that a task has had, also of those that are forgotten."""
         [(last,)] = self._db.read(
-            "SELECT coalesce(max(last), 0) FROM (SELECT last FROM parcel ORDER BY first DESC LIMIT 1)"
+            """SELECT max(coalesce(max(last), 0), coalesce((SELECT value FROM meta WHERE key = 'last_task'), 0))
+            FROM (SELECT last FROM parcel ORDER BY first DESC LIMIT 1)"""
         )
         return int(last)
 
@@ -594,29 +604,17 @@ class SqliteStore:
 
     def jobs(self, limit: int = 1000) -> list[JobView]:
         rows = self._db.read(
-            """SELECT number, name, CASE WHEN last_task IS NULL THEN 'open' ELSE state END, opened_at, closed_at
-            FROM job ORDER BY number DESC LIMIT ?""",
+            """SELECT number, name, CASE WHEN last_task IS NULL THEN 'open' ELSE state END, opened_at, closed_at,
+            forgotten FROM job ORDER BY number DESC LIMIT ?""",
             (limit,),
         )
         return [
-            JobView(number, name, state, opened_at, closed_at, self._counts(number))
-            for number, name, state, opened_at, closed_at in rows
+            JobView(number, name, state, opened_at, closed_at, self._counts(number), forgotten=forgotten)
+            for number, name, state, opened_at, closed_at, forgotten in rows
         ]
 
     def _counts(self, job: JobNumber) -> dict[str, int]:
         return dict(self._db.read("SELECT state, tasks FROM job_count WHERE job = ?", (job,)))
-
-
-class _Parcel(NamedTuple):
-    """What travels together, without the payloads."""
-
-    first: TaskNumber
-    last: TaskNumber
-    accepted_at: float
-    tasks: list[_Row]
-
-    def row(self, number: TaskNumber) -> _Row:
-        return next(row for row in self.tasks if row[0] == number)
 
 
 def _distinct(accepted: list[TaskAccepted]) -> Iterable[TaskAccepted]:

@@ -140,6 +140,9 @@ def test_a_controller_needs_the_real_port() -> None:
         (MasterSettings, "comm", "target", "", "an IP address"),
         (MasterSettings, "comm", "max_message_mb", "0", "from 64 to 1024"),
         (MasterSettings, "store", "durability", "none", "full, normal"),
+        (MasterSettings, "store", "keep_finished", "0", "a number of days above 0, or forever"),
+        (MasterSettings, "store", "keep_finished", "nan", "a number of days above 0, or forever"),
+        (MasterSettings, "store", "keep_finished", "never", "a number of days above 0, or forever"),
         (MasterSettings, "security", "curve", "maybe", "on"),
         (ControllerSettings, "comm", "poll_timeout", "0", "from 0.001"),
         (ControllerSettings, "processing", "worker_count", "0", "from 1 to 1000"),
@@ -283,3 +286,10 @@ def test_a_free_port_that_nobody_has_written_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="port_file"):
         ClientSettings.read(file)
+
+
+@pytest.mark.parametrize(("value", "keep_s"), [("30", 2_592_000.0), ("0.5", 43_200.0), ("forever", None)])
+def test_finished_jobs_are_kept_for_days_or_for_ever(value: str, keep_s: float | None) -> None:
+    settings = MasterSettings.of(Ini({"store": {"keep_finished": value}}))
+
+    assert settings.keep_s == keep_s

@@ -61,6 +61,21 @@ def test_jobs_have_a_column_for_each_state_that_occurs(client, ini, capsys) -> N
     assert "\x1b" not in row
 
 
+def test_what_was_forgotten_has_a_column_where_there_is_any(client, ini, capsys) -> None:
+    rounds = JobView(3, "rounds", "open", 1e9, 0.0, {"succeeded": 5000}, forgotten=4000)
+    client.replies = [cluster(jobs=[rounds, *JOBS]), cluster()]
+
+    main(["info", "-f", ini])
+    told = capsys.readouterr().out
+    main(["info", "-f", ini])
+
+    assert [line.split()[-2:] for line in told.splitlines()[-4:-2]] == [
+        ["FAILED", "FORGOTTEN"],
+        ["0", "4000"],
+    ]
+    assert "FORGOTTEN" not in capsys.readouterr().out
+
+
 def test_an_empty_cluster_has_no_tables(client, ini, capsys) -> None:
     client.replies = [cluster([], [])]
 

@@ -32,7 +32,15 @@ from cyclone.messages import (
     Submission,
     Submit,
 )
-from cyclone.model.changes import AttemptEnded, JobClosed, JobOpened, JobSealed, TaskAccepted, TaskEnded
+from cyclone.model.changes import (
+    AttemptEnded,
+    JobClosed,
+    JobOpened,
+    JobRemembers,
+    JobSealed,
+    TaskAccepted,
+    TaskEnded,
+)
 from cyclone.model.lifecycle import JobState, Outcome, State
 from cyclone.model.peer import Peer
 from cyclone.model.resources import shape
@@ -1230,6 +1238,26 @@ def test_a_client_whose_job_was_with_another_one_hears_a_serial_that_it_never_he
         serials += [opened.serial for opened in master.said(client, Opened)]
 
     assert serials == [0, 1, 2, 3]
+
+
+def test_what_a_client_says_of_remembering_is_remembered_when_it_is_news(master: Master) -> None:
+    said = [Open("job", remember_s=seconds) for seconds in (None, 60.0, 60.0, None)]
+    heartbeat = Open("job", 1, 5.0)
+
+    heard = [master.hear(CLIENT, message).changes for message in (*said, heartbeat)]
+
+    assert [[change for change in changes if isinstance(change, JobRemembers)] for changes in heard] == [
+        [], [JobRemembers(1, 60.0)], [], [JobRemembers(1, None)], [],
+    ]  # fmt: skip
+
+
+def test_what_a_job_remembers_is_known_in_the_next_life(master: Master) -> None:
+    master.hear(CLIENT, Open("job", remember_s=60.0))
+
+    master.start()
+
+    assert master.mind.jobs[1].remember_s == 60.0
+    assert master.hear(CLIENT, Open("job", remember_s=60.0)).changes == []
 
 
 def test_a_closed_job_ends_with_its_last_task(master: Master) -> None:

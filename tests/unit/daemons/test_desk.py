@@ -165,6 +165,18 @@ def desk(master: Master, stack: ExitStack) -> Desk:
     return desk
 
 
+def test_a_job_is_opened_with_the_time_for_which_its_tasks_are_to_be_remembered(
+    master: Master, stack: ExitStack
+) -> None:
+    line = Line(f"tcp://127.0.0.1:{master.port}", None, None, life="life-1")
+    desk = Desk(line, "rounds", 3600.0)
+    stack.callback(hang_up, desk)
+
+    desk.open(DEADLINE_S)
+
+    assert Open("rounds", 0, 3600.0) in master.heard
+
+
 @pytest.fixture
 def caller(desk: Desk, stack: ExitStack) -> ThreadPoolExecutor:
     """Calls the desk while the test looks on."""

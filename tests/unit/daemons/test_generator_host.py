@@ -13,9 +13,10 @@ from typing import ClassVar
 import msgspec
 import pytest
 
+from cyclone.daemons import generator_host
 from cyclone.daemons.generator_host import carry_out
 from cyclone.daemons.generator_process import Errand
-from cyclone.errors import EXIT_CONFIG, EXIT_OK
+from cyclone.errors import EXIT_CONFIG, EXIT_OK, PluginError
 from cyclone.ini import Ini
 from cyclone.messages import Command, CommandDone
 from cyclone.task_generator import TaskGenerator
@@ -107,3 +108,32 @@ def test_a_master_that_is_killed_while_its_generator_is_loaded_leaves_no_traceba
 
     assert "Traceback" not in told
     assert host.returncode == (EXIT_OK if config == "good" else EXIT_CONFIG)
+
+
+class Forgetful(TaskGenerator):
+    pass
+
+
+@pytest.mark.parametrize("wrong", [-1.0, "a day", float("nan"), 1e12])
+def test_a_time_to_remember_that_cannot_be_is_refused_before_anything_is_started(
+    monkeypatch: pytest.MonkeyPatch, wrong: object
+) -> None:
+    monkeypatch.setattr(Forgetful, "remember_s", wrong)
+    errand = Errand(__name__, "Forgetful", None, [], "job", None, None, False)
+    monkeypatch.setattr("cyclone.daemons.generator_host.load_class", lambda *_, **__: Forgetful)
+
+    with pytest.raises(
+        PluginError, match=r"Forgetful: found remember_s = .*expected seconds from 0, or None"
+    ):
+        generator_host._load(errand)
+
+
+@pytest.mark.parametrize("right", [None, 0, 86400, 0.5])
+def test_a_time_to_remember_is_seconds_or_as_long_as_the_job_is_open(
+    monkeypatch: pytest.MonkeyPatch, right: object
+) -> None:
+    monkeypatch.setattr(Forgetful, "remember_s", right)
+    errand = Errand(__name__, "Forgetful", None, [], "job", None, None, False)
+    monkeypatch.setattr("cyclone.daemons.generator_host.load_class", lambda *_, **__: Forgetful)
+
+    assert generator_host._load(errand).remember_s == right

@@ -18,8 +18,9 @@ from cyclone.cli.audit import audit_store
 from cyclone.errors import ConfigError, StoreCorrupt, StoreError, StoreVersionError
 from cyclone.messages import TaskEnd
 from cyclone.model.audit import Rule
-from cyclone.model.changes import JobOpened, TaskAccepted, TaskEnded
-from cyclone.model.lifecycle import Outcome, State
+from cyclone.model.changes import JobClosed, JobOpened, JobRemembers, TaskAccepted, TaskEnded, TasksPlaced
+from cyclone.model.lifecycle import JobState, Outcome, State
+from cyclone.model.peer import Peer
 from cyclone.model.task import End, Policy, first_token
 from cyclone.store.sqlite import SqliteStore
 
@@ -48,6 +49,63 @@ def test_a_sound_store_is_sound_and_its_sums_are_told(tmp_path: Path) -> None:
         ("day", "failed", 3, {"succeeded": 1, "failed": 1, "cancelled": 1}, 0),
         ("night", "open", 5, {"succeeded": 1, "cancelled": 1}, 3),
     ]
+
+
+def test_a_store_that_forgets_is_sound_at_every_step_of_it(tmp_path: Path) -> None:
+    path, now = tmp_path / "store", 1000.0
+    with closing(SqliteStore(path, "normal", clock=lambda: now)) as store:
+        woken = store.wake()
+        list(woken.live)
+        token = first_token(woken.epoch)
+        store.remember([JobOpened(1, "gone"), JobOpened(2, "rounds"), JobRemembers(2, 50.0)], {}, {})
+        tasks = [
+            TaskAccepted(number, 1 + number % 2, f"t{number}", Policy("k"), ()) for number in range(1, 401)
+        ]
+        store.remember(tasks, {(task.job, task.tid): b"p" for task in tasks}, {})
+        # One bundle whose attempts are not all over: number 3 has ended, 5 has not.
+        store.remember([TasksPlaced(token + 1000, Peer("node", "a"), (3, 5))], {}, {})
+        ends = [
+            TaskEnded(t.number, t.job, "node", TaskEnd(t.tid, State.SUCCEEDED, 1, End(token + t.number)))
+            if t.number != 3
+            else TaskEnded(3, 2, "node", TaskEnd("t3", State.SUCCEEDED, 1, End(token + 1000)))
+            for t in tasks
+            if t.job == 1 or (t.number < 200 and t.number != 5)
+        ]
+        values = {end.end.end.token: b"v" for end in ends if end.end.end is not None}
+        store.remember(ends, {}, values)
+        store.remember([JobClosed(1, JobState.SUCCEEDED)], {}, {})
+        now += 60.0
+        steps = 0
+
+        while store.forget(10.0, 0.0):
+            steps += 1
+            report = audit_store(path)
+            assert report.findings == []
+            assert report.accepted == report.ended + report.open + report.forgotten
+
+    assert steps > 10
+    assert [(job.name, job.accepted, job.open, job.forgotten) for job in report.jobs] == [
+        ("rounds", 200, 101, 99)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("UPDATE job SET forgotten = 3 WHERE number = 2", "2 counted, expected 5"),
+        (
+            "UPDATE job_count SET tasks = tasks + 1 WHERE job = 2 AND state = 'succeeded'",
+            "2 counted as succeeded",
+        ),
+    ],
+)
+def test_what_is_said_to_be_forgotten_has_been_counted(tmp_path: Path, statement: str, found: str) -> None:
+    audited_store.make(tmp_path / "store")
+    damage(tmp_path / "store", statement)
+
+    report = audit_store(tmp_path / "store")
+
+    assert any(found in str(finding) for finding in report.findings)
 
 
 #: `(rule, what was done to the store, the task that is named, a part of what is said)`; T is the first token.

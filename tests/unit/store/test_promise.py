@@ -14,6 +14,7 @@ from cyclone.model.changes import (
     Change,
     JobClosed,
     JobOpened,
+    JobRemembers,
     JobSealed,
     LiveTask,
     PlacementOver,
@@ -60,6 +61,10 @@ class Life:
         ends = [c for c in changes if isinstance(c, TaskEnded) and c.end.state is State.SUCCEEDED]
         values = {c.end.end.token: f"value of {c.end.tid}".encode() for c in ends if c.end.end is not None}
         self.store.remember(changes, payloads, values)
+
+    def forget(self, keep_s: float | None) -> None:
+        while self.store.forget(keep_s):
+            pass
 
 
 def _sqlite_again(life: Life, store: Store) -> Store:
@@ -261,6 +266,8 @@ def test_nothing_is_remembered_before_the_live_tasks_were_read(life: Life) -> No
         pytest.param(JobClosed(3, JobState.FAILED), id="the closing of no job"),
         pytest.param(JobSealed(2, JobState.SEALED), id="the sealing of a closed job"),
         pytest.param(JobSealed(3, JobState.SEALED), id="the sealing of no job"),
+        pytest.param(JobRemembers(2, 5.0), id="what a closed job is to remember"),
+        pytest.param(JobRemembers(3, 5.0), id="what no job is to remember"),
         pytest.param(TasksPlaced(10, PEER, (2,)), id="a placement twice"),
         pytest.param(PlacementOver(11), id="the end of no placement"),
         pytest.param(attempt(2, 5), id="an attempt twice"),
@@ -392,6 +399,131 @@ def test_an_end_without_an_attempt_is_recalled_with_its_reason_and_no_value(life
     life.remember(TaskEnded(1, 1, "", skipped))
 
     assert life.store.recall(1, ["t1"]) == {"t1": (skipped, b"")}
+
+
+# Forgetting. What any history leaves behind is in tests/properties/test_forgetting.py.
+
+
+def test_a_job_is_forgotten_so_long_after_it_was_closed_and_not_before(life: Life) -> None:
+    life.remember(JobOpened(1, "night"), accepted(1), accepted(2), attempt(2, 5))
+    life.remember(ended(1), ended(2, State.FAILED), JobClosed(1, JobState.FAILED))
+
+    life.now += 99.0
+    life.forget(100.0)
+    assert life.store.task("t2") is not None
+
+    life.now += 1.0
+    life.forget(100.0)
+    assert (life.store.task("t2"), life.store.tasks(), life.store.jobs()) == (None, ([], False), [])
+
+
+def test_a_store_that_keeps_everything_forgets_no_closed_job(life: Life) -> None:
+    life.remember(JobOpened(1, "night"), accepted(1))
+    life.remember(ended(1), JobClosed(1, JobState.SUCCEEDED))
+
+    life.now += 1e9
+    life.forget(None)
+
+    assert life.store.task("t1") is not None
+
+
+def test_numbers_of_what_was_forgotten_are_not_used_again(life: Life) -> None:
+    life.remember(JobOpened(1, "night"), JobOpened(2, "day"), accepted(1), accepted(2, job=2))
+    life.remember(
+        ended(1), ended(2, job=2), JobClosed(2, JobState.SUCCEEDED), JobClosed(1, JobState.SUCCEEDED)
+    )
+    life.now += 1.0
+    life.forget(1.0)
+
+    for _ in range(2):
+        woken = life.restart()
+
+        assert (woken.last_job, woken.last_number, woken.jobs) == (2, 2, {})
+
+
+def test_an_open_job_remembers_everything_unless_it_says_otherwise(life: Life) -> None:
+    life.remember(JobOpened(1, "night"), accepted(1), JobOpened(2, "rounds"), JobRemembers(2, 60.0))
+    life.remember(accepted(2, job=2), accepted(3, job=2), ended(1))
+    life.remember(ended(2, job=2))
+
+    life.now += 60.0
+    life.forget(1.0)
+
+    assert life.store.recall(1, ["t1"]).keys() == {"t1"}
+    assert life.store.recall(2, ["t2"]) == {}
+    assert life.store.task("t3", "rounds") is not None
+
+
+def test_a_task_of_an_open_job_is_remembered_from_its_end_on_and_not_from_its_beginning(life: Life) -> None:
+    life.remember(JobOpened(1, "rounds"), JobRemembers(1, 60.0), accepted(1), accepted(2), accepted(3))
+    life.now += 1000.0
+    life.remember(ended(2))
+    life.forget(1.0)
+    life.remember(ended(1))
+    life.now += 59.0
+    life.forget(1.0)
+
+    assert life.store.recall(1, ["t1", "t2", "t3"]).keys() == {"t1", "t2"}
+
+    life.now += 1.0
+    life.forget(1.0)
+    assert life.store.recall(1, ["t1", "t2", "t3"]) == {}
+    life.restart()
+    assert [task.number for task in life.live] == [3]
+
+
+def test_counts_are_of_what_has_been_and_say_how_much_of_it_is_forgotten(life: Life) -> None:
+    life.remember(JobOpened(1, "rounds"), JobRemembers(1, 60.0), accepted(1), accepted(2), accepted(3))
+    life.remember(ended(1), ended(2, State.FAILED))
+    life.now += 60.0
+    life.remember(ended(3))
+    life.forget(1.0)
+
+    woken = life.restart()
+
+    [job] = life.store.jobs()
+    assert (job.counts, job.forgotten) == ({"succeeded": 2, "failed": 1}, 2)
+    assert woken.marred == {1}
+    assert woken.remember_s == {1: 60.0}
+
+
+def test_a_tid_that_was_forgotten_is_new(life: Life) -> None:
+    life.remember(JobOpened(1, "rounds"), JobRemembers(1, 60.0), accepted(1, "x"))
+    life.remember(ended(1, tid="x"))
+    life.now += 60.0
+    life.forget(1.0)
+
+    life.remember(accepted(2, "x"))
+
+    stored = life.store.task("x")
+    assert stored is not None
+    assert (stored.number, stored.end) == (2, None)
+
+
+def test_of_words_about_what_is_to_be_remembered_the_newest_counts(life: Life) -> None:
+    life.remember(JobOpened(1, "rounds"), JobRemembers(1, 60.0), JobRemembers(1, 600.0), accepted(1))
+    life.remember(ended(1))
+    life.now += 60.0
+    life.forget(1.0)
+    assert life.store.recall(1, ["t1"]).keys() == {"t1"}
+
+    life.remember(JobRemembers(1, None))
+    life.now += 600.0
+    life.forget(1.0)
+    assert life.store.recall(1, ["t1"]).keys() == {"t1"}
+
+    life.remember(JobRemembers(1, 60.0))
+    life.forget(1.0)
+    assert life.store.recall(1, ["t1"]) == {}
+
+
+def test_nothing_is_forgotten_before_the_live_tasks_were_read(life: Life) -> None:
+    life.store = life._again(life, life.store)
+
+    with pytest.raises(RuleBroken, match="before it can forget"):
+        life.store.forget(1.0)
+
+    list(life.store.wake().live)
 
 
 # What people ask.

@@ -1,0 +1,125 @@
+"""A copy of a store, also of one that a master has open.
+
+It is read in one transaction of a connection of its own, so that it is the store of one moment. The master goes on
+meanwhile, but its log cannot begin anew and grows by all that is written; so the copy is made page by page, which is
+as fast as the disk, and given up rather than that the log takes the last room.
+
+A back-up is marked as one. What its store does after it was made is not known in it, and the first who opens it as a store
+leaves room for that: see `Database`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+
+from cyclone.errors import ConfigError, StoreCorrupt, StoreFull, StoreVersionError
+from cyclone.store import file
+from cyclone.store.database import (
+    APPLICATION_ID,
+    BACKUP_ID,
+    BUSY_S,
+    VERSION,
+    expect_whole,
+    explained,
+)
+
+#: So much is copied between two looks at the room that is left: some milliseconds.
+_PAGES = 512
+#: What is left to the store while it is copied; on a small disk half of what there was.
+_RESERVE_BYTES = 256 * 2**20
+
+
+def back_up(store: str | Path, target: str | Path, *, replace: bool = False) -> int:
+    """Copy the store to this file, whole or not at all, look through the copy, and return how many bytes it has.
+
+    replace: whether the file may be there already.
+    Raises ConfigError (there is no store; a file is there), StoreFull, StoreCorrupt, StoreVersionError, StoreError.
+    """
+    path, copy = file.resolved(Path(store)), Path(target)
+    if not path.is_file():
+        raise ConfigError("found no file, expected a store of Cyclone", file=path)
+    if copy.exists() and not replace:
+        raise ConfigError("found a file, expected none, or --replace", file=copy)
+    if copy.exists() and copy.samefile(path):
+        raise ConfigError("found the store itself, expected another file", file=copy)
+    try:
+        with file.whole(copy, replace=replace) as part:
+            _copy(path, part, copy)
+            _mark(part)
+            expect_whole(part, BACKUP_ID)
+            size = part.stat().st_size
+    except FileExistsError:
+        raise ConfigError("found a file that was not there before, expected none", file=copy) from None
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        if error.errno in file.NO_ROOM:
+            raise StoreFull(f"{copy}: {reason}") from error
+        raise ConfigError(f"cannot be written: {reason}", file=copy) from error
+    return size
+
+
+def _copy(path: Path, part: Path, copy: Path) -> None:
+    try:
+        # Not read-only: the last one who closes a store at rest removes the log that opening it has made.
+        with contextlib.closing(
+            sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=BUSY_S, isolation_level=None)
+        ) as source:
+            source.execute("PRAGMA query_only=ON")
+            source.execute("BEGIN")
+            _expect_store(path, source)
+            [(pages,)], [(page_bytes,)] = (
+                source.execute("PRAGMA page_count"), source.execute("PRAGMA page_size"),
+            )  # fmt: skip
+            needed, room = pages * page_bytes, file.room_bytes(part.parent)
+            if room < needed:
+                raise StoreFull(f"{copy}: found room for {room} bytes, expected {needed}")
+            reserve = min(_RESERVE_BYTES, file.room_bytes(path.parent) // 2)
+
+            def look(status: int, left: int, total: int) -> None:
+                if file.room_bytes(path.parent) < reserve:
+                    raise StoreFull(
+                        f"{path}: less than {reserve} bytes are left on its disk: the back-up is given up, "
+                        "before the log that grows while it is made takes them from the master"
+                    )
+
+            _fill(source, part, copy, look)
+    except sqlite3.Error as error:
+        raise explained(path, error) from error
+
+
+def _fill(source: sqlite3.Connection, part: Path, copy: Path, look: object) -> None:
+    try:
+        # Nobody else knows the file, and whether it is on disk counts at the end only.
+        with contextlib.closing(
+            sqlite3.connect(f"{part.absolute().as_uri()}?nolock=1", uri=True, isolation_level=None)
+        ) as target:
+            target.execute("PRAGMA journal_mode=OFF")
+            target.execute("PRAGMA synchronous=OFF")
+            source.backup(target, pages=_PAGES, progress=look, sleep=0)  # type: ignore[arg-type]
+    except sqlite3.Error as error:
+        raise explained(copy, error) from error
+
+
+def _expect_store(path: Path, source: sqlite3.Connection) -> None:
+    # The first reading of a transaction is the moment from which on it sees nothing new.
+    [(application,)], [(version,)] = (
+        source.execute("PRAGMA application_id"), source.execute("PRAGMA user_version"),
+    )  # fmt: skip
+    if application not in (APPLICATION_ID, BACKUP_ID):
+        raise StoreCorrupt(f"{path}: found application id {application:#x}, expected a store of Cyclone")
+    if not 1 <= version <= VERSION:
+        raise StoreVersionError(
+            f"{path}: found a store of version {version}, expected version {VERSION} or an older one"
+        )
+
+
+def _mark(part: Path) -> None:
+    """Say in the head of the file that it is a back-up, and that it has no log (sqlite.org/fileformat2.html)."""
+    with open(part, "r+b") as head:
+        head.seek(18)
+        head.write(b"\x01\x01")  # the versions for writing and for reading of a file with a rollback journal
+        head.seek(68)
+        head.write(BACKUP_ID.to_bytes(4))
