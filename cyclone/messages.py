@@ -17,8 +17,8 @@ import msgspec
 from msgspec import Meta
 
 from cyclone.model.lifecycle import State
-from cyclone.model.resources import Shape
-from cyclone.model.task import End, JobNumber, Policy, Seconds, Token, UnixTime
+from cyclone.model.resources import Amounts, Shape
+from cyclone.model.task import Count, End, JobNumber, Name, Number, Policy, Seconds, Tid, Token, UnixTime
 
 #: The first byte of every frame; a peer that speaks another version is refused by name.
 PROTOCOL = 1
@@ -54,13 +54,13 @@ class SpoolView(msgspec.Struct, frozen=True):
     """
 
     sink: str
-    entries: int
-    size_bytes: int
-    oldest_s: float
+    entries: Number
+    size_bytes: Number
+    oldest_s: Seconds
     trouble: str = ""
-    sink_entries: int = 0
+    sink_entries: Number = 0
     sink_trouble: str = ""
-    sink_refused: int = 0
+    sink_refused: Number = 0
 
 
 class Report(Message, frozen=True):
@@ -77,9 +77,9 @@ class Report(Message, frozen=True):
     held: list[Token]
     leaving: bool = False
     host: str = ""
-    pid: int = 0
-    workers_busy: int = 0
-    workers_hung: int = 0
+    pid: Count = 0
+    workers_busy: Count = 0
+    workers_hung: Count = 0
     spools: list[SpoolView] = []
     started: list[Token] = []
 
@@ -186,7 +186,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Deliver(Message, frozen=True):
     """To a sink: keep these. Repeated until `Stored` says the same serial; none at all asks how it does."""
 
-    serial: int
+    serial: Number
     entries: list[Entry]
 
 
@@ -197,10 +197,10 @@ class Stored(Message, frozen=True):
     refused: records of this life that it never will.
     """
 
-    serial: int
-    entries: int = 0
+    serial: Number
+    entries: Number = 0
     trouble: str = ""
-    refused: int = 0
+    refused: Number = 0
 
 
 # Clients and sinks.
@@ -209,7 +209,7 @@ class Stored(Message, frozen=True):
 class AskRecords(Message, frozen=True):
     """To a sink: what has become of the records of these keys? Answered with `RecordsKnown`."""
 
-    request: int
+    request: Number
     uids: Annotated[list[Uid], Meta(max_length=RECORDS_ASKED_MAX)]
 
 
@@ -220,7 +220,7 @@ class RecordView(msgspec.Struct, frozen=True, array_like=True, gc=False):
     refused: it is a dead letter. A record that waits may be a row already, when the spool is about to forget it.
     """
 
-    rows: int = 0
+    rows: Number = 0
     waiting: bool = False
     refused: bool = False
 
@@ -232,7 +232,7 @@ class RecordsKnown(Message, frozen=True):
     keeps: false: this sink does not keep records at all, and has no answer.
     """
 
-    request: int
+    request: Number
     records: list[RecordView]
     trouble: str = ""
     keeps: bool = True
@@ -296,7 +296,7 @@ class Open(Message, frozen=True):
     remember_s: for how long after its end a task has to be remembered; None: for as long as the job is open.
     """
 
-    job: str
+    job: Name
     number: JobNumber = 0
     remember_s: Seconds | None = None
 
@@ -304,7 +304,7 @@ class Open(Message, frozen=True):
 class Submission(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One task. policy: index into the message's policies; after: tids of the same job."""
 
-    tid: str
+    tid: Tid
     policy: int
     after: tuple[str, ...] = ()
 
@@ -447,8 +447,8 @@ class ControllerView(msgspec.Struct, frozen=True):
     pid: int
     state: str
     silent_s: float
-    room: Shape
-    free: Shape
+    room: Amounts
+    free: Amounts
     placed: int
     running: int
     workers: int

@@ -25,6 +25,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from cyclone.core.alarms import Alarms
 from cyclone.core.decision import Decision
 from cyclone.core.graph import predecessors, problem_with
@@ -48,6 +50,7 @@ from cyclone.messages import (
     Refused,
     Report,
     Results,
+    SpoolView,
     Started,
     Submit,
     TaskEnd,
@@ -65,6 +68,7 @@ from cyclone.model.changes import (
 )
 from cyclone.model.lifecycle import Event, JobState, Outcome, State
 from cyclone.model.peer import Peer
+from cyclone.model.resources import UNIT
 from cyclone.model.task import (
     Cause,
     End,
@@ -80,6 +84,10 @@ EXPIRY_S = 1.0
 SUSPECTS_MOST = 1000
 #: Clients are heard of every two seconds. One that is silent for so long does not keep others from its job.
 CLIENT_SILENT_S = 6.0
+#: What a report may tell of its controller: so many workers at most, so many sinks, and this much text of each.
+WORKERS_MOST = 10_000
+SPOOLS_MOST = 100
+TEXT_MOST = 300
 #: Policies at hand, so that tasks that are to be treated alike share theirs. Beyond them it begins anew.
 POLICIES_KEPT = 10_000
 
@@ -214,6 +222,12 @@ class Scheduler:
     # What controllers say.
 
     def _on_report(self, sender: Peer, message: Report, now: float, decision: Decision) -> None:
+        workers = dict(message.room).get(WORKER, 0) // UNIT
+        if workers > WORKERS_MOST:
+            # It would be given everything that is ready.
+            reason = f"found {workers} workers in a report, expected {WORKERS_MOST} at most"
+            decision.say(sender, Refused(reason))
+            return
         controller, replaced, refusal = self.roster.admit(sender, now)
         if refusal is not None:
             decision.say(sender, refusal)
@@ -224,13 +238,13 @@ class Scheduler:
         first_report = controller.report_at is None
         controller.report_at = message.at
         controller.leaving = message.leaving
-        controller.host, controller.pid = message.host, message.pid
+        controller.host, controller.pid = message.host[:TEXT_MOST], message.pid
         controller.workers_busy, controller.workers_hung = message.workers_busy, message.workers_hung
-        controller.spools = message.spools
+        controller.spools = [_shortened(spool) for spool in message.spools[:SPOOLS_MOST]]
         if controller.resize(message.room) or first_report:
             self.placement.resized(self.controllers.values())
         if first_report:
-            decision.note(f"controller joined name={sender.name} host={message.host} pid={message.pid}")
+            decision.note(f"controller joined name={sender.name} host={controller.host} pid={message.pid}")
         lease_s = self.roster.lease_s
         report_s = lease_s / 3  # also on a large cluster: leases would have to grow with it, and never shrink
         listed = set(message.held)
@@ -296,8 +310,9 @@ class Scheduler:
         if controller is not None and controller.peer == sender:
             self.roster.retire(controller)
             # It holds nothing any more: what it still has here was placed when it had gone.
-            self._lose(controller, f"it left ({message.reason})", now, decision, suspects=0)
-            decision.note(f"controller left name={sender.name} reason={message.reason}")
+            reason = message.reason[:TEXT_MOST]
+            self._lose(controller, f"it left ({reason})", now, decision, suspects=0)
+            decision.note(f"controller left name={sender.name} reason={reason}")
 
     # What clients say.
 
@@ -603,8 +618,13 @@ def _problem_with(message: Submit) -> str:
     """Why a submission cannot be taken as a whole, whoever comes after whom; "" if it can."""
     if any(not 0 <= task.policy < len(message.policies) for task in message.tasks):
         return "a task names a policy that the message does not hold"
-    if any(name == WORKER for policy in message.policies for name, _ in policy.resources):
-        return f"every attempt takes one of the {WORKER!r}; they cannot be asked for"
+    for policy in message.policies:
+        names = [name for name, _ in policy.resources]
+        if WORKER in names:
+            return f"every attempt takes one of the {WORKER!r}; they cannot be asked for"
+        # Room is counted by name: of what stands there twice it would be looked for once and taken twice.
+        if names != sorted(set(names)):
+            return f"found the resources {', '.join(names)}, expected each once and sorted by name"
     return ""
 
 
@@ -627,6 +647,18 @@ def _started(controller: Controller, tokens: Iterable[Token]) -> None:
         task = controller.held.get(token)
         if task is not None and task.state is State.PLACED:
             move(task, Event.STARTED)
+
+
+def _shortened(view: SpoolView) -> SpoolView:
+    """Without what a sink has too much to say."""
+    if max(len(view.sink), len(view.trouble), len(view.sink_trouble)) <= TEXT_MOST:
+        return view
+    return msgspec.structs.replace(
+        view,
+        sink=view.sink[:TEXT_MOST],
+        trouble=view.trouble[:TEXT_MOST],
+        sink_trouble=view.sink_trouble[:TEXT_MOST],
+    )
 
 
 def _skipped_by(tid: str, state: State) -> str:

@@ -121,13 +121,14 @@ def _oldest_at(number: JobNumber, scheduler: Scheduler, store: Store) -> float:
 def _tasks(message: AskTasks, scheduler: Scheduler, store: Store) -> Tasks:
     """Live tasks first, then ended ones."""
     limit = max(0, min(message.limit, TASKS_MOST))
-    living = [state for state in message.states if state not in ENDED]
-    ended = [state for state in message.states if state in ENDED]
+    states = dict.fromkeys(message.states)  # each may be named very often
+    living = [state for state in states if state not in ENDED]
+    ended = [state for state in states if state in ENDED]
     found: list[TaskView] = []
     more = False
-    if living or not message.states:
+    if living or not states:
         found, more = explain.live_tasks(scheduler, message.job, living, message.kind, limit)
-    if ended or not message.states:
+    if ended or not states:
         listed, rest = store.tasks(message.job, ended, message.kind, limit - len(found))
         found += map(_brief, listed)
         more = more or rest

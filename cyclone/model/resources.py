@@ -16,7 +16,13 @@ from msgspec import Meta
 UNIT = 10_000
 
 #: `((name, amount), …)` sorted by name, amounts in ten-thousandths, none of them zero.
-Shape = tuple[tuple[str, Annotated[int, Meta(ge=0, lt=2**53)]], ...]
+Shape = Annotated[
+    tuple[tuple[Annotated[str, Meta(max_length=64)], Annotated[int, Meta(ge=1, lt=2**53)]], ...],
+    Meta(max_length=100),
+]
+
+#: The same as it is told of: amounts may be zero, or negative where more is taken than there is (see `Room`).
+Amounts = tuple[tuple[str, int], ...]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")
 _SUFFIXES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}

@@ -18,6 +18,10 @@ from cyclone.model.resources import UNIT, Shape
 
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, lt=2**31)]
+#: What tasks of a job are told apart by. A million of them are in memory, and each may be shown to people.
+Tid = Annotated[str, Meta(min_length=1, max_length=4096)]
+#: Of a job, or of a class.
+Name = Annotated[str, Meta(max_length=1024)]
 #: A duration. Longer than a lifetime is without bound.
 Seconds = Annotated[float, Meta(ge=0, le=1e10)]
 UnixTime = Annotated[float, Meta(ge=0, le=1e12)]
@@ -116,7 +120,7 @@ class Policy(msgspec.Struct, frozen=True, array_like=True):
     exclusive: two attempts must never run at the same time, not even when a network is cut.
     """
 
-    kind: str = ""
+    kind: Name = ""
     priority: Annotated[int, Meta(ge=-(2**31), lt=2**31)] = 0
     resources: Shape = (("cpus", UNIT),)
     timeout_s: Seconds | None = None

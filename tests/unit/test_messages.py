@@ -119,3 +119,27 @@ def test_a_policy_travels_once_for_all_tasks_that_share_it() -> None:
     said = Submit(1, 1, [policy], tasks)
 
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(said), type=Submit) == said
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Submit(1, 1, [Policy(resources=(("cpus", 0),))], []),
+        Submit(1, 1, [Policy(resources=(("x" * 65, 1),))], []),
+        Submit(1, 1, [Policy(resources=tuple((f"r{number:03}", 1) for number in range(101)))], []),
+        Submit(1, 1, [Policy("k" * 1025)], []),
+        Submit(1, 1, [Policy()], [messages.Submission("", 0)]),
+        Submit(1, 1, [Policy()], [messages.Submission("t" * 4097, 0)]),
+        messages.Open("j" * 1025),
+        messages.Report(1.0, (("workers", -1),), []),
+        messages.Report(1.0, (), [], pid=-1),
+        messages.Report(1.0, (), [], spools=[messages.SpoolView("s", 1, 1, float("nan"))]),
+        messages.Report(1.0, (), [], spools=[messages.SpoolView("s", -1, 1, 1.0)]),
+    ],
+    ids=lambda message: msgspec.json.encode(message).decode()[:60],
+)
+def test_what_nobody_could_count_with_is_no_message(message: messages.Message) -> None:
+    encoded = msgspec.msgpack.encode(message)
+
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.msgpack.decode(encoded, type=AnyMessage)

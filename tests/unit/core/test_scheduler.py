@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from core_builders import CLIENT, LEASE_S, Master, a_policy
 
-from cyclone.core import scheduler
+from cyclone.core import explain, scheduler
 from cyclone.core.alarms import SWEPT_FROM
 from cyclone.core.live import RETURNS_MOST
 from cyclone.core.placement import CALL_BACK_S
@@ -28,6 +29,7 @@ from cyclone.messages import (
     Refused,
     Report,
     Results,
+    SpoolView,
     Started,
     Submission,
     Submit,
@@ -44,7 +46,7 @@ from cyclone.model.changes import (
 from cyclone.model.lifecycle import JobState, Outcome, State
 from cyclone.model.peer import Peer
 from cyclone.model.resources import shape
-from cyclone.model.task import Cause, End, Retry, first_token
+from cyclone.model.task import Cause, End, Policy, Retry, first_token
 
 OTHER_CLIENT = Peer("client", "c2")
 STRANGER = Peer("stranger", "1")
@@ -992,6 +994,42 @@ def test_workers_cannot_be_asked_for(master: Master) -> None:
 
     [refused] = master.said(CLIENT, Refused)
     assert "'workers'" in refused.reason
+
+
+def test_resources_that_stand_there_twice_are_refused(master: Master) -> None:
+    master.hear(
+        CLIENT,
+        Submit(1, master.open(), [Policy(resources=(("cpus", 5000), ("cpus", 5000)))], [Submission("a", 0)]),
+    )
+
+    [refused] = master.said(CLIENT, Refused)
+    assert refused.reason == "found the resources cpus, cpus, expected each once and sorted by name"
+
+
+@pytest.mark.parametrize("workers", [scheduler.WORKERS_MOST, scheduler.WORKERS_MOST + 1])
+def test_nobody_is_given_everything_because_of_the_workers_that_he_claims_to_have(
+    master: Master, workers: int
+) -> None:
+    node = Peer("node", "1")
+
+    master.hear(node, Report(1.0, shape({"cpus": 2, "workers": workers}), []))
+
+    refused = [letter.reason for letter in master.said(node, Refused)]
+    if workers > scheduler.WORKERS_MOST:
+        assert refused == ["found 10001 workers in a report, expected 10000 at most"]
+        assert master.mind.controllers == {}
+    else:
+        assert not refused
+
+
+def test_of_a_report_that_tells_too_much_the_beginnings_are_kept(master: Master) -> None:
+    node, much = Peer("node", "1"), "x" * 10_000
+
+    spools = [SpoolView(much, 1, 1, 1.0, much, 1, much)] * 1000
+    master.hear(node, Report(1.0, shape({"workers": 1}), [], host=much, spools=spools))
+
+    [view] = explain.view_controllers(master.mind, master.now)
+    assert len(msgspec.msgpack.encode(view)) < 150_000
 
 
 # Handing in again.

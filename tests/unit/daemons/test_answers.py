@@ -30,6 +30,7 @@ from cyclone.model.peer import Peer
 from cyclone.model.resources import shape
 from cyclone.model.task import End, Policy, Retry
 from cyclone.store.memory import MemoryStore
+from cyclone.wire import codec
 
 CLIENT, NODE = Peer("client", "c1"), Peer("node1", "n1")
 FACTS = MasterFacts("3.0.0", 7, 1, "running", 12.5, "/var/store.db", "tcp://*:5555")
@@ -123,6 +124,27 @@ def test_the_master_tells_of_itself_and_its_controllers(master: Master) -> None:
         "tcp://*:5555",
     )
     assert [controller.name for controller in told.controllers] == ["node1"]
+
+
+def test_a_client_understands_that_more_is_taken_than_there_is(master: Master) -> None:
+    master.join()
+    master.submit("a")
+    master.place()
+    master.hear(NODE, Report(master.now, shape({"cpus": 0.5, "workers": 1}), [], False, "host", 42))
+
+    told = master.cluster()
+
+    assert dict(told.controllers[0].free)["cpus"] == -5000
+    assert codec.FROM_SERVER.decode([codec.encode(told)]) == (told, [])
+
+
+def test_a_state_may_be_named_very_often(master: Master) -> None:
+    master.join()
+    master.submit("a", "b")
+
+    told = master.tasks(states=[State.READY, State.SUCCEEDED] * 100_000)
+
+    assert [task.tid for task in told.tasks] == ["a", "b"]
 
 
 def test_a_job_is_counted_by_live_and_ended_tasks(master: Master) -> None:
