@@ -1,16 +1,60 @@
-"""Keeps messages with enclosures small enough for the wire: a bundle of large tasks travels in several."""
+"""What messages enclose: kept past the mind for a turn, and small enough for the wire."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import msgspec
 
-from cyclone.messages import Ended, Message, Place, Results
+from cyclone.core.decision import Decision
+from cyclone.messages import Ended, Message, Place, Results, Submit
+from cyclone.model.changes import TaskAccepted, TaskEnded
+from cyclone.model.task import JobNumber, Token
 
 #: Below the bound of the wire even with the largest enclosed piece behind it.
 SPLIT_BYTES = 8 << 20
+
+
+class Enclosures:
+    """Owns, for one turn of a master's loop, what came enclosed and is to be remembered.
+
+    payloads: by job and tid, of tasks that were accepted; values: by token, of tasks that have ended.
+    """
+
+    def __init__(self) -> None:
+        self.payloads: dict[tuple[JobNumber, str], bytes] = {}
+        self.values: dict[Token, bytes] = {}
+
+    def keep(self, message: Message, enclosed: Sequence[bytes], decision: Decision) -> None:
+        """Keep what belongs to what was decided about this message, and nothing else of it.
+
+        Whoever hands in a tid that is live, or tells of an attempt that is not his, must not put anything in the place
+        of what came with the message that counted, which may have been heard in the same turn.
+        """
+        if not enclosed:
+            return
+        if isinstance(message, Submit):
+            accepted = {change.tid for change in decision.changes if isinstance(change, TaskAccepted)}
+            for task, payload in zip(message.tasks, enclosed, strict=True):
+                if task.tid in accepted:
+                    # Of one that stands there twice, the first counts.
+                    self.payloads.setdefault((message.job, task.tid), payload)
+        elif isinstance(message, Ended):
+            ended = {
+                change.end.end.token
+                for change in decision.changes
+                if isinstance(change, TaskEnded) and change.end.end is not None
+            }
+            for end, value in zip(message.ends, enclosed, strict=True):
+                if end.token in ended:
+                    self.values.setdefault(end.token, value)
+
+    def clear(self) -> None:
+        """The turn is over."""
+        self.payloads.clear()
+        self.values.clear()
 
 
 def split(message: Message, enclosure: list[bytes]) -> list[tuple[Message, list[bytes]]]:

@@ -23,7 +23,7 @@ from cyclone.core.scheduler import Scheduler
 from cyclone.core.spare_time import SpareTime
 from cyclone.core.switchboard import Switchboard
 from cyclone.daemons.answers import MasterFacts, answer
-from cyclone.daemons.enclosures import split
+from cyclone.daemons.enclosures import Enclosures, split
 from cyclone.daemons.entry import raise_descriptor_limit, report_ready, run_daemon
 from cyclone.daemons.generator_process import GeneratorProcess
 from cyclone.daemons.scraping import Scraping
@@ -38,7 +38,6 @@ from cyclone.messages import (
     Cluster,
     CommandDone,
     Drop,
-    Ended,
     Place,
     Results,
     Submit,
@@ -46,7 +45,6 @@ from cyclone.messages import (
 )
 from cyclone.model.changes import Change
 from cyclone.model.peer import Peer
-from cyclone.model.task import JobNumber, Token
 from cyclone.process.replace import replace_content
 from cyclone.process.service_manager import ServiceManager
 from cyclone.settings import MasterSettings, endpoint, is_ipv6, reachable
@@ -92,8 +90,7 @@ class Master:
         self._exit_code = EXIT_OK
         self._generator_deaths = Intensity(GENERATOR_DEATHS_MOST)
         self._generator_must_end_by: float | None = None
-        self._payloads: dict[tuple[JobNumber, str], bytes] = {}
-        self._values: dict[Token, bytes] = {}
+        self._enclosures = Enclosures()
         self._loop = Loop()
         # First what may be refused, so that no store is left behind then.
         self._door, self._ring, self.address = _open_door(settings)
@@ -164,13 +161,9 @@ class Master:
         recalled: dict[str, TaskEnd] | None = None
         if isinstance(message, Submit):
             recalled = self._recall(message)
-            job = message.job
-            for task, payload in zip(message.tasks, heard.enclosure, strict=True):
-                self._payloads[job, task.tid] = payload
-        elif isinstance(message, Ended):
-            for end, value in zip(message.ends, heard.enclosure, strict=True):
-                self._values[end.token] = value
-        return self._mind.receive(sender, message, monotonic(), recalled)
+        decision = self._mind.receive(sender, message, monotonic(), recalled)
+        self._enclosures.keep(message, heard.enclosure, decision)
+        return decision
 
     def _recall(self, message: Submit) -> dict[str, TaskEnd]:
         """What has ended already of the tasks that are submitted and of those that they come after."""
@@ -182,7 +175,7 @@ class Master:
         recalled = self._store.recall(message.job, tids)
         for end, value in recalled.values():
             if end.end is not None and value:
-                self._values[end.end.token] = value
+                self._enclosures.values[end.end.token] = value
         return {tid: end for tid, (end, _) in recalled.items()}
 
     # Remember, then say.
@@ -199,15 +192,14 @@ class Master:
                     self._put_off(letter)
                 else:
                     self._say(letter)
-        self._payloads.clear()
-        self._values.clear()
+        self._enclosures.clear()
 
     def _remember(self, changes: list[Change]) -> None:
         """Return when it is on disk. On a full disk nothing is said, and so nothing promised, until there is room."""
         told_at = -60.0
         while True:
             try:
-                self._store.remember(changes, self._payloads, self._values)
+                self._store.remember(changes, self._enclosures.payloads, self._enclosures.values)
             except StoreFull as error:
                 if self._forget():
                     continue  # as long as there is something to be forgotten, that may make room
@@ -251,7 +243,7 @@ class Master:
         if isinstance(message, Place):
             enclosure = self._store.payloads(letter.enclose)
         elif isinstance(message, Results):
-            values = self._values
+            values = self._enclosures.values
             enclosure = [values.get(token, b"") for token in letter.enclose]
         for part, enclosed in split(message, enclosure or []):
             log.debug("say %s to %s", type(part).__name__, to)
