@@ -9,7 +9,7 @@ import ipaddress
 import logging
 import socket
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from operator import or_
@@ -132,7 +132,9 @@ class Door:
         self._strikes = Strikes(clock)
         self._look_at_list_at = clock() + _LIST_S
         self._decoders = _decoders(house)
-        self._routes: OrderedDict[Peer, _Route] = OrderedDict()
+        self._routes: dict[Peer, _Route] = {}
+        # By the name of their key, who was heard longest ago first.
+        self._speakers: defaultdict[str, OrderedDict[Peer, None]] = defaultdict(OrderedDict)
         # A context of its own: ZAP is asked for within one context only, and whoever is in another one is let in.
         self._context: Context = zmq.Context()
         self._zap = None if ring is None else Zap(self._context, ring, self._complaints)
@@ -291,7 +293,7 @@ class Door:
             may_say = self._house.may_say
             role = next(each for each in may_say if type(message) in may_say[each])
         peer = Peer(f"{name}/{envelope.instance}" if envelope.instance else name, envelope.life)
-        self._learn(peer, user_id, route.bytes)
+        self._learn(peer, name, user_id, route.bytes)
         return Heard(peer, role, message, enclosure)
 
     def _foreign(self, role: Role, frames: list[zmq.Frame]) -> str:
@@ -314,15 +316,23 @@ class Door:
             raise _Unwelcome("suspended", key.name, "too much of what they said made no sense")
         return _Speaker(key.name, key.role, user_id)
 
-    def _learn(self, peer: Peer, user_id: str, connection: bytes) -> None:
+    def _learn(self, peer: Peer, key: str, user_id: str, connection: bytes) -> None:
         known = self._routes.get(peer)
         if known is None:
             self._routes[peer] = _Route(user_id, connection)
+            self._speakers[key][peer] = None
             if len(self._routes) > _ROUTES_MAX:
-                self._routes.popitem(last=False)
-        elif connection not in (known.current, known.former):
+                self._forget_one()
+            return
+        if connection not in (known.current, known.former):
             self._routes[peer] = _Route(user_id, connection, known.current)
-        self._routes.move_to_end(peer)
+        self._speakers[key].move_to_end(peer)
+
+    def _forget_one(self) -> None:
+        """Of the key under which most are known: whoever invents peers by the thousand loses his own."""
+        most = max(self._speakers.values(), key=len)
+        peer, _ = most.popitem(last=False)
+        del self._routes[peer]
 
     def _send(self, who: str, frames: list[bytes]) -> bool:
         try:

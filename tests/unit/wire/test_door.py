@@ -475,6 +475,23 @@ def test_the_least_recently_heard_is_forgotten_beyond_the_bound(network, monkeyp
     assert known == ["a", "c"]
 
 
+def test_whoever_invents_peers_by_the_thousand_is_forgotten_before_others(network, monkeypatch):
+    monkeypatch.setattr(door_module, "_ROUTES_MAX", 10)
+    victim, flood = network.socket("client"), network.socket("controller")
+    for socket in (victim, flood):
+        socket.connect(network.address)
+    victim.send_multipart(frames(Open("job"), life="victim"))
+    network.hear()
+
+    for number in range(50):
+        flood.send_multipart(frames(life=f"life-{number}"))
+    network.hear(50)
+
+    assert network.door.say(Peer("client", "victim"), Leave())
+    assert network.door.say(Peer("controller", "life-49"), Leave())
+    assert not network.door.say(Peer("controller", "life-0"), Leave())
+
+
 def test_a_letter_over_the_limit_is_not_sent_for_ever(network):
     door = network.open_door(max_message_bytes=10_000)
     network.address = f"tcp://127.0.0.1:{door.bind('tcp://127.0.0.1:0')}"
