@@ -317,8 +317,8 @@ class Submit(Message, frozen=True):
 
     request: int
     job: JobNumber
-    policies: list[Policy]
-    tasks: list[Submission]
+    policies: Annotated[list[Policy], Meta(max_length=10_000)]
+    tasks: Annotated[list[Submission], Meta(max_length=100_000)]
 
 
 class Close(Message, frozen=True):

@@ -13,6 +13,9 @@ from math import sqrt
 #: Durations older than about so many of the same kind no longer count.
 MEMORY = 500
 
+#: Kinds of which something is known; of more, those that were heard of last.
+KINDS_MOST = 10_000
+
 
 class Pace:
     """Mean and mean square of the durations of each kind, the newest weighing the most."""
@@ -26,12 +29,14 @@ class Pace:
             return
         total = sum(durations_s)
         squares = sum([duration * duration for duration in durations_s])
-        weight, mean, square = self._kinds.get(kind, (0, 0.0, 0.0))
+        weight, mean, square = self._kinds.pop(kind, (0, 0.0, 0.0))
         weight = min(weight + new, max(MEMORY, new))
         share = new / weight
         mean += (total / new - mean) * share
         square += (squares / new - square) * share
         self._kinds[kind] = weight, mean, square
+        if len(self._kinds) > KINDS_MOST:
+            del self._kinds[next(iter(self._kinds))]
 
     def mean_s(self, kind: str) -> float | None:
         """None as long as nothing is known."""

@@ -52,17 +52,16 @@ class Placement:
     # Who has room.
 
     def resized(self, controllers: Collection[Controller]) -> None:
-        """Controllers came, went, or reported another size."""
+        """Controllers came, went, or reported another size: called once a turn, however many they were."""
         takers = [controller for controller in controllers if controller.takes_tasks]
         self._workers = sum(taker.room.capacity.get(WORKER, 0) for taker in takers) // UNIT
         self._roomy.update(dict.fromkeys(takers))
 
-    def gone(self, controller: Controller, left: Collection[Controller]) -> None:
-        """It will never have room again. left: those that are still there."""
+    def gone(self, controller: Controller) -> None:
+        """It will never have room again. `resized` is to be called before anything else is placed."""
         self._roomy.pop(controller, None)
         if self.reservation is not None and self.reservation[1] is controller:
             self.reservation = None
-        self.resized(left)
 
     def over(self, bundle: Bundle) -> None:
         """All its attempts are over."""

@@ -21,6 +21,8 @@ LEASE_MARGIN = 0.1
 LEASE_MARGIN_S = 1.0
 #: A silence of so many leases is final.
 LEASES_MOST = 100
+#: As many as a door has routes to. Each is told of for LEASES_MOST leases after its last word.
+CONTROLLERS_MOST = 10_000
 #: So many lives that are over are remembered, so that two controllers that share a name by mistake are told.
 FORMER_LIVES = 10_000
 
@@ -81,6 +83,8 @@ class Roster:
             if not peer.is_later_than(known.peer) and not known.silent:
                 return Admission(refusal=Refused(f"a later life of {peer.name!r} is here already"))
             self.retire(known)
+        elif len(self.controllers) >= CONTROLLERS_MOST:
+            return Admission(refusal=Refused(f"{CONTROLLERS_MOST} controllers are here already"))
         fresh = self.controllers[peer.name] = Controller(peer, now)
         return Admission(fresh, known)
 

@@ -88,6 +88,8 @@ CLIENT_SILENT_S = 6.0
 WORKERS_MOST = 10_000
 SPOOLS_MOST = 100
 TEXT_MOST = 300
+#: An open job is kept, and told of, for ever if nobody closes it.
+JOBS_MOST = 10_000
 #: Policies at hand, so that tasks that are to be treated alike share theirs. Beyond them it begins anew.
 POLICIES_KEPT = 10_000
 
@@ -113,6 +115,7 @@ class Scheduler:
         self.placement = Placement(remembered.epoch)
         woken = wake(remembered, now)
         self.jobs = woken.jobs
+        self._named = {job.name: job for job in self.jobs.values()}
         self.roster = Roster(woken.controllers, now, lease_s)
 
         self._graph = woken.graph
@@ -122,6 +125,7 @@ class Scheduler:
         # What ended in this turn. If the last end of a sealed job was remembered, but not that the job is closed, there
         # is nothing to tell and the job to be closed.
         self._results: dict[Job, list[TaskEnd]] = {job: [] for job in self.jobs.values() if _is_over(job)}
+        self._sizes_changed = False  # controllers have come, gone, or are of another size since the last tick
         self._last_number = remembered.last_number
         self._last_job = remembered.last_job
         self._store = remembered.store
@@ -164,6 +168,9 @@ class Scheduler:
         self.roster.excuse_own_absence(now)
         self._lose_the_silent(now, decision)
         self._ring_alarms(now, decision)
+        if self._sizes_changed:
+            self._sizes_changed = False
+            self.placement.resized(self.controllers.values())
         if not self.draining:
             self.placement.place(now, decision)
             self.placement.call_back(self.controllers.values(), now, decision)
@@ -242,7 +249,7 @@ class Scheduler:
         controller.workers_busy, controller.workers_hung = message.workers_busy, message.workers_hung
         controller.spools = [_shortened(spool) for spool in message.spools[:SPOOLS_MOST]]
         if controller.resize(message.room) or first_report:
-            self.placement.resized(self.controllers.values())
+            self._sizes_changed = True
         if first_report:
             decision.note(f"controller joined name={sender.name} host={controller.host} pid={message.pid}")
         lease_s = self.roster.lease_s
@@ -323,12 +330,14 @@ class Scheduler:
                 decision.say(sender, Refused(f"job {message.number} is not open"))
                 return
         else:
-            job = next((job for job in self.jobs.values() if job.name == message.job), None)
+            job = self._named.get(message.job)
+        if job is None and len(self.jobs) >= JOBS_MOST:
+            decision.say(sender, Refused(f"{JOBS_MOST} jobs are open already; some have to be closed first"))
+            return
         if job is None:
             self._last_job += 1
-            job = self.jobs[self._last_job] = Job(
-                self._last_job, message.job, job_key(self._store, self._last_job)
-            )
+            job = Job(self._last_job, message.job, job_key(self._store, self._last_job))
+            self.jobs[job.number] = self._named[job.name] = job
             decision.remember(JobOpened(job.number, job.name))
             decision.note(f"job opened job={job.name} number={job.number}")
         elif job.client != sender:
@@ -474,7 +483,8 @@ class Scheduler:
     ) -> None:
         """This life of a controller is over, and nothing of it runs any more."""
         self._give_to_others([*controller.held.values()], why, now, decision, suspects=suspects)
-        self.placement.gone(controller, self.controllers.values())
+        self.placement.gone(controller)
+        self._sizes_changed = True
 
     def _give_to_others(
         self, tasks: Sequence[Task], why: str, now: float, decision: Decision, *, suspects: int
@@ -580,6 +590,7 @@ class Scheduler:
 
     def _close_if_over(self, job: Job, decision: Decision) -> None:
         if _is_over(job) and self.jobs.pop(job.number, None) is not None:
+            self._named.pop(job.name, None)
             failed = job.marred or job.state is JobState.FAILING
             job.state = JobState.FAILED if failed else JobState.SUCCEEDED
             self.failed_jobs += failed
@@ -600,7 +611,8 @@ class Scheduler:
             self._give_to_others(lost, why, now, decision, suspects=SUSPECTS_MOST)
             if is_final and not controller.held:
                 self.roster.forget(controller)
-                self.placement.gone(controller, self.controllers.values())
+                self.placement.gone(controller)
+                self._sizes_changed = True
 
     def _ring_alarms(self, now: float, decision: Decision) -> None:
         for task, rested_after in self._alarms.due(now):

@@ -20,6 +20,9 @@ PATIENCE_S = 20.0
 #: So many may wait at the same time.
 WAITING_MOST = 1000
 
+#: So many jobs are named to somebody who has named none.
+NAMED_MOST = 20
+
 
 class _Call(NamedTuple):
     asker: Peer
@@ -74,9 +77,9 @@ class Switchboard:
 
 def _why_not(name: str, found: list[Job], jobs: Mapping[JobNumber, Job]) -> str:
     if found:
-        return (
-            f"several jobs have a generator, name one of them: {', '.join(sorted({j.name for j in found}))}"
-        )
+        names = sorted({job.name for job in found})
+        more = f" and {len(names) - NAMED_MOST} more" if len(names) > NAMED_MOST else ""
+        return f"several jobs have a generator, name one of them: {', '.join(names[:NAMED_MOST])}{more}"
     if name and any(job.name == name for job in jobs.values()):
         return f"nobody works on the job {name!r} at the moment"
     return f"no open job {name!r}" if name else "no generator is there"

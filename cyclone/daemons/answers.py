@@ -37,6 +37,8 @@ ATTEMPTS_MOST = 100
 ERROR_MOST = 300
 #: So far back the store is asked for jobs when an old one is still open.
 JOBS_LOOKED_AT = 1000
+#: Open jobs that are told of; each costs a look into the store.
+OPEN_JOBS_MOST = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +94,8 @@ def _cluster(
 
 
 def _jobs(scheduler: Scheduler, store: Store) -> list[JobView]:
-    """The newest jobs and all that are open, newest first."""
-    live = explain.view_jobs(scheduler)
+    """The newest jobs and those that are open, newest first."""
+    live = dict(sorted(explain.view_jobs(scheduler).items(), reverse=True)[:OPEN_JOBS_MOST])
     stored = store.jobs(JOBS_MOST)
     if not live.keys() <= {job.number for job in stored}:
         stored = store.jobs(JOBS_LOOKED_AT)

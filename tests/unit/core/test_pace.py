@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from cyclone.core import pace as module
 from cyclone.core.pace import MEMORY, Pace
 
 
@@ -81,3 +82,14 @@ def test_one_outlier_among_many_weighs_little(pace: Pace) -> None:
     pace.learn("kind", [2.0])
 
     assert pace.mean_s("kind") == pytest.approx(1.0, abs=0.01)
+
+
+def test_of_very_many_kinds_those_are_known_that_were_measured_last(
+    pace: Pace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KINDS_MOST", 2)
+
+    for kind in ("a", "b", "a", "c"):
+        pace.learn(kind, [1.0])
+
+    assert [kind for kind in "abc" if pace.mean_s(kind) is not None] == ["a", "c"]

@@ -104,6 +104,17 @@ def test_who_was_forgotten_may_come_back_in_the_same_life(roster: Roster) -> Non
     assert roster.admit(FIRST, 101.0).controller is not None
 
 
+def test_there_is_room_for_only_so_many_names(roster: Roster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CONTROLLERS_MOST", 1)
+    admitted(roster)
+
+    controller, _, refusal = roster.admit(Peer("another", "1"), 101.0)
+
+    assert controller is None
+    assert refusal == Refused("1 controllers are here already")
+    assert roster.admit(SECOND, 101.0).controller is not None  # the next life of one that is here
+
+
 def test_of_former_lives_the_newest_are_remembered(roster: Roster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FORMER_LIVES", 2)
     for name in ("a", "b", "c"):

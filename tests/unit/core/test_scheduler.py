@@ -1032,6 +1032,75 @@ def test_of_a_report_that_tells_too_much_the_beginnings_are_kept(master: Master)
     assert len(msgspec.msgpack.encode(view)) < 150_000
 
 
+class Unwalked(dict[Any, Any]):
+    """May be looked into, but not gone through."""
+
+    def values(self) -> Any:
+        raise AssertionError("all of them were looked at")
+
+
+def test_opening_a_job_costs_the_same_however_many_are_open(master: Master) -> None:
+    first = master.open("first")
+    master.open("second")
+    master.mind.jobs = Unwalked(master.mind.jobs)
+
+    decision = master.mind.receive(OTHER_CLIENT, Open("first"), master.now)
+    more = master.mind.receive(OTHER_CLIENT, Open("third"), master.now)
+
+    [opened] = [letter.message for letter in decision.letters]
+    assert isinstance(opened, Opened)
+    assert opened.job == first
+    assert [type(letter.message) for letter in more.letters] == [Opened]
+
+
+def test_no_more_jobs_are_opened_than_anybody_needs(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "JOBS_MOST", 2)
+    master.open("a")
+    job = master.open("b")
+
+    master.hear(OTHER_CLIENT, Open("c"))
+
+    [refused] = master.said(OTHER_CLIENT, Refused)
+    assert refused.reason == "2 jobs are open already; some have to be closed first"
+    assert master.open("a", OTHER_CLIENT)
+    master.hear(CLIENT, Close(1, job))
+    assert master.open("c", OTHER_CLIENT)
+
+
+def test_controllers_that_come_together_are_counted_once(
+    master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = []
+    count = master.mind.placement.resized
+    monkeypatch.setattr(
+        master.mind.placement, "resized", lambda all_of_them: counted.append(count(all_of_them))
+    )
+
+    for number in range(100):
+        master.join(f"node-{number}")
+    master.submit("a")
+    master.tick()
+
+    assert len(counted) == 1
+    assert len(master.places) == 1
+
+
+def test_a_name_is_free_again_when_its_job_is_closed(master: Master) -> None:
+    first = master.open("a")
+    master.hear(CLIENT, Close(1, first))
+    master.tick()
+
+    assert master.open("a") > first
+
+
+def test_a_job_is_found_by_its_name_after_a_restart(master: Master) -> None:
+    job = master.open("a")
+
+    master.start()
+
+    assert master.open("a") == job
+
+
 # Handing in again.
 
 

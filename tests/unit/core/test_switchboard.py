@@ -64,6 +64,7 @@ def test_an_answer_of_somebody_else_is_not_believed(switchboard):
         ("orphan", JOBS, "nobody works on the job 'orphan'"),
         ("", {}, "no generator"),
         ("", {1: job(1, "a", CLIENT), 2: job(2, "b", OTHER)}, "name one of them: a, b"),
+        ("", {n: job(n, f"job-{n:02}", CLIENT) for n in range(25)}, "job-18, job-19 and 5 more"),
     ],
 )
 def test_a_command_for_nobody_is_refused_with_the_reason(switchboard, name, jobs, reason):
