@@ -611,7 +611,7 @@ class MasterSettings(Settings):
             for key, value in (("module", self.generator_module), ("class", self.generator_class)):
                 if not value:
                     raise ini.wrong("task_generator", key, "is missing; the name of a Python " + key)
-        if self.generator_config_file is not None and not self.generator_config_file.is_file():
+        if self.generator_config_file is not None and not os.path.isfile(self.generator_config_file):
             problem = f"found {str(self.generator_config_file)!r}, expected a file that exists"
             raise ini.wrong("task_generator", "config_file", problem)
         check_curve(ini, self.curve, {"[comm] target": self.target})

@@ -52,10 +52,10 @@ class ChecksumSettings(Settings):
     )  # fmt: skip
 
     def check(self, ini: Ini) -> None:
-        if not self.directory.is_dir():
+        if not os.path.isdir(self.directory):
             problem = f"found {str(self.directory)!r}, expected a directory that exists"
             raise ini.wrong("files", "directory", problem)
-        if self.manifest.is_dir():
+        if os.path.isdir(self.manifest):
             problem = f"found {str(self.manifest)!r}, which is a directory; expected a file"
             raise ini.wrong("manifest", "file", problem)
 

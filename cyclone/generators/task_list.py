@@ -50,7 +50,7 @@ class TaskListSettings(Settings):
     )  # fmt: skip
 
     def check(self, ini: Ini) -> None:
-        if not self.file.is_file():
+        if not os.path.isfile(self.file):
             raise ini.wrong("tasks", "file", f"found {str(self.file)!r}, expected a file that exists")
 
 

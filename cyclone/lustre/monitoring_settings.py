@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from datetime import time
@@ -146,6 +147,6 @@ class MonitoringSettings(Settings):
         return min(float(self.measure_interval_s), _HUNG_AFTER_MOST_S)
 
     def check(self, ini: Ini) -> None:
-        if not self.task_file.is_file():
+        if not os.path.isfile(self.task_file):
             problem = f"found {str(self.task_file)!r}, expected a file that exists"
             raise ini.wrong("task", "task_file", problem)

@@ -293,3 +293,11 @@ def test_finished_jobs_are_kept_for_days_or_for_ever(value: str, keep_s: float |
     settings = MasterSettings.of(Ini({"store": {"keep_finished": value}}))
 
     assert settings.keep_s == keep_s
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "x/" * 3000, "a\0b"])
+def test_a_path_that_can_be_none_is_refused_like_one_that_is_not_there(name: str) -> None:
+    ini = Ini({"task_generator": {"module": "jobs", "class": "Job", "config_file": name}})
+
+    with pytest.raises(ConfigError, match="expected a file that exists"):
+        MasterSettings.of(ini)

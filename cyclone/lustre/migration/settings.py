@@ -340,7 +340,7 @@ class MigrationSettings(Settings):
         return cls._with_defaults(_with_names_of_today(ini))
 
     def check(self, ini: Ini) -> None:
-        if not self.input_dir.is_dir():
+        if not os.path.isdir(self.input_dir):
             found = f"found {str(self.input_dir)!r}, expected a directory that exists"
             raise ini.wrong("migration", "input_dir", found)
         if not os.access(self.input_dir, os.R_OK | os.W_OK | os.X_OK):
@@ -352,7 +352,7 @@ class MigrationSettings(Settings):
             raise ini.wrong("migration", "oss_max_tasks", "needs oss_map; expected that or 0")
         if self.oss_map == "auto" and not self.fs_name:
             raise ini.wrong("migration", "oss_map", "found auto, which needs fs_name in [lustre]")
-        if self.oss_map not in ("", "auto") and not Path(self.oss_map).is_file():
+        if self.oss_map not in ("", "auto") and not os.path.isfile(self.oss_map):
             raise ini.wrong(
                 "migration", "oss_map", f"found {self.oss_map!r}, expected a file, auto, or nothing"
             )
