@@ -9,7 +9,7 @@ node's own clock, counted from the sending of the report that renewed it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from signal import SIGKILL, SIGTERM
@@ -193,8 +193,16 @@ class Crew:
         worker = self.workers[slot]
         worker.state, worker.pid = WorkerState.IDLE, pid
 
+    def may_tell(self, slot: int, ends: list[End], unbegun: Collection[Token] = ()) -> bool:
+        """Are these what comes next of what this worker was given? One that tells of others has lost its mind."""
+        worker = self.workers[slot]
+        left = [held.assignment.token for held in worker.chunk[worker.done :]]
+        return left[: len(ends)] == [end.token for end in ends] and (
+            not unbegun or set(left[len(ends) :]).issuperset(unbegun)
+        )
+
     def finished(self, slot: int, ends: list[End], now: float, unbegun: Iterable[Token] = ()) -> Decision:
-        """A worker tells of attempts that ended, in the order it was given them.
+        """A worker tells of attempts that ended, in the order it was given them: it has to be one that `may_tell`.
 
         unbegun: the rest of its chunk, which it gives back.
         """

@@ -191,13 +191,19 @@ class Controller:
             for message, values in hired.channel.receive():
                 self._on_finished(slot, message, values)
         except Undecodable as error:
-            log.warning("worker said nonsense slot=%d: %s", slot, error)
-            self._nursery.kill(slot, signal.SIGKILL)
-            self._loop.unregister(hired.channel)
-            hired.channel.close()
+            self._distrust(slot, str(error))
             return
         if hired.channel.closed:
             self._loop.unregister(hired.channel)
+
+    def _distrust(self, slot: int, why: str) -> None:
+        """The worker has lost its mind, or a task wrote where only the worker may: nothing more is heard of it."""
+        log.warning("worker said nonsense slot=%d: %s", slot, why)
+        hired = self._hired.get(slot)
+        if hired is not None:
+            self._nursery.kill(slot, signal.SIGKILL)
+            self._loop.unregister(hired.channel)
+            hired.channel.close()
 
     def _on_finished(self, slot: int, message: Finished, values: list[bytes]) -> None:
         """An end is heard of when what it has recorded is on disk, so that no record is lost with this process."""
@@ -227,6 +233,9 @@ class Controller:
             self._finished(slot, message, values)
 
     def _finished(self, slot: int, message: Finished, values: list[bytes]) -> None:
+        if len(values) != len(message.ends) or not self._crew.may_tell(slot, message.ends, message.unbegun):
+            self._distrust(slot, f"it tells of {len(message.ends)} attempts that are not what it was given")
+            return
         for end in message.ends:
             self._payloads.pop(end.token, None)
         decision = self._crew.finished(slot, message.ends, monotonic(), message.unbegun)

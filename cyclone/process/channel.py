@@ -33,6 +33,9 @@ _BUFFERS_PER_CALL = 256
 
 _encode = msgspec.msgpack.Encoder().encode
 
+# What msgspec raises for bytes that it cannot make sense of: text in a wrong encoding is a plain ValueError.
+_SENSELESS = (ValueError, RecursionError, OverflowError, MemoryError)
+
 Heard = TypeVar("Heard", bound=Message)
 
 
@@ -156,7 +159,7 @@ class Channel(Generic[Heard]):
     def _frame(self, frame: memoryview, body: int, pieces: int) -> tuple[Heard, list[bytes]]:
         try:
             message = self._decode(frame[:body])
-        except msgspec.DecodeError as error:
+        except _SENSELESS as error:
             raise Undecodable(f"no message of ours: {error}") from None
         sizes = struct.unpack_from(f"<{pieces}I", frame, body)
         at = body + 4 * pieces
@@ -169,9 +172,12 @@ class Channel(Generic[Heard]):
         return message, enclosure
 
     def _make_room(self, used: int, needed: int) -> None:
-        """Move what is left to the front of a buffer that has room for the whole frame."""
+        """Move what is left to the front of a buffer that has room for the whole frame, as far as it has come in.
+
+        What a frame only announces takes no memory: the buffer is at most twice as large as what is in it.
+        """
         left = self._filled - used
-        size = max(_READ_BYTES, needed)
+        size = max(_READ_BYTES, min(needed, 2 * left))
         if size != len(self._incoming):
             # Also when a large frame is over: its buffer is given back.
             roomy = bytearray(size)

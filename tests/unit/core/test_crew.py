@@ -1244,3 +1244,35 @@ def test_an_exclusive_attempt_that_came_quickly_is_taken(node: Node) -> None:
     node.place("a", at=node.now - LEASE_S / 2 + 0.1, exclusive=True)
 
     assert node.ends() == []
+
+
+# What a worker may tell of.
+
+
+@pytest.mark.parametrize(
+    ("told", "unbegun", "may"),
+    [
+        ((0,), (), True),
+        ((0, 1, 2), (), True),
+        ((0,), (1, 2), True),
+        ((), (0, 1, 2), True),
+        ((1,), (), False),
+        ((0, 0), (), False),
+        ((0, 1, 2, 3), (), False),
+        ((0,), (0,), False),
+        ((0,), (99,), False),
+        ((99,), (), False),
+    ],
+)
+def test_a_worker_may_tell_of_what_it_was_given_and_of_nothing_else(
+    told: tuple[int, ...], unbegun: tuple[int, ...], may: bool
+) -> None:
+    node = Node()
+    node.mind.pace.learn("kind", [0.0001] * 500)
+    first, *_ = tokens = node.work("a", "b", "c", kind="kind")
+    chunk = [held.assignment.token for held in node.mind.workers[0].chunk]
+    assert chunk == tokens
+
+    ends = [End(first + number, 0.1, 1.0) for number in told]
+
+    assert node.mind.may_tell(0, ends, [first + number for number in unbegun]) is may

@@ -223,3 +223,30 @@ def test_however_it_is_cut_it_arrives_whole(sizes, step):
     assert heard == sent
     sender.close()
     receiver.close()
+
+
+def test_text_in_a_wrong_encoding_is_undecodable(pair):
+    controller, worker = pair
+    body = b"\x92\xa5Ended\x91\x97\x01\x00\x00\xa9\xff\xfe\xfd\xfc\xfb\xfa\xf9\xf8\xf7\x00\xc2\xa0"
+    worker._socket.send(struct.pack("<QII", len(body), len(body), 0) + body)
+
+    with pytest.raises(Undecodable):
+        controller.receive()
+
+
+def test_a_frame_that_is_only_announced_takes_no_memory(pair):
+    controller, worker = pair
+    worker._socket.send(struct.pack("<QII", channel_module.FRAME_BYTES_MAX, 100, 1) + bytes(100))
+
+    assert controller.receive() == []
+    assert len(controller._incoming) <= 2 * channel_module._READ_BYTES
+
+
+def test_a_large_frame_grows_as_it_comes_in(pair):
+    controller, worker = pair
+    value = bytes(range(256)) * 40_000
+
+    worker.send(Ended([End(7)]), [value])
+
+    assert carry(worker, controller) == [(Ended([End(7)]), [value])]
+    assert len(controller._incoming) == channel_module._READ_BYTES
