@@ -76,8 +76,8 @@ class History:
 class Job:
     """Tasks that belong together under a name.
 
-    key: tells it from the jobs of all stores. tasks: the live ones by tid. client: who hears their ends; heard_at: when it
-    was heard of last, monotonic.
+    key: tells it from the jobs of all stores. tasks: the live ones by tid. client: who hears their ends.
+    heard_at: when that client was heard last, monotonic seconds.
     """
 
     number: JobNumber
@@ -86,7 +86,7 @@ class Job:
     tasks: dict[str, Task] = field(default_factory=dict)
     counts: Counter[State] = field(default_factory=Counter)  # of live tasks
     client: Peer | None = None
-    heard_at: float = 0.0
+    heard_at: float = -inf
     serial: int = 0  # of the last `Results` said to the client
     state: JobState = JobState.OPEN
     marred: bool = False  # a task has ended and did not succeed

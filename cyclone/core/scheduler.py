@@ -331,6 +331,9 @@ class Scheduler:
                 return
         else:
             job = self._named.get(message.job)
+        if job is not None and (why := self._why_not(sender, job, now)):
+            decision.say(sender, Refused(why))
+            return
         if job is None and len(self.jobs) >= JOBS_MOST:
             decision.say(sender, Refused(f"{JOBS_MOST} jobs are open already; some have to be closed first"))
             return
@@ -356,12 +359,22 @@ class Scheduler:
                 decision.remember(JobRemembers(job.number, job.remember_s))
         decision.say(sender, Opened(job.name, job.number, self.epoch, job.serial, self.window))
 
+    def _why_not(self, sender: Peer, job: Job, now: float) -> str:
+        """Why it may not work on the job: another key does, and was heard within a lease; "" if it may."""
+        client = job.client
+        if client is None or client.key == sender.key or now - job.heard_at >= self.roster.lease_s:
+            return ""
+        return f"{client.name} works on the job {job.name!r}"
+
     def _on_submit(
         self, sender: Peer, message: Submit, now: float, decision: Decision, recalled: Mapping[str, TaskEnd]
     ) -> None:
         job = self.jobs.get(message.job)
         if job is None or job.state is not JobState.OPEN:
             decision.say(sender, Refused(f"job {message.job} is not open", message.request))
+            return
+        if why := self._why_not(sender, job, now):
+            decision.say(sender, Refused(why, message.request))
             return
         if fresh := self._results.get(job):
             # Ended in this very turn, so that the store could not recall it.
@@ -440,6 +453,9 @@ class Scheduler:
         job = self.jobs.get(message.job)
         if job is None:
             decision.say(sender, Refused(f"job {message.job} is not open", message.request))
+            return
+        if why := self._why_not(sender, job, now):
+            decision.say(sender, Refused(why, message.request))
             return
         for tid in message.tids:
             task = job.tasks.get(tid)

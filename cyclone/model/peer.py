@@ -17,6 +17,11 @@ class Peer(NamedTuple):
     name: str
     life: str
 
+    @property
+    def key(self) -> str:
+        """The name of its key, which is all of its name that is vouched for."""
+        return self.name.partition("/")[0]
+
     def is_later_than(self, other: Peer) -> bool:
         """Was this life of the same name begun after the other one? Wrong if the clock was set back in between."""
         return self.life > other.life

@@ -50,6 +50,7 @@ from cyclone.model.task import Cause, End, Policy, Retry, first_token
 
 OTHER_CLIENT = Peer("client", "c2")
 STRANGER = Peer("stranger", "1")
+ANOTHER_KEY = Peer("another", "c3")
 #: How long after the last renewal an exclusive attempt is given to nobody else.
 GUARD_S = LEASE_S * (1 + LEASE_MARGIN) + LEASE_MARGIN_S
 
@@ -1667,3 +1668,64 @@ def test_tasks_that_are_to_be_treated_alike_share_their_policy(master: Master) -
     master.submit("b", timeout_s=1.0)
 
     assert master.task("a").policy is master.task("b").policy
+
+
+# Whose a job is.
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Open("job"),
+        Open("", 1),
+        Open("job", 1),
+        Submit(7, 1, [a_policy()], [Submission("mine", 0)]),
+        Cancel(7, 1, ["a"]),
+        Close(7, 1),
+        Close(7, 1, True),
+    ],
+    ids=lambda message: str(message),
+)
+def test_a_job_is_its_client_s_as_long_as_that_is_heard(master: Master, message: Any) -> None:
+    master.open("job")
+    master.submit("a", job=1)
+    master.tick(LEASE_S / 2)
+
+    master.hear(ANOTHER_KEY, message)
+
+    assert master.decision.changes == []
+    assert master.mind.jobs[1].client == CLIENT
+    assert [*master.mind.jobs[1].tasks] == ["a"]
+    if not isinstance(message, Close):
+        [refused] = master.said(ANOTHER_KEY, Refused)
+        assert refused == Refused("client works on the job 'job'", getattr(message, "request", 0))
+
+
+def test_another_key_may_go_on_with_a_job_whose_client_was_silent_for_a_lease(master: Master) -> None:
+    master.open("job")
+    master.tick(LEASE_S)
+
+    master.open("job", ANOTHER_KEY)
+
+    assert master.mind.jobs[1].client == ANOTHER_KEY
+
+
+def test_a_client_that_beats_keeps_its_job(master: Master) -> None:
+    master.open("job")
+    for _ in range(5):
+        master.tick(LEASE_S / 2)
+        master.open("job", number=1)
+
+    master.hear(ANOTHER_KEY, Open("job"))
+
+    assert master.said(ANOTHER_KEY, Refused)
+
+
+def test_after_a_restart_a_job_is_of_whoever_comes_first(master: Master) -> None:
+    master.open("job")
+
+    master.start()
+    master.open("job", ANOTHER_KEY)
+    master.hear(CLIENT, Open("job"))
+
+    assert master.said(CLIENT, Refused) == [Refused("another works on the job 'job'")]
