@@ -47,3 +47,19 @@ def test_memory_of_who_was_told_of_is_bounded():
         complaints.add("refused", f"10.0.{number // 256}.{number % 256}")
 
     assert len(complaints._told) == 1000
+
+
+def test_peers_without_number_cannot_fill_the_log(caplog):
+    now = [0.0]
+    complaints = Complaints(lambda: now[0])
+
+    for number in range(1000):
+        complaints.add("gone", f"client/invented-{number}")
+    told = len(caplog.records)
+    now[0] = 60.0
+    complaints.add("gone", "client/invented-1000")
+
+    assert complaints.counts == {"gone": 1001}
+    assert told == 101
+    assert "more than that is counted" in caplog.records[100].getMessage()
+    assert len(caplog.records) == 102
