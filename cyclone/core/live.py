@@ -77,7 +77,7 @@ class Job:
     """Tasks that belong together under a name.
 
     key: tells it from the jobs of all stores. tasks: the live ones by tid. client: who hears their ends.
-    heard_at: when that client was heard last, monotonic seconds.
+    heard_at: when that client was heard last; see `Roster.attended`.
     """
 
     number: JobNumber

@@ -59,6 +59,7 @@ class Roster:
         self._former_lives: dict[Peer, None] = {}  # the oldest first
         self._look_for_silence_at = now
         self._looked_at = now
+        self._absent_s = 0.0  # in all
 
     # Who comes and goes.
 
@@ -110,8 +111,13 @@ class Roster:
         """While this daemon was stopped, or stuck on its disk, it could not hear: that was nobody's silence."""
         absent_s, self._looked_at = now - self._looked_at, now
         if absent_s > self.lease_s / 5:  # it wakes up twice as often, to look for silence
+            self._absent_s += absent_s
             for controller in self.controllers.values():
                 controller.heard_at = min(now, controller.heard_at + absent_s)
+
+    def attended(self, now: float) -> float:
+        """The moment on a clock that stands still while this daemon is absent."""
+        return now - self._absent_s
 
     def silent(self, now: float) -> list[Silence]:
         """Those that were not heard for a lease; none between two looks."""

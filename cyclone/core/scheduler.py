@@ -155,6 +155,7 @@ class Scheduler:
         recalled: for a `Submit`, those among its tids and their predecessors that ended earlier in this job.
         """
         decision = Decision()
+        self.roster.excuse_own_absence(now)
         self.roster.hear(sender, now)
         if isinstance(message, Submit):
             self._on_submit(sender, message, now, decision, recalled or {})
@@ -351,7 +352,7 @@ class Scheduler:
             # Ends may have been told to another client since, such as a former life whose last heartbeat came late:
             # a serial that this one does not expect lets it submit its open tasks again.
             job.serial += 1
-        job.client, job.heard_at = sender, now
+        job.client, job.heard_at = sender, self.roster.attended(now)
         if not message.number:
             self._seal(job, JobState.OPEN, decision)
             if job.remember_s != message.remember_s:
@@ -362,7 +363,9 @@ class Scheduler:
     def _why_not(self, sender: Peer, job: Job, now: float) -> str:
         """Why it may not work on the job: another key does, and was heard within a lease; "" if it may."""
         client = job.client
-        if client is None or client.key == sender.key or now - job.heard_at >= self.roster.lease_s:
+        if client is None or client.key == sender.key:
+            return ""
+        if self.roster.attended(now) - job.heard_at >= self.roster.lease_s:
             return ""
         return f"{client.name} works on the job {job.name!r}"
 

@@ -1729,3 +1729,13 @@ def test_after_a_restart_a_job_is_of_whoever_comes_first(master: Master) -> None
     master.hear(CLIENT, Open("job"))
 
     assert master.said(CLIENT, Refused) == [Refused("another works on the job 'job'")]
+
+
+def test_a_job_is_not_lost_while_the_master_itself_is_absent(master: Master) -> None:
+    master.open("job")
+    master.tick(0.1)
+
+    master.now += 10 * LEASE_S
+    master.hear(ANOTHER_KEY, Open("job"))
+
+    assert master.said(ANOTHER_KEY, Refused)
