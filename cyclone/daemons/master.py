@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from time import monotonic
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import cyclone
 from cyclone.core.decision import Decision, Letter
@@ -26,6 +26,7 @@ from cyclone.daemons.answers import MasterFacts, answer
 from cyclone.daemons.enclosures import Enclosures, split
 from cyclone.daemons.entry import raise_descriptor_limit, report_ready, run_daemon
 from cyclone.daemons.generator_process import GeneratorProcess
+from cyclone.daemons.questions import Question, Questions
 from cyclone.daemons.scraping import Scraping
 from cyclone.errors import EXIT_INTERNAL, EXIT_OK, EXIT_TASK_FAILED, ConfigError, CycloneError, StoreFull
 from cyclone.loop import Loop
@@ -33,8 +34,6 @@ from cyclone.messages import (
     Accepted,
     AskCluster,
     AskGenerator,
-    AskTask,
-    AskTasks,
     Cluster,
     CommandDone,
     Drop,
@@ -44,7 +43,6 @@ from cyclone.messages import (
     TaskEnd,
 )
 from cyclone.model.changes import Change
-from cyclone.model.peer import Peer
 from cyclone.process.replace import replace_content
 from cyclone.process.service_manager import ServiceManager
 from cyclone.settings import MasterSettings, endpoint, is_ipv6, reachable
@@ -56,8 +54,6 @@ if TYPE_CHECKING:
     from cyclone.metrics.family import Family
 
 log = logging.getLogger("master")
-
-Question: TypeAlias = AskCluster | AskTasks | AskTask
 
 #: Messages that are decided about together and remembered in one transaction.
 BATCH_MOST = 200
@@ -84,7 +80,7 @@ class Master:
         self._started_at = monotonic()
         self._stopping = 0  # how often it was told to
         self._waits_for_room = False  # on the disk
-        self._questions: list[tuple[Peer, Question]] = []
+        self._questions = Questions()
         self._patient: list[Letter] = []  # remembered, and to be said
         self._patient_until = 0.0
         self._exit_code = EXIT_OK
@@ -139,8 +135,10 @@ class Master:
             pause_s = min(pause_s, self._patient_until - now)
         if self._generator_must_end_by is not None:
             pause_s = min(pause_s, self._generator_must_end_by - now)
-        if (patience_ends := self._switchboard.next_moment()) is not None:
-            pause_s = min(pause_s, patience_ends - now)
+        if (moment := self._switchboard.next_moment()) is not None:
+            pause_s = min(pause_s, moment - now)
+        if (moment := self._questions.next_moment()) is not None:
+            pause_s = min(pause_s, moment - now)
         self._loop.wait(max(0.0, pause_s))
 
     def _hear(self) -> list[Heard]:
@@ -152,8 +150,8 @@ class Master:
         sender, message = heard.peer, heard.message
         log.debug("heard %s from %s", type(message).__name__, sender)
         if isinstance(message, Question):
-            self._questions.append((sender, message))
-            return Decision()
+            refused = self._questions.add(sender, message)
+            return Decision() if refused is None else Decision(letters=[Letter(sender, refused)])
         if isinstance(message, AskGenerator):
             return Decision(letters=self._switchboard.ask(sender, message, self._mind.jobs, monotonic()))
         if isinstance(message, CommandDone):
@@ -252,10 +250,10 @@ class Master:
 
     def _answer(self) -> None:
         """Answer questions when mind and store know the same: after what was decided has been remembered."""
-        for sender, question in self._questions:
-            told = answer(question, self._mind, self._store, monotonic(), self._facts())
-            self._door.say(sender, told)
-        self._questions.clear()
+        while (asked := self._questions.next(began := monotonic())) is not None:
+            sender, question = asked
+            self._door.say(sender, answer(question, self._mind, self._store, began, self._facts()))
+            self._questions.took(began, monotonic())
 
     def _families(self) -> list[Family]:
         from cyclone.metrics.own import cluster_families

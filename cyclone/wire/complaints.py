@@ -49,7 +49,9 @@ class Complaints:
         self._lines += 1
         if self._lines > _LINES_MOST:
             if self._lines == _LINES_MOST + 1:
-                _log.warning("more than that is counted and not told within this minute: %s", dict(self.counts))
+                _log.warning(
+                    "more than that is counted and not told within this minute: %s", dict(self.counts)
+                )
             return
         # The detail may quote what a peer has sent: no line breaks, no end of it.
         quoted = detail[:_TEXT_MAX].encode("unicode_escape").decode("ascii")
