@@ -345,7 +345,8 @@ class Scheduler:
             decision.remember(JobOpened(job.number, job.name))
             decision.note(f"job opened job={job.name} number={job.number}")
         elif job.client != sender:
-            if message.number and job.client is not None and now - job.heard_at < CLIENT_SILENT_S:
+            silent_s = self.roster.attended(now) - job.heard_at
+            if message.number and job.client is not None and silent_s < CLIENT_SILENT_S:
                 # The last heartbeat of a former life comes late: a new one says first that it wants the job.
                 return
             decision.note(f"job resumed job={job.name} number={job.number} open={len(job.tasks)}")

@@ -129,17 +129,17 @@ class Master:
 
     def _wait(self) -> None:
         now = monotonic()
-        moment = min(self._mind.next_moment(now), self._spare_time.next_moment)
-        pause_s = min(moment - now, self._settings.poll_timeout_s or 1.0)
-        if self._patient:
-            pause_s = min(pause_s, self._patient_until - now)
-        if self._generator_must_end_by is not None:
-            pause_s = min(pause_s, self._generator_must_end_by - now)
-        if (moment := self._switchboard.next_moment()) is not None:
-            pause_s = min(pause_s, moment - now)
-        if (moment := self._questions.next_moment()) is not None:
-            pause_s = min(pause_s, moment - now)
-        self._loop.wait(max(0.0, pause_s))
+        moments = [
+            now + (self._settings.poll_timeout_s or 1.0),
+            self._mind.next_moment(now),
+            self._spare_time.next_moment,
+            self._switchboard.next_moment(),
+            self._questions.next_moment(),
+            self._generator_must_end_by,
+            self._patient_until if self._patient else None,
+        ]
+        first = min(moment for moment in moments if moment is not None)
+        self._loop.wait(max(0.0, first - now))
 
     def _hear(self) -> list[Heard]:
         """What has come in; what clients say first, so that the store can recall all that has ended before it."""

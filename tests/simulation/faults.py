@@ -244,8 +244,8 @@ FAULTS = [
     Fault(
         "a late heartbeat of a former life takes the job over",
         "core/scheduler.py",
-        "now - job.heard_at < CLIENT_SILENT_S",
-        "now < job.heard_at",
+        "silent_s < CLIENT_SILENT_S",
+        "silent_s < 0",
         first=2640,
     ),
     Fault(
