@@ -19,11 +19,11 @@ from typing import TypeAlias
 
 from cyclone.drill import database
 from cyclone.drill.plan import DAEMONS, DATABASE, FAULTS, MASTER, NODES, Stroke
-from cyclone.drill.site import Site
+from cyclone.drill.site import FORMER, NONSENSE, Site
 from cyclone.messages import Ended, Message, Refused, Report
 from cyclone.model.task import End
 from cyclone.wire import codec
-from cyclone.wire.keys import KeyPair, PublicKey, Role, load_pair, load_public
+from cyclone.wire.keys import PublicKey, Role, load_pair, load_public
 from cyclone.wire.stranger import Stranger, of_version, strange_key
 
 Course: TypeAlias = Generator[float, None, str]
@@ -276,7 +276,7 @@ def _stepped(name: str, step_s: float, site: Site) -> Iterator[None]:
 
 def old_version(stroke: Stroke, site: Site) -> Course:
     refusals = said = 0
-    own, server = _a_good_key(stroke, site)
+    own, server = load_pair(site.cluster.key_dir, FORMER), _server(stroke, site)
     for pause_s in _ticks(stroke.lasts_s):
         with Stranger(_address(stroke, site), own, server) as stranger:
             if stranger.knock(_KNOCK_S):
@@ -291,7 +291,7 @@ def old_version(stroke: Stroke, site: Site) -> Course:
 def wrong_key(stroke: Stroke, site: Site) -> Course:
     dice = random.Random(stroke.dice)
     knocked = 0
-    _, server = _a_good_key(stroke, site)
+    server = _server(stroke, site)
     for pause_s in _ticks(stroke.lasts_s):
         own = strange_key(dice.choice((Role.CONTROLLER, Role.CLIENT)))
         # Now and then one who does not know the server either.
@@ -309,7 +309,7 @@ def wrong_key(stroke: Stroke, site: Site) -> Course:
 def garbage(stroke: Stroke, site: Site) -> Course:
     dice = random.Random(stroke.dice)
     friends = bytes_ = 0
-    own, server = _a_good_key(stroke, site)
+    own, server = load_pair(site.cluster.key_dir, NONSENSE), _server(stroke, site)
     for pause_s in _ticks(stroke.lasts_s):
         bytes_ += _talk_bytes(stroke, site, dice)
         with Stranger(_address(stroke, site), own, server) as stranger:
@@ -369,11 +369,8 @@ def _most_connections() -> int:
     return max(50, min(_SILENT, hard - 200))
 
 
-def _a_good_key(stroke: Stroke, site: Site) -> tuple[KeyPair, PublicKey]:
-    directory = site.cluster.key_dir
-    return load_pair(directory, "controller"), load_public(
-        directory, "master" if stroke.victim == MASTER else "sink"
-    )
+def _server(stroke: Stroke, site: Site) -> PublicKey:
+    return load_public(site.cluster.key_dir, "master" if stroke.victim == MASTER else "sink")
 
 
 def _address(stroke: Stroke, site: Site) -> str:

@@ -37,9 +37,13 @@ from cyclone.private_cluster import PrivateCluster, Sections, free_ports, write_
 from cyclone.process.lineage import descendants, has_variable, on_death_of_parent, processes
 from cyclone.store.audit import StoredFacts
 from cyclone.store.sqlite import SqliteStore
+from cyclone.wire.keys import Role, authorize, make
 
 WORKERS = 3
 WINDOW = 400
+#: Keys of their own for peers who may speak and talk nonsense: a door suspends them, and nobody else is to suffer.
+NONSENSE, FORMER = "nonsense", "former"
+FRIENDS = (NONSENSE, FORMER)
 
 #: A daemon that ended by itself is started again after this, as systemd would.
 _RESTART_S = 0.3
@@ -96,6 +100,9 @@ class Site:
                 self.disks[name] = Disk(directory / "disks" / name)
             else:
                 (directory / "disks" / name).mkdir()
+        for name in FRIENDS:
+            make(self.cluster.key_dir, name, Role.CONTROLLER)
+            authorize(self.cluster.key_dir, self.cluster.key_dir / f"{name}.public")
         config = directory / "generator.conf"
         own_ini: Sections = {"task_generator": {"config_file": config}} if self.is_ours else {}
         write_ini(config, self.generator, own_ini, {"drill": {"seed": self.seed, "began": now()}})
