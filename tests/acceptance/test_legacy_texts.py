@@ -72,7 +72,7 @@ def test_texts_for_which_there_is_no_room_wait_with_those_who_push_them(cluster:
     proxy = cluster.start_sink("database-proxy", settings)
     proxy.wait_for_log("Started")
     with ThreadPoolExecutor() as threads:
-        pushing = threads.submit(push, port, *[b"no row" * 1000] * 4000, *[LINE] * 100)
+        pushing = threads.submit(push, port, *[b"no row" * 200] * 15_000, *[LINE] * 100)
         proxy.wait_for_log("wait until they can be kept")
         assert "lost" not in proxy.log
 
@@ -83,7 +83,7 @@ def test_texts_for_which_there_is_no_room_wait_with_those_who_push_them(cluster:
         wait_for("all rows", lambda: len(rows(place / "rows.sqlite")) == 100)
         pushing.result()
     proxy.wait_for_log("kept again")
-    wait_for("all others", lambda: (cluster.directory / "proxy.dead").read_bytes().count(b"\n") == 4000)
+    wait_for("all others", lambda: (cluster.directory / "proxy.dead").read_bytes().count(b"\n") == 15_000)
     proxy.signal(signal.SIGTERM)
     assert proxy.wait() == EXIT_OK
 
