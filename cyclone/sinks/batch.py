@@ -4,8 +4,8 @@ A batch is due when enough entries wait, when the oldest of them has waited long
 a failure that may pass by itself it is tried again after 1, 2, 4, … 60 seconds; after one that somebody has to mend,
 once a minute. Nothing is ever given up here.
 
-A batch that fails may have been too much for the time that the database is given, and what it does of it may go on there
-for a while, in the way of the next one. So the next one is half as large.
+A batch that fails after a while may have been too much for the time that the database is given, and what it does of it
+may go on there, in the way of the next one. So the next one is half as large.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ AGE_MAX_S = 86_400
 
 RETRY_MIN_S = 1.0
 RETRY_MAX_S = 60.0
+
+#: What fails sooner was not too much: no time-out of a database is shorter.
+SLOW_S = 1.0
 
 #: Between two looks at something that somebody has to mend.
 MENDING_S = 60.0
@@ -48,7 +51,7 @@ class BatchRule:
 class Portion:
     """Owns how many rows go into one transaction.
 
-    Half of what has failed; an eighth more after each that has succeeded, so that a database which is slow by the row
+    Half of what was too much; an eighth more after each that has succeeded, so that a database which is slow by the row
     is asked for too much in one of six batches or so, and one that was away has full ones again after some fifty.
     """
 
@@ -59,9 +62,10 @@ class Portion:
         if rows >= self.rows:
             self.rows = min(self._most, self.rows + max(1, self.rows // 8))
 
-    def failed(self, rows: int) -> None:
-        """In a way that may pass by itself."""
-        self.rows = max(1, min(self.rows, rows // 2))
+    def failed(self, rows: int, took_s: float) -> None:
+        """In a way that may pass by itself, after so many seconds."""
+        if took_s >= SLOW_S:
+            self.rows = max(1, min(self.rows, rows // 2))
 
 
 class Batching:

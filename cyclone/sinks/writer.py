@@ -272,7 +272,7 @@ class Writer:
             new = self._database.insert(table, [each.row for each in some])
         except DatabaseFailure as failure:
             if failure.failure is Failure.TRANSIENT:
-                self._portion.failed(len(some))
+                self._portion.failed(len(some), self._clock() - began)
             raise
         self._portion.succeeded(len(some))
         self._figures = replace(

@@ -219,7 +219,7 @@ def test_a_portion_is_half_of_what_failed_and_grows_back_to_the_whole():
     sizes = []
 
     while (rows := portion.rows) > 300:
-        portion.failed(rows)
+        portion.failed(rows, 30.0)
         sizes.append(portion.rows)
     portion.succeeded(250)
     grown = portion.rows
@@ -233,8 +233,8 @@ def test_a_portion_is_half_of_what_failed_and_grows_back_to_the_whole():
 
 def test_a_portion_never_is_nothing_and_comes_back_from_one_row():
     portion = Portion(100)
-    portion.failed(2)
-    portion.failed(1)
+    portion.failed(2, 30.0)
+    portion.failed(1, 30.0)
 
     assert portion.rows == 1
     portion.succeeded(1)
@@ -243,8 +243,16 @@ def test_a_portion_never_is_nothing_and_comes_back_from_one_row():
 
 def test_a_small_batch_says_nothing_of_how_large_one_may_be():
     portion = Portion(1000)
-    portion.failed(1000)
+    portion.failed(1000, 30.0)
 
     portion.succeeded(3)
 
     assert portion.rows == 500
+
+
+def test_what_failed_at_once_was_not_too_much():
+    portion = Portion(1000)
+
+    portion.failed(1000, 0.9)
+
+    assert portion.rows == 1000

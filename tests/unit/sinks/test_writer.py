@@ -4,6 +4,7 @@ import json
 import random
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -297,6 +298,8 @@ def test_a_database_that_is_too_slow_for_a_batch_is_given_smaller_ones(site, ent
             def insert_in_time(table: Any, rows: Any) -> int:
                 asked.append(len(rows))
                 if len(rows) > 100:
+                    nonlocal waited_s
+                    waited_s += 30
                     raise DatabaseFailure(Failure.TRANSIENT, "a time-out")
                 return insert(table, rows)
 
@@ -304,8 +307,11 @@ def test_a_database_that_is_too_slow_for_a_batch_is_given_smaller_ones(site, ent
             return connection
 
     asked: list[int] = []
+    waited_s = 0
     site.spool.append([entry(number) for number in range(900)])
-    writer = site.writer(BatchRule(800, 0.01), dialect=Slow(site.rows))
+    writer = site.writer(
+        BatchRule(800, 0.01), dialect=Slow(site.rows), clock=lambda: time.monotonic() + waited_s
+    )
     writer.start()
 
     def is_stored() -> bool:
