@@ -86,8 +86,12 @@ def rows(cluster: Cluster, table: str) -> int:
 def test_a_master_forgets_a_job_that_was_closed_long_enough_ago(steady_cluster: Cluster) -> None:
     cluster = steady_cluster
     cluster.write_job(WORK.format(count=300, seconds=0))
-    kept = {"store": {"path": "store.db", "keep_finished": "1"}, "control": {"when_finished": "wait"}}
-    master = cluster.start_master(kept | {"control": {"pid_file": "master.pid", "when_finished": "wait"}})
+    settings = {
+        "control": {"pid_file": "master.pid", "when_finished": "wait"},
+        "store": {"path": "store.db", "keep_finished": "1"},
+    }
+    master = cluster.start_master(settings)
+    master.wait_for_log("Started")
     cluster.start_controller()
     wait_for("the end of the job", lambda: cluster.question("SELECT 1 FROM job WHERE closed_at > 0"))
     assert command(cluster, "explain", "7").returncode == EXIT_OK
@@ -98,12 +102,8 @@ def test_a_master_forgets_a_job_that_was_closed_long_enough_ago(steady_cluster: 
     with closing(sqlite3.connect(cluster.directory / "store.db")) as store:
         store.execute("UPDATE job SET closed_at = closed_at - 86400")
         store.commit()
-    settings = {
-        "control": {"pid_file": "master.pid", "when_finished": "wait"},
-        "store": {"path": "store.db", "keep_finished": "1"},
-        "task_generator": None,
-    }
-    master = cluster.start_master({**settings, "store": {"path": "store.db", "keep_finished": MOMENT}})
+    store_settings = {"path": "store.db", "keep_finished": MOMENT}
+    master = cluster.start_master({**settings, "store": store_settings, "task_generator": None})
     wait_for(
         "the last row",
         lambda: not any(rows(cluster, t) for t in ("job", "task", "parcel", "ended", "erasing")),

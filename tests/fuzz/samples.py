@@ -12,6 +12,7 @@ from cyclone.messages import (
     Agreed,
     AskCluster,
     AskGenerator,
+    AskRecords,
     AskTask,
     AskTasks,
     Assignment,
@@ -34,6 +35,8 @@ from cyclone.messages import (
     Open,
     Opened,
     Place,
+    RecordsKnown,
+    RecordView,
     Refused,
     Report,
     Results,
@@ -120,8 +123,13 @@ FROM_SERVER: list[tuple[Message, list[bytes]]] = [
     (Command(1, "pause", {"ost": "3"}), []),
     (GeneratorAnswer(1, "{}"), []),
     (Stored(1, 2, "is away", 3), []),
+    (RecordsKnown(3, [RecordView(1), RecordView(0, True)], "is away"), []),
 ]  # fmt: skip
-TO_SINK: list[tuple[Message, list[bytes]]] = [(Deliver(1, [ENTRY, ENTRY]), []), (Deliver(2, []), [])]
+TO_SINK: list[tuple[Message, list[bytes]]] = [
+    (Deliver(1, [ENTRY, ENTRY]), []),
+    (Deliver(2, []), []),
+    (AskRecords(3, [ENTRY.uid, b"fedcba9876543210"]), []),
+]
 
 #: What a master may hear, as the target `master` reads it: `[[who, message, seconds since the last one], …]`.
 #: who: 0 and 1 are controllers, 2 and 3 clients.

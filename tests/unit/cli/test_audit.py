@@ -109,7 +109,7 @@ def test_where_there_is_no_store_it_says_so(tmp_path, capsys) -> None:
 def test_of_records_that_were_not_asked_for_the_number_is_told(store, ini, capsys) -> None:
     with closing(sqlite3.connect(store)) as connection, connection:
         [(story,)] = connection.execute("SELECT story FROM ended WHERE task = 4")
-        state, attempts, peer, end, reason, value = msgspec.msgpack.decode(story)
+        state, attempts, peer, end, reason, value, *_ = msgspec.msgpack.decode(story)
         end[7] = [("database", 2), ("gateway", 1), ("database", 1)]
         story = msgspec.msgpack.encode((state, attempts, peer, end, reason, value))
         connection.execute("UPDATE ended SET story = ? WHERE task = 4", (story,))

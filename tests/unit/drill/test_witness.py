@@ -93,7 +93,7 @@ class FakeRecorder:
     def __init__(self) -> None:
         self.recorded: list[tuple[str, dict[str, int]]] = []
 
-    def record(self, sink: str, kind: type[Record], fields: dict[str, int]) -> None:
+    def record(self, sink: str, kind: type[Record], fields: dict[str, int], at: float | None = None) -> None:
         self.recorded.append((sink, fields))
 
 

@@ -108,6 +108,28 @@ def test_a_small_job_among_very_many_tasks_of_others_is_found_by_its_tids(tmp_pa
         assert store.recall(1, ["t2", "t4999"]).keys() == {"t2", "t4999"}
 
 
+@pytest.mark.parametrize("closed", [1, 2])
+def test_of_jobs_that_share_their_parcels_only_the_forgotten_one_goes(
+    tmp_path: Path, wall: Wall, closed: int
+) -> None:
+    with closing(woken(tmp_path / "store", wall)) as store:
+        store.remember([JobOpened(1, "night"), JobOpened(2, "day")], {}, {})
+        tasks = [TaskAccepted(number, 1 + number % 2, f"t{number}", POLICY, ()) for number in range(1, 301)]
+        store.remember(tasks, {(task.job, task.tid): task.tid.encode() for task in tasks}, {})
+        for job in (1, 2):
+            finish(store, [task.number for task in tasks if task.job == job], job)
+        store.remember([JobClosed(closed, JobState.SUCCEEDED)], {}, {})
+        wall.now += 1.0
+
+        forget(store)
+
+        kept = [task for task in tasks if task.job != closed]
+        assert len(store.recall(3 - closed, [task.tid for task in tasks])) == len(kept)
+        assert [view.number for view in store.tasks()[0]] == [task.number for task in reversed(kept)]
+        assert store.payloads([task.number for task in kept]) == [task.tid.encode() for task in kept]
+        assert rows(store)["ended"] == rows(store)["task"] == len(kept)
+
+
 def test_room_of_what_was_forgotten_is_used_again(tmp_path: Path, wall: Wall) -> None:
     sizes = []
     with closing(woken(tmp_path / "store", wall)) as store:
