@@ -129,7 +129,7 @@ FAULTS = [
         "core/crew.py",
         "held.lease_from = max(held.lease_from, message.at)",
         "held.lease_from = now",
-        first=221,
+        first=250,
     ),
     Fault(
         "leases are taken for longer than they are",
@@ -239,7 +239,7 @@ FAULTS = [
         "core/scheduler.py",
         "{job: [] for job in self.jobs.values() if _is_over(job)}",
         "{}",
-        first=397,
+        first=310,
     ),
     Fault(
         "a late heartbeat of a former life takes the job over",
