@@ -1,6 +1,6 @@
 """Whose question is answered next, and when: those who only want to know must not keep others from their work.
 
-An answer may cost a hundred times what it costs to ask. So answers take a fifth of the time at most, each key has its
+An answer may cost a hundred times what it costs to ask. So answers take a twentieth of the time at most, each key has its
 turn, and of one key only so many questions wait.
 """
 
@@ -15,7 +15,7 @@ from cyclone.model.peer import Peer
 Question: TypeAlias = AskCluster | AskTasks | AskTask
 
 #: Of the time, so much is for everything else, for each part that is for answers.
-OTHERS_PARTS = 4
+OTHERS_PARTS = 19
 #: So much answering may come at once, in seconds.
 BURST_S = 0.05
 WAITING_MOST = 100
