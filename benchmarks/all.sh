@@ -1,7 +1,7 @@
 #!/bin/sh
 # Measures everything again and rewrites the tables of RESULTS.md; or only the ones that are named.
 #
-#     benchmarks/all.sh [throughput] [million] [utilisation] [controllers] [database] [audit] [comparison]
+#     benchmarks/all.sh [throughput] [million] [utilisation] [controllers] [database] [audit] [malformed] [comparison]
 #
 # The host should have nothing else to do. PYTHON: an interpreter that has Cyclone.
 set -eu
@@ -27,5 +27,6 @@ measure utilisation benchmarks/utilisation.py
 measure controllers benchmarks/thousand_controllers.py
 measure database benchmarks/database.py
 measure audit benchmarks/audit.py
+measure malformed benchmarks/malformed.py
 measure comparison benchmarks/compare.py --json --rounds 2
 exit "$failed"
