@@ -1,7 +1,8 @@
 #!/bin/sh
 # Measures everything again and rewrites the tables of RESULTS.md; or only the ones that are named.
 #
-#     benchmarks/all.sh [throughput] [million] [utilisation] [controllers] [database] [audit] [malformed] [comparison]
+#     benchmarks/all.sh [throughput] [million] [utilisation] [controllers] [database] [audit] [recovery]
+#                       [malformed] [comparison] [soak]
 #
 # The host should have nothing else to do. PYTHON: an interpreter that has Cyclone.
 set -eu
@@ -27,6 +28,9 @@ measure utilisation benchmarks/utilisation.py
 measure controllers benchmarks/thousand_controllers.py
 measure database benchmarks/database.py
 measure audit benchmarks/audit.py
+measure recovery benchmarks/recovery.py
 measure malformed benchmarks/malformed.py
 measure comparison benchmarks/compare.py --json --rounds 2
+# An hour long.
+measure soak benchmarks/soak.py
 exit "$failed"
