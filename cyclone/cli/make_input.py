@@ -170,7 +170,7 @@ def _osts(text: str) -> tuple[int, ...]:
     except ModuleNotFoundError as error:
         raise argparse.ArgumentTypeError(not_installed(error)) from None
     try:
-        return indexes(text, "--osts")
+        return indexes(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -32,9 +32,9 @@ def _time_of_day(ini: Ini, section: str, key: str) -> time | None:
 
 def _indexes(ini: Ini, section: str, key: str) -> tuple[int, ...]:
     try:
-        return indexes(ini.text(section, key), key)
+        return indexes(ini.text(section, key))
     except ValueError as error:
-        raise ini.wrong(section, key, str(error).removeprefix(f"{key}: ")) from None
+        raise ini.wrong(section, key, str(error)) from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,10 @@ _LARGE = re.compile(r"[1-9][0-9]{5}", re.ASCII)
 _NEGATIVE = re.compile(r"(?:^|[,-])\s*-", re.ASCII)
 
 
-def indexes(text: str, what: str) -> tuple[int, ...]:
+def indexes(text: str, what: str = "") -> tuple[int, ...]:
     """The indexes that a range set names, each once, growing; none for empty text.
 
-    what: it stands for, as the error names it, such as "ost_targets".
+    what: it stands for, as the error names it, such as "osts"; "" where whoever tells of the error names it.
     Raises ValueError when it is no range set, or names an index below 0 or above 65535.
     """
     text = text.strip()
@@ -39,4 +39,5 @@ def indexes(text: str, what: str) -> tuple[int, ...]:
 
 def _wrong(text: str, what: str, reason: str) -> ValueError:
     shown = text if len(text) <= 80 else f"{text[:80]}…"
-    return ValueError(f"{what}: found {shown!r}, expected indexes such as 0-9,12 ({reason})")
+    name = f"{what}: " if what else ""
+    return ValueError(f"{name}found {shown!r}, expected indexes such as 0-9,12 ({reason})")

@@ -65,12 +65,12 @@ def _rate(ini: Ini, section: str, key: str) -> float:
     return ini.number(section, key, minimum=0)
 
 
-def _osts(what: str) -> Callable[[Ini, str, str], frozenset[int]]:
-    return _reader(lambda value: frozenset(indexes(value, what)))
+def _osts(value: str) -> frozenset[int]:
+    return frozenset(indexes(value))
 
 
 def _targets(value: str) -> frozenset[int]:
-    found = frozenset(indexes(value, "ost_targets"))
+    found = _osts(value)
     if not found:
         raise ValueError("is empty, expected indexes such as 0-9,12")
     return found
@@ -90,7 +90,7 @@ def _bounds(ini: Ini, section: str, key: str) -> dict[int, Bounds]:
     for osts, value in ini.sections().get(section, {}).items():
         try:
             bounds = _bounds_of(value)
-            for ost in indexes(osts, "the key"):
+            for ost in indexes(osts):
                 if ost in found:
                     raise ValueError(f"OST {ost} stands in another key already")
                 found[ost] = bounds
@@ -175,11 +175,11 @@ class MigrationSettings(Settings):
     sources: frozenset[int] = special(
         "migration", "ost_sources", "",
         "The OSTs that files may leave; entries of others wait. Empty: all that stand in the lists.",
-        f"{_INDEXES}, or nothing", _osts("ost_sources"),
+        f"{_INDEXES}, or nothing", _reader(_osts),
     )  # fmt: skip
     excluded: frozenset[int] = special(
         "migration", "ost_exclude", "", "OSTs that are neither source nor target.",
-        f"{_INDEXES}, or nothing", _osts("ost_exclude"),
+        f"{_INDEXES}, or nothing", _reader(_osts),
     )  # fmt: skip
     source_max_tasks: int = whole(
         "migration", "source_max_tasks", "1", "Tasks in flight from one OST.", minimum=1, maximum=10_000
