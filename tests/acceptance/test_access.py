@@ -57,16 +57,24 @@ TO_MASTER: dict[str, list[Message]] = {
 }
 TO_SINK: list[Message] = [Deliver(1, [ENTRY])]
 
+#: The run does not end before the test has done what it does meanwhile: some tasks wait for it, or the generator does.
 SLOW = """
+def held():
+    return not os.path.exists(os.path.join(os.environ["CYCLONE_CLUSTER"], "go on"))
+
 class Slow(BaseTask):
     def execute(self):
         note("begun", f"{{self.tid}} {{os.getppid()}}")
-        time.sleep({seconds})
+        time.sleep(0.1)
+        while int(self.tid) >= {task_waits} and held():
+            time.sleep(0.05)
         note("done", self.tid)
 
 class Job(Telling):
     def generate(self):
         for number in range({count}):
+            while number == {generator_waits} and held() and not self.stopping:
+                self.sleep(0.05)
             task = Slow()
             task.tid = str(number)
             yield task
@@ -464,7 +472,7 @@ def assert_done(cluster: Cluster, count: int) -> None:
 
 
 def test_a_revoked_controller_is_cut_off_and_its_work_goes_elsewhere(cluster: Cluster) -> None:
-    cluster.write_job(SLOW.format(count=60, seconds=0.5))
+    cluster.write_job(SLOW.format(count=60, task_waits=8, generator_waits=60))
     master = cluster.start_master()
     first, second = (start_node(cluster, name, name, node(cluster, name), 5) for name in ("node-1", "node-2"))
     for name in ("node-1", "node-2"):
@@ -473,6 +481,7 @@ def test_a_revoked_controller_is_cut_off_and_its_work_goes_elsewhere(cluster: Cl
 
     keys_command(cluster, "revoke", "node-1")
     first.wait_for_log("does not admit the key node-1")
+    cluster.write("go on", "")
     codes = master.wait(), first.wait(), second.wait()
 
     assert codes == (EXIT_OK, EXIT_UNREACHABLE, EXIT_OK)
@@ -480,7 +489,7 @@ def test_a_revoked_controller_is_cut_off_and_its_work_goes_elsewhere(cluster: Cl
 
 
 def test_the_key_of_a_controller_is_exchanged_while_the_master_runs(cluster: Cluster) -> None:
-    cluster.write_job(SLOW.format(count=40, seconds=0.3))
+    cluster.write_job(SLOW.format(count=40, task_waits=40, generator_waits=10))
     master = cluster.start_master()
     directory = node(cluster, "node-1")
     controller = start_node(cluster, "node", "node-1", directory)
@@ -492,13 +501,14 @@ def test_the_key_of_a_controller_is_exchanged_while_the_master_runs(cluster: Clu
     assert controller.wait() == EXIT_OK
     controller = start_node(cluster, "node", "node-1b", directory)
     keys_command(cluster, "revoke", "node-1")
+    cluster.write("go on", "")
 
     assert (master.wait(), controller.wait()) == (EXIT_OK, EXIT_OK)
     assert each_once(cluster, 40)
 
 
 def test_the_key_of_the_master_is_exchanged_between_two_lives(cluster: Cluster) -> None:
-    cluster.write_job(SLOW.format(count=30, seconds=0.3))
+    cluster.write_job(SLOW.format(count=30, task_waits=30, generator_waits=10))
     master = cluster.start_master()
     directory = node(cluster, "node-1")
     controller = start_node(cluster, "node", "node-1", directory)
@@ -512,6 +522,7 @@ def test_the_key_of_the_master_is_exchanged_between_two_lives(cluster: Cluster) 
     controller.wait_for_log(f"its key is not {old}, which is expected of the master")
     shutil.copy(cluster.directory / "keys" / "master.public", directory)
     controller.restart()
+    cluster.write("go on", "")
 
     assert (master.wait(), controller.wait()) == (EXIT_OK, EXIT_OK)
     assert keys.load_public(directory, "master").fingerprint != old
@@ -519,7 +530,7 @@ def test_the_key_of_the_master_is_exchanged_between_two_lives(cluster: Cluster) 
 
 
 def test_the_key_of_clients_is_exchanged_between_two_lives_of_the_master(cluster: Cluster) -> None:
-    cluster.write_job(SLOW.format(count=30, seconds=0.3))
+    cluster.write_job(SLOW.format(count=30, task_waits=30, generator_waits=10))
     master = cluster.start_master()
     controller = cluster.start_controller()
     cluster.wait_for_notes("done", 4)
@@ -539,5 +550,6 @@ def test_the_key_of_clients_is_exchanged_between_two_lives_of_the_master(cluster
         f"tcp://127.0.0.1:{cluster.port}", old, keys.load_public(key_dir, "master"), life="old"
     ) as line:
         wait_for("the refusal", lambda: line.wait(0.05) or line.refused_reason)
+    cluster.write("go on", "")
     assert (master.wait(), controller.wait()) == (EXIT_OK, EXIT_OK)
     assert_done(cluster, 30)
