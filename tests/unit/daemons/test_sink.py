@@ -1,12 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
-from cyclone.daemons.sink import AGAIN_S, TextIntake, keep_what_fits
+from cyclone.daemons.sink import AGAIN_S, Sink, Standing, TextIntake, keep_what_fits
 from cyclone.errors import StoreFull
-from cyclone.messages import Deliver, Entry
+from cyclone.ini import Ini
+from cyclone.messages import Deliver, Entry, Message, Refused, Stored
+from cyclone.model.peer import Peer
+from cyclone.sinks.settings import DatabaseProxySettings
+from cyclone.wire.door import Heard
+from cyclone.wire.keys import Role
 
 
 class Keeper:
@@ -27,6 +33,9 @@ class Keeper:
             raise StoreFull("full")
         self.room -= len(some)
         self.kept += some
+
+    def standing(self) -> Standing:
+        return Standing(len(self.kept))
 
 
 def delivery(serial: int, *tids: str) -> Deliver:
@@ -53,6 +62,36 @@ def test_of_deliveries_that_do_not_fit_together_those_are_kept_that_fit():
 
     assert refusals == ["", "full", "", ""]
     assert keeper.kept == ["a", "b", "e"]
+
+
+@pytest.fixture
+def sink(tmp_path: Path) -> Iterator[Sink]:
+    ini = {
+        "control": {"pid_file": str(tmp_path / "pid")},
+        "comm": {"target": "127.0.0.1", "port": "0"},
+        "db": {"dialect": "sqlite", "file": str(tmp_path / "rows.db")},
+        "security": {"curve": "off"},
+    }
+    sink = Sink(DatabaseProxySettings.of(Ini(ini)), 0)
+    yield sink
+    sink.close()
+
+
+def test_a_delivery_is_acknowledged_after_it_was_kept_and_refused_if_it_was_not(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, node = Keeper(room=2), Peer("node", "life-1")
+    come = [Heard(node, Role.CONTROLLER, each, []) for each in (delivery(1, "a", "b"), delivery(2, "c"))]
+    said: list[tuple[Message, list[str]]] = []
+    monkeypatch.setattr(sink._door, "receive", lambda _: come)
+    monkeypatch.setattr(sink._door, "say", lambda _, message: said.append((message, [*keeper.kept])))
+
+    sink._hear(keeper)
+
+    assert said == [
+        (Stored(1, 2), ["a", "b"]),
+        (Refused("the sink has no room: full", 2), ["a", "b"]),
+    ]
 
 
 # Texts.

@@ -186,6 +186,7 @@ def test_clients_that_come_at_once_wait_their_turn(served: ScrapeEndpoint) -> No
 def test_a_client_that_is_silent_for_too_long_is_cut_off(
     exposition: Exposition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert endpoint._Handler.timeout == endpoint.SILENCE_S
     monkeypatch.setattr(endpoint._Handler, "timeout", 0.05)
     served = ScrapeEndpoint(exposition)
     with socket.create_connection(("127.0.0.1", served.port), PATIENCE_S) as client:

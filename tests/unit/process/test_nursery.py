@@ -449,6 +449,18 @@ def test_what_a_controller_and_its_reaper_leave_is_swept_by_the_next_life(tmp_pa
     assert carriers(life) == set()
 
 
+def test_a_worker_dies_with_its_reaper_although_nobody_is_left_to_kill_it(tmp_path):
+    controller, life = stand_in(tmp_path, [task_zoo.mark_and_nap])
+    (reaper,) = (pid for pid in carriers(life) if is_child(pid, controller.pid))
+    os.kill(controller.pid, signal.SIGSTOP)
+
+    os.kill(reaper, signal.SIGKILL)
+    controller.kill()
+    controller.wait()
+
+    until(lambda: not carriers(life), "the end of all")
+
+
 def is_child(pid, parent):
     with open(f"/proc/{pid}/stat", "rb") as file:
         return int(file.read().rsplit(b")", 1)[1].split()[1]) == parent

@@ -18,6 +18,14 @@ print("held", flush=True)
 signal.pause()
 """
 
+HOLD_AND_START = """
+import signal, subprocess, sys
+from cyclone.process.pid_file import PidFile
+PidFile(sys.argv[1]).acquire()
+print(subprocess.Popen(["sleep", "60"], close_fds=False, stdout=subprocess.DEVNULL).pid, flush=True)
+signal.pause()
+"""
+
 
 @pytest.fixture
 def path(tmp_path):
@@ -166,16 +174,18 @@ def test_a_lock_on_a_file_that_was_removed_meanwhile_is_taken_again(path, monkey
 
 
 def test_a_program_that_the_holder_started_does_not_keep_the_lock(path):
-    held = PidFile(path)
-    held.acquire()
-    child = subprocess.Popen(["sleep", "60"], close_fds=False)
-    held.release()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD_AND_START, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    program = int(holder.stdout.readline())
+    # It does not release it: the file stays, and with it the lock of whoever has inherited that.
+    bury(holder)
 
-    with PidFile(path):
-        pass
-
-    child.kill()
-    child.wait()
+    try:
+        with PidFile(path):
+            pass
+    finally:
+        os.kill(program, signal.SIGKILL)
 
 
 def test_of_many_that_start_at_once_one_gets_it(path):

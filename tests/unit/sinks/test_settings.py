@@ -45,3 +45,15 @@ def test_the_address_of_a_master_is_checked_before_the_start():
         )
 
     assert (raised.value.section, raised.value.key) == ("master", "address")
+
+
+def test_passwords_are_neither_shown_nor_explained():
+    ini = {"db": {"dialect": "mysql", "database": "rows", "user": "us", "password": "open sesame"}}
+    gateway = {"push": {"url": "http://us:sesame@gateway:9091"}}
+
+    told = [
+        repr(proxy(**ini)), DatabaseProxySettings.explain(Ini(ini)),
+        repr(PushgatewayClientSettings.of(Ini(gateway))), PushgatewayClientSettings.explain(Ini(gateway)),
+    ]  # fmt: skip
+
+    assert [text for text in told if "sesame" in text] == []

@@ -708,3 +708,10 @@ def test_which_of_some_records_are_here_is_known_whoever_they_are_for(tmp_path: 
         found = spool.holds([entry(number).uid for number in (1, 2, 3, 4)])
 
     assert found == {entry(1).uid, entry(3).uid}
+
+
+def test_what_is_kept_is_synced(tmp_path: Path) -> None:
+    with closing(Spool(tmp_path / "spool")) as spool:
+        # 2 is FULL (sqlite.org/pragma.html#pragma_synchronous).
+        assert spool._rows("PRAGMA synchronous") == [(2,)]
+        assert spool._rows("PRAGMA journal_mode") == [("wal",)]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -145,3 +146,15 @@ def test_another_failure_to_write_is_not_a_lack_of_room(
 
     with pytest.raises(OSError, match=str(errno.EIO)):
         file.has_room(tmp_path)
+
+
+def test_a_link_of_somebody_else_is_not_followed_to_a_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = tmp_path / "store"
+    link.symlink_to(tmp_path / "elsewhere")
+    theirs = os.stat_result((stat.S_IFLNK | 0o777, 1, 1, 1, 4242, 4242, 0, 0, 0, 0))
+    monkeypatch.setattr(Path, "lstat", lambda _: theirs)
+
+    with pytest.raises(ConfigError, match="symbolic link of somebody else"):
+        file.resolved(link)

@@ -19,7 +19,8 @@ from cyclone.messages import TaskEnd
 from cyclone.model.changes import JobOpened, TaskAccepted, TaskEnded
 from cyclone.model.lifecycle import State
 from cyclone.model.task import End, Policy
-from cyclone.store import sqlite
+from cyclone.store import file, sqlite
+from cyclone.store.database import explained
 from cyclone.store.sqlite import SqliteStore
 
 POLICY = Policy(kind="work.Move")
@@ -245,6 +246,19 @@ def test_a_failed_write_is_an_error_of_the_disk_unless_there_is_no_room(
     )
 
     assert told.stdout.split() == [kind]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(sqlite3.SQLITE_IOERR_WRITE, StoreFull), (sqlite3.SQLITE_IOERR_FSYNC, StoreError)]
+)
+def test_a_failed_fsync_is_never_a_lack_of_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[StoreError]
+) -> None:
+    monkeypatch.setattr(file, "has_room", lambda _: False)
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = code
+
+    assert type(explained(tmp_path / "store", error)) is kind
 
 
 # Foreign, damaged, taken.

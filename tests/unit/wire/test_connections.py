@@ -11,6 +11,7 @@ import pytest
 
 from cyclone.messages import Open
 from cyclone.wire import codec, connections
+from cyclone.wire import sockets as sockets_module
 from cyclone.wire.door import Door, Heard
 
 
@@ -150,3 +151,12 @@ def test_the_largest_message_that_is_allowed_may_take_its_time(network, keyless)
         network.until(lambda: door.dropped["wrong version"] == 10, door)
 
     assert door.dropped == {"wrong version": 10}
+
+
+def test_who_says_nothing_at_all_is_hung_up_on(network, monkeypatch):
+    monkeypatch.setattr(sockets_module, "_HANDSHAKE_MS", 300)
+    door = network.open_door()
+    port = door.bind("tcp://127.0.0.1:0")
+
+    with sockets.create_connection(("127.0.0.1", port)) as silent:
+        network.until(lambda: hung_up(silent), door)

@@ -30,6 +30,7 @@ from cyclone.wire import door as door_module
 from cyclone.wire.complaints import Complaints
 from cyclone.wire.door import SINK, Door
 from cyclone.wire.keys import Role
+from cyclone.wire.stranger import Stranger, strange_key
 from cyclone.wire.strikes import OUT_S, STRIKES_MOST, WITHIN_S
 
 REPORT = Report(1.0, (), [])
@@ -613,6 +614,68 @@ def test_a_door_that_lets_strangers_in_does_not_open(network, monkeypatch):
 
     with pytest.raises(AddressError, match="on no list"):
         door.bind("tcp://127.0.0.1:0")
+
+
+class Nobody:
+    """In the place of who answers questions about keys."""
+
+    def __init__(self, context, *_):
+        self.socket = context.socket(zmq.PAIR)
+
+    def serve(self, **_):
+        pass
+
+    def close(self):
+        self.socket.close(0)
+
+
+def test_while_nobody_answers_for_keys_nobody_is_let_in(network, monkeypatch):
+    monkeypatch.setattr(door_module, "Zap", Nobody)
+    port = network.open_door().bind("tcp://127.0.0.1:0")
+
+    with Stranger(f"tcp://127.0.0.1:{port}", strange_key(Role.CONTROLLER), network.master) as stranger:
+        # It may be told so, or never hear anything.
+        assert not stranger.knock(3.0)
+
+
+def test_every_limit_of_a_socket_is_set(network):
+    line = network.line()
+    context = zmq.Context()
+    with context.socket(zmq.ROUTER) as bare:
+        for socket in (network.door._socket, line.sockets[0]):
+            # That of libzmq happens to be what we want.
+            assert (socket.sndhwm, socket.rcvhwm) == (1000, 1000)
+            for option in (
+                zmq.LINGER, zmq.MAXMSGSIZE, zmq.HANDSHAKE_IVL, zmq.HEARTBEAT_IVL, zmq.HEARTBEAT_TIMEOUT,
+                zmq.HEARTBEAT_TTL, zmq.TCP_KEEPALIVE, zmq.TCP_KEEPALIVE_IDLE, zmq.TCP_KEEPALIVE_INTVL,
+                zmq.TCP_KEEPALIVE_CNT,
+            ):  # fmt: skip
+                assert socket.get(option) > 0
+                assert socket.get(option) != bare.get(option)
+        assert network.door._socket.backlog != bare.backlog
+        assert line.sockets[0].reconnect_ivl_max != bare.reconnect_ivl_max
+    context.term()
+
+
+def test_a_routing_id_that_is_taken_is_not_taken_over(network):
+    first, second = network.socket("controller"), network.socket("client")
+    first.routing_id = second.routing_id = b"the same"
+    first.connect(network.address)
+    first.send_multipart(frames())
+    [heard] = network.hear()
+    monitor = second.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+    second.connect(network.address)
+    network.until(lambda: monitor.poll(0))
+    second.disable_monitor()
+    monitor.close(0)
+    # One that takes over is heard by now.
+    for _ in range(10):
+        network.poll()
+
+    network.door.say(heard.peer, Leave("go"))
+
+    assert first.poll(5000)
+    assert not second.poll(0)
 
 
 def test_the_test_of_itself_leaves_no_complaint(network, caplog):

@@ -202,6 +202,16 @@ def test_a_draft_in_the_way_is_not_followed(key_dir, tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_a_draft_that_somebody_has_planted_is_not_written_through(key_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(keys.secrets, "token_hex", lambda _: "guessed")
+    (key_dir / ".new.secret.guessed.new").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(KeyFileError):
+        keys.make(key_dir, "new", Role.CLIENT)
+
+    assert not (tmp_path / "elsewhere").exists()
+
+
 @pytest.mark.parametrize(
     "name", ["", "a/b", "../up", ".", "..", ".hidden", "-f", "a b", "a\n", "x" * 65, "ü"]
 )

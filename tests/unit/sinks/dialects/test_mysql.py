@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mysql.connector import errors
+from mysql.connector import constants, errors
 from mysql.connector.conversion import MySQLConverter
 
 from cyclone.errors import ConfigError
-from cyclone.sinks.dialects.mysql import Literals, Mysql, MysqlSettings
+from cyclone.sinks.dialects import mysql as mysql_module
+from cyclone.sinks.dialects.mysql import Literals, Mysql, MysqlSettings, quoted
 from cyclone.sinks.sql import Database, DatabaseFailure, Failure, print_sql
 
 
@@ -238,3 +239,40 @@ def test_literals_are_those_of_the_connector(value):
 def test_what_is_no_value_is_not_written_at_all(value):
     with pytest.raises(TypeError, match="expected the value of a row"):
         Literals("utf8mb4").to_mysql(value)
+
+
+def test_a_name_is_quoted_whatever_it_is():
+    assert quoted("odd`; DROP TABLE readings; --") == "`odd``; DROP TABLE readings; --`"
+
+
+def wanted_of_a_server(monkeypatch, **settings):
+    """With what options it is connected to."""
+    asked = {}
+
+    def refuse(**wanted):
+        asked.update(wanted)
+        raise errors.InterfaceError(errno=2003)
+
+    monkeypatch.setattr(mysql_module, "connect", refuse)
+    with pytest.raises(errors.InterfaceError):
+        Mysql(MysqlSettings(database="cyclone", user="me", **settings), {}).connect()
+    return asked
+
+
+def test_a_server_may_ask_for_nothing_but_what_it_is_given(monkeypatch):
+    asked = wanted_of_a_server(monkeypatch)
+
+    assert asked["allow_local_infile"] is False
+    assert asked["client_flags"] == [-constants.ClientFlag.MULTI_STATEMENTS]
+    assert asked["sql_mode"] == "TRADITIONAL"
+    assert min(asked[each] for each in ("connection_timeout", "read_timeout", "write_timeout")) > 0
+
+
+def test_a_server_has_to_prove_its_name_where_somebody_vouches_for_it(monkeypatch):
+    asked = wanted_of_a_server(monkeypatch, ssl_ca="site.pem")
+
+    assert (asked["ssl_ca"], asked["ssl_verify_cert"], asked["ssl_verify_identity"]) == (
+        "site.pem",
+        True,
+        True,
+    )

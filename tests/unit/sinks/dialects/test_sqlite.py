@@ -174,3 +174,14 @@ def test_a_file_that_is_no_database_is_for_somebody_to_mend(path):
         Database(Sqlite(path)).open()
 
     assert raised.value.failure is Failure.CONFIGURATION
+
+
+def test_a_name_is_quoted_whatever_it_is(database, path, reading):
+    name = 'odd"; DROP TABLE readings; --'
+    odd = table_of(reading)._replace(name=name, indexes=())
+    database.create_tables([reading])
+
+    for statement in Sqlite(path).statements(odd):
+        database.ask(lambda connection, statement=statement: connection.execute(statement))
+
+    assert ask(path, "SELECT name FROM sqlite_master WHERE type = 'table'") == [("readings",), (name,)]

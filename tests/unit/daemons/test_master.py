@@ -1,0 +1,79 @@
+"""The order of things in a turn of a master: what was decided is on disk before anybody hears of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cyclone.core.decision import Decision, Letter
+from cyclone.daemons.master import Master
+from cyclone.errors import StoreError, StoreFull
+from cyclone.ini import Ini
+from cyclone.messages import Refused
+from cyclone.model.changes import JobOpened
+from cyclone.model.peer import Peer
+from cyclone.process.service_manager import ServiceManager
+from cyclone.settings import MasterSettings
+
+CLIENT = Peer("client", "life-1")
+
+
+class Turn:
+    """A master, and what it does with its store and its door, in order."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        ini = {
+            "control": {"pid_file": str(directory / "master.pid")},
+            "comm": {"target": "127.0.0.1", "port": "0"},
+            "store": {"path": str(directory / "store")},
+            "security": {"curve": "off"},
+        }
+        self.master = Master(MasterSettings.of(Ini(ini)), None, ServiceManager())
+        self.done: list[str] = []
+        self.failures: list[StoreError] = []
+        monkeypatch.setattr(self.master._store, "remember", self._remember)
+        monkeypatch.setattr(self.master._door, "say", lambda *_: self.done.append("say"))
+        monkeypatch.setattr(self.master._loop, "wait_for_signals", lambda _: self.done.append("wait"))
+
+    def obey(self) -> None:
+        decision = Decision(changes=[JobOpened(1, "job")], letters=[Letter(CLIENT, Refused("no"))])
+        self.master._obey([decision])
+
+    def _remember(self, *_: object) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.done.append("remember")
+
+
+@pytest.fixture
+def turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Turn]:
+    turn = Turn(tmp_path, monkeypatch)
+    yield turn
+    turn.master._door.close()
+    turn.master._store.close()
+    turn.master._loop.close()
+
+
+def test_what_was_decided_is_remembered_before_anything_is_said(turn: Turn) -> None:
+    turn.obey()
+
+    assert turn.done == ["remember", "say"]
+
+
+def test_while_the_disk_is_full_nothing_is_said_and_then_everything(turn: Turn) -> None:
+    turn.failures = [StoreFull("no room"), StoreFull("no room")]
+
+    turn.obey()
+
+    assert turn.done == ["wait", "wait", "remember", "say"]
+
+
+def test_a_disk_that_fails_ends_the_master_and_nothing_is_said(turn: Turn) -> None:
+    turn.failures = [StoreError("disk I/O error")]
+
+    with pytest.raises(StoreError, match="disk I/O error"):
+        turn.obey()
+
+    assert turn.done == []
