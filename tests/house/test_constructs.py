@@ -53,9 +53,10 @@ def names(tree: ast.Module) -> Iterator[str]:
     """What is named: variables by their name, attributes with what stands before, what is imported with its module."""
     for node in ast.walk(tree):
         match node:
-            case ast.Name(id=name) | ast.Attribute(value=ast.Name(id=_), attr=name):
-                owner = f"{node.value.id}." if isinstance(node, ast.Attribute) else ""
-                yield owner + name
+            case ast.Name(id=name):
+                yield name
+            case ast.Attribute(value=ast.Name(id=owner), attr=name):
+                yield f"{owner}.{name}"
             case ast.Import(names=imported):
                 yield from (each.name for each in imported)
             case ast.ImportFrom(module=module, names=imported):

@@ -31,6 +31,12 @@ def test_a_message_is_one_line_whatever_is_in_it(tmp_path: Path) -> None:
     assert line.endswith(r" - WARNING: said this\n2026-11-20 12:00:00,000 - INFO: that\r\x1b[2J\u2028")
 
 
+def test_nobody_else_may_write_into_a_log_whatever_the_umask(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", LOG, tmp_path / "log", "it"], check=True, umask=0)
+
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o644
+
+
 def test_a_link_of_somebody_else_is_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target, link = tmp_path / "target", tmp_path / "log"
     target.touch()
