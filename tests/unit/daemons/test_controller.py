@@ -14,6 +14,7 @@ from cyclone.messages import Entry, Finished
 from cyclone.model.task import End
 from cyclone.private_cluster import free_ports
 from cyclone.process.service_manager import ServiceManager
+from cyclone.record import SINKS_VARIABLE
 from cyclone.settings import ControllerSettings
 
 ENTRY = Entry(bytes(16), "database", "reading", "job", "tid", 0.0, b"")
@@ -23,6 +24,8 @@ class Turn:
     """A controller without workers, and what it does with its spool and its mind, in order."""
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        # A controller says it to its workers; other tests of this process are not to hear it.
+        monkeypatch.setenv(SINKS_VARIABLE, "")
         master, sink = free_ports(2)
         ini = {
             "control": {
