@@ -283,7 +283,7 @@ DEFENCES = [
         "daemons/enclosures.py",
         "                if task.tid in accepted:",
         "                if task.tid:",
-        "unit/daemons/test_enclosures.py::test_another_payload_for_a_task_that_is_live_takes_no_place",
+        "unit/daemons/test_enclosures.py::test_the_payload_of_a_task_that_was_refused_takes_no_place",
     ),
     Defence(
         "results that nobody took are kept on disk",

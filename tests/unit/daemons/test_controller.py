@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cyclone.core.decision import Decision
 from cyclone.daemons.controller import Controller, KeptResults
 from cyclone.errors import StoreFull
 from cyclone.ini import Ini
@@ -82,7 +83,7 @@ def test_what_a_worker_was_not_given_is_not_believed(turn: Turn, monkeypatch: py
     monkeypatch.undo()
     done: list[str] = []
     monkeypatch.setattr(turn.controller._crew, "may_tell", lambda *_: False)
-    monkeypatch.setattr(turn.controller._crew, "finished", lambda *_: done.append("hear"))
+    monkeypatch.setattr(turn.controller._crew, "finished", lambda *_: done.append("hear") or Decision())
     monkeypatch.setattr(turn.controller, "_distrust", lambda *_: done.append("distrust"))
 
     turn.controller._on_finished(0, Finished([End(1)], []), [b""])
