@@ -932,14 +932,6 @@ DEFENCES = [
         "unit/process/test_nursery.py::test_the_death_of_a_worker_takes_all_that_it_has_started",
     ),
     Defence(
-        "what has left the session of its worker is known by its environment",
-        "a task that makes a daemon does not get it out of reach",
-        "process/reaper.py",
-        "if table[pid].session == worker or has_variable(pid, variable)",
-        "if table[pid].session == worker",
-        "unit/process/test_nursery.py::test_the_death_of_a_worker_takes_all_that_it_has_started",
-    ),
-    Defence(
         "a lease is enforced although its controller is frozen",
         "an exclusive task is over before anybody else may have it",
         "process/reaper.py",
@@ -962,14 +954,6 @@ DEFENCES = [
         "survivors = slay_and_wait(lambda: _all_of(former, groups), within_s)",
         "survivors = set[int]()",
         "unit/process/test_former_lives.py::test_what_a_former_life_left_is_killed",
-    ),
-    Defence(
-        "what a generator has started ends with it",
-        "no process of a user's generator outlives it",
-        "process/guardian.py",
-        "    slay_descendants(_LAST_SWEEP_S)\n    return status",
-        "    return status",
-        "acceptance/test_orphans.py::test_of_a_generator_that_is_killed[generator_host]",
     ),
     Defence(
         "a generator ends with its master",
@@ -1003,14 +987,6 @@ DEFENCES = [
         "os.kill(self.pid, signal.SIGKILL)",
         "unit/lustre/test_lfs.py::test_a_program_out_of_time_is_killed_with_its_whole_group",
     ),
-    Defence(
-        "a fork of a task is no worker",
-        "a task that forks and returns twice ends once",
-        "daemons/worker.py",
-        "            if self._is_fork:\n",
-        "            if self._is_fork and failure:\n",
-        "unit/daemons/test_worker.py::test_a_task_that_forks_and_returns_twice_ends_once",
-    ),
     # What others have written does not become syntax.
     Defence(
         "an ini file says what stands in it",
@@ -1034,7 +1010,7 @@ DEFENCES = [
         "ini.py",
         """        return f"found something else in line {', '.join(str(number) for number, _ in error.errors)}\"""",
         """        return f"found something else: {error.errors}\"""",
-        "unit/test_ini.py::test_what_is_no_ini_file_is_refused_in_one_line",
+        "unit/test_ini.py::test_a_file_that_is_refused_is_not_quoted",
     ),
     Defence(
         "an unknown key is refused",
@@ -1358,7 +1334,7 @@ def run_tests(copy: Path, tests: Sequence[str]) -> tuple[int | None, str]:
     command += ["--timeout", str(TEST_S), *(f"tests/{test}" for test in tests)]
     with subprocess.Popen(
         command, cwd=copy, env=_environment(copy), start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
     ) as process:  # fmt: skip
         try:
             said, _ = process.communicate(timeout=_PROCESS_S + TEST_S * (len(tests) - 1))

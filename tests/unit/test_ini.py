@@ -178,3 +178,13 @@ def test_a_key_that_is_missing_may_be_misspelt() -> None:
         ini.text("files", "directory")
     with pytest.raises(ConfigError, match=r"\[files\] depth: is missing; a value is expected$"):
         ini.text("files", "depth")
+
+
+def test_a_file_that_is_refused_is_not_quoted(tmp_path):
+    file = tmp_path / "proxy.conf"
+    file.write_text("[db]\nuser = us\npassword: sesame\n")
+
+    with pytest.raises(ConfigError, match="found something else") as raised:
+        Ini.read(file)
+
+    assert "sesame" not in str(raised.value)
