@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -45,6 +45,7 @@ def test_nothing_is_no_text() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
+@example('two\nlines, a "quote" and a \\')
 def test_whatever_stands_in_a_label_is_read_again_as_it_was(value: str) -> None:
     body = render([Family(SECONDS, {(value, "1"): 1, ("after", "2"): 2})])
 
