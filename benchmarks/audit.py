@@ -9,14 +9,14 @@ that of the clock on a host that has nothing else to do; of both the least is to
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from contextlib import closing
 from pathlib import Path
+
+from report import parser_of, report
 
 from cyclone.messages import TaskEnd
 from cyclone.model.changes import AttemptEnded, Change, JobOpened, TaskAccepted, TaskEnded
@@ -95,14 +95,11 @@ def run(tasks: int, rounds: int) -> dict[str, object]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--tasks", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    print(json.dumps(run(options.tasks, options.rounds)))
-    return 0
+    return report(lambda: run(options.tasks, options.rounds))
 
 
 if __name__ == "__main__":

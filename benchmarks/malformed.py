@@ -21,7 +21,6 @@ told. It ends with an error if anything of this is not so.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -34,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from acceptance.cluster import Cluster
 from fuzz.siege import MALLORY, Siege
+from report import parser_of, report
 
 GOAL_FRAMES, GOAL_STRANGERS, GOAL_RATIO = 1_000_000, 1000, 0.8
 
@@ -42,11 +42,11 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     with tempfile.TemporaryDirectory(prefix="cyclone-malformed-") as place:
         cluster = Cluster(Path(place))
         try:
-            report = measure(Siege(cluster, workers=1, lease_s=20), options)
+            figures = measure(Siege(cluster, workers=1, lease_s=20), options)
             cluster.assert_nothing_is_left()
         finally:
             cluster.kill_all()
-    return report
+    return figures
 
 
 def measure(siege: Siege, options: argparse.Namespace) -> dict[str, object]:
@@ -153,9 +153,7 @@ def mib(memory: dict[str, int]) -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--frames", type=int, default=GOAL_FRAMES)
     parser.add_argument("--strangers", type=int, default=GOAL_STRANGERS)
     parser.add_argument("--garbage", type=int, default=10_000)
@@ -163,9 +161,8 @@ def main() -> int:
     parser.add_argument("--round", type=int, default=50_000, help="tasks")
     parser.add_argument("--rounds", type=int, default=5, help="with an attacker that is bounded")
     parser.add_argument("--seconds", type=float, default=60, help="of one attack that is not bounded")
-    report: dict[str, Any] = run(parser.parse_args())
-    print(json.dumps(report))
-    return 0
+    options = parser.parse_args()
+    return report(lambda: run(options))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ controller, and the clock runs from that start until the first task is known to 
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
+
+from report import parser_of, report
 
 from cyclone.cli.bench import QUEUED_BEFORE, Progress, queue_up
 from cyclone.cli.page import tell
@@ -71,16 +71,10 @@ def await_placement(cluster: PrivateCluster) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--tasks", type=int, default=1_000_000)
-    try:
-        print(json.dumps(run(parser.parse_args().tasks)))
-    except CycloneError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
+    options = parser.parse_args()
+    return report(lambda: run(options.tasks))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ held is given to others after a lease (`[control] controller_timeout`), so those
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import signal
 import socket
@@ -21,8 +19,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from report import parser_of, report
+
 from cyclone.base_task import BaseTask
 from cyclone.errors import CycloneError
+from cyclone.messages import Cluster
 from cyclone.model.task import Retry
 from cyclone.private_cluster import PrivateCluster, free_port
 from cyclone.process.lineage import descendants, processes
@@ -63,20 +64,20 @@ class Stage:
             return []
 
     def await_begun(self, count: int) -> float:
-        """Until so many attempts have begun; when the last of them did, Unix time."""
-        return wait_for(lambda: moments[count - 1] if len(moments := self.moments()) >= count else None)
+        """Until so many attempts have begun; when the last of them did, Unix time. Raises CycloneError."""
+        wait_for(lambda: len(self.moments()) >= count)
+        return self.moments()[count - 1]
 
     def controller(self, name: str, workers: int = 1, port: int | None = None) -> None:
         self.cluster.start_controller(name, workers, {"comm": {"port": port}} if port else None)
 
 
-def wait_for(find: Callable[[], float | None]) -> float:
+def wait_for(has_come: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while (found := find()) is None:
+    while not has_come():
         if time.monotonic() > deadline:
             raise CycloneError(f"what was waited for did not come within {PATIENCE_S:g} s")
         time.sleep(0.005)
-    return found
 
 
 def dead_worker(lease_s: float) -> float:
@@ -179,16 +180,7 @@ def partition(lease_s: float, seconds: float) -> dict[str, object]:
         began = time.monotonic()
         wire.mend()
         client = stage.cluster.client()
-        wait_for(
-            lambda: (
-                1.0
-                if any(
-                    each.name.endswith("far") and each.state == "up" and each.silent_s < lease_s / 2
-                    for each in stage.cluster.ask(client).controllers
-                )
-                else None
-            )
-        )
+        wait_for(lambda: is_back(stage.cluster.ask(client), lease_s))
         back_s = time.monotonic() - began
         ends += [result.tid for result in desk.results(2.0)]
         return {
@@ -197,6 +189,14 @@ def partition(lease_s: float, seconds: float) -> dict[str, object]:
             "partition_lost": len(set(tids) - set(ends)),
             "partition_doubled": len(ends) - len(set(ends)),
         }
+
+
+def is_back(cluster: Cluster, lease_s: float) -> bool:
+    """Whether the far controller was heard of."""
+    return any(
+        each.name.endswith("far") and each.state == "up" and each.silent_s < lease_s / 2
+        for each in cluster.controllers
+    )
 
 
 def name_of(pid: int) -> str:
@@ -221,18 +221,11 @@ def run(lease_s: float, partition_s: float) -> dict[str, object]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--lease", type=float, default=20.0)
     parser.add_argument("--partition", type=float, default=60.0)
     options = parser.parse_args()
-    try:
-        print(json.dumps(run(options.lease, options.partition)))
-    except CycloneError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
+    return report(lambda: run(options.lease, options.partition))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ does not count. Growth is the slope of a line through the rest.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
 import sys
@@ -19,12 +17,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from report import parser_of, report
+
 from cyclone.cli.audit import audit_store
 from cyclone.cli.bench import Load, Progress, run_through
 from cyclone.drill import database
 from cyclone.drill.work import SINK, Work
 from cyclone.drill.work import __name__ as kinds
-from cyclone.errors import CycloneError
 from cyclone.private_cluster import PrivateCluster, free_port
 from cyclone.process.lineage import descendants, processes
 from cyclone.tasks.empty import EmptyTask
@@ -133,18 +132,11 @@ def growth(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--tasks-per-s", type=float, default=50.0)
     options = parser.parse_args()
-    try:
-        print(json.dumps(run(options.minutes, options.tasks_per_s)))
-    except CycloneError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
+    return report(lambda: run(options.minutes, options.tasks_per_s))
 
 
 if __name__ == "__main__":

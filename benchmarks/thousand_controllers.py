@@ -16,7 +16,6 @@ at once, and the clock runs from that start until the last of them is back, and 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import secrets
@@ -27,13 +26,13 @@ import time
 from pathlib import Path
 
 import zmq
+from report import parser_of, report
 
 from cyclone.base_task import BaseTask
 from cyclone.cli.bench import Load, Progress, queue_up, run_through
 from cyclone.cli.page import tell
 from cyclone.core.crew import MASTER, REAPER, Crew
 from cyclone.core.decision import Decision
-from cyclone.errors import CycloneError
 from cyclone.messages import Hire, Place
 from cyclone.model.resources import shape
 from cyclone.model.task import End
@@ -195,21 +194,15 @@ def empty(_number: int) -> BaseTask:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--controllers", type=int, default=GOAL_CONTROLLERS)
     parser.add_argument("--workers", type=int, default=2, help="of each controller")
     parser.add_argument("--tasks", type=int, default=500_000)
     parser.add_argument("--unfinished", type=int, default=1_000_000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--idle", type=float, default=10.0, help="seconds")
-    try:
-        print(json.dumps(run(parser.parse_args())))
-    except CycloneError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
+    options = parser.parse_args()
+    return report(lambda: run(options))
 
 
 if __name__ == "__main__":
