@@ -31,9 +31,6 @@ _MEANING_LONGEST = 10_000
 STARTS_MOST = 5
 _PAUSE_S = 0.5
 
-#: Who could not be killed in this time is stuck in the kernel, and ends as soon as it leaves it.
-_LAST_SWEEP_S = 5.0
-
 
 class Errand(msgspec.Struct, frozen=True):
     """What a generator host is started for; all paths as the ini file has them.
@@ -201,7 +198,7 @@ class GeneratorProcess:
         """Its exit code, or minus the number of the signal that killed it. What it left behind is killed."""
         assert self._process is not None
         status = self._process.wait()
-        if left := slay_descendants(_LAST_SWEEP_S):
+        if left := slay_descendants():
             log.warning("what the generator has started cannot be killed pids=%s", sorted(left))
         self._process = None
         os.close(self._pidfd)

@@ -33,10 +33,22 @@ class ControlGroup:
         ours = _group_of_ours()
         if top is None or ours is None:
             return None
-        return cls(top / ours.lstrip("/"))._made(name)
+        return cls(top / ours.lstrip("/")).make(name)
 
-    def child(self, name: str) -> ControlGroup | None:
-        return self._made(name)
+    def below(self, name: str) -> ControlGroup:
+        """The one of this name in it, whether or not there is one."""
+        return ControlGroup(self.path / name)
+
+    def make(self, name: str) -> ControlGroup | None:
+        """One of this name in it, which may be there already; None if we may not."""
+        group = self.below(name)
+        try:
+            group.path.mkdir(exist_ok=True)
+        except OSError as error:
+            if error.errno not in _NOT_FOR_US:
+                raise
+            return None
+        return group
 
     def enter(self) -> bool:
         """Move this process into it, and thereby all that it will start; False if we may not."""
@@ -74,16 +86,6 @@ class ControlGroup:
                 raise
             return False
         return True
-
-    def _made(self, name: str) -> ControlGroup | None:
-        group = ControlGroup(self.path / name)
-        try:
-            group.path.mkdir(exist_ok=True)
-        except OSError as error:
-            if error.errno not in _NOT_FOR_US:
-                raise
-            return None
-        return group
 
 
 def named(name: str) -> list[ControlGroup]:

@@ -23,9 +23,6 @@ _PARENT_DIED = signal.SIGUSR1
 _PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
 _HEARD = frozenset({signal.SIGCHLD, signal.SIGINT, _PARENT_DIED, *_PASSED_ON})
 
-#: Who could not be killed in this time is stuck in the kernel, and ends as soon as it leaves it.
-_LAST_SWEEP_S = 5.0
-
 
 def go_on_guarded() -> None:
     """Go on in a child; who called this becomes its guardian, and ends as the child does.
@@ -62,7 +59,7 @@ def _guard(child: int) -> int:
             status = -signal.SIGKILL
         # One signal may stand for many deaths; most are of orphans, which concern nobody.
         status = dict(collect_dead()).get(child, status)
-    slay_descendants(_LAST_SWEEP_S)
+    slay_descendants()
     return status
 
 

@@ -21,6 +21,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
+#: Who could not be killed in this time is stuck in the kernel, and ends as soon as it leaves it.
+LAST_SWEEP_S = 5.0
+
 #: How often to look again whether what was killed is gone.
 _LOOK_AGAIN_S = 0.002
 
@@ -119,7 +122,7 @@ def slay_and_wait(find: Callable[[], set[int]], within_s: float) -> set[int]:
     return set()
 
 
-def slay_descendants(within_s: float) -> set[int]:
+def slay_descendants(within_s: float = LAST_SWEEP_S) -> set[int]:
     """Kill everything below this process. Return who is left; see `slay_and_wait`."""
     return slay_and_wait(lambda: descendants(os.getpid(), processes()), within_s)
 

@@ -48,9 +48,6 @@ from cyclone.process.lineage import (
 WORKER_VARIABLE = "CYCLONE_WORKER"
 
 
-#: Who could not be killed in this time is stuck in the kernel, and ends as soon as it leaves it.
-_LAST_SWEEP_S = 5.0
-
 _LETTER_BYTES_MAX = 4096
 
 #: The two descriptors that come with a `Hire`.
@@ -137,7 +134,7 @@ class Reaper:
             self._enforce()
             self._bury()
             self._say()
-        slay_descendants(_LAST_SWEEP_S)
+        slay_descendants()
         if self._group is not None:
             self._group.remove()
 
@@ -244,7 +241,7 @@ class Reaper:
             slay(lambda pid=pid: self._family(pid))  # type: ignore[misc]
             if self._group is not None:
                 # One in which somebody has yet to die is removed at the end.
-                ControlGroup(self._group.path / str(pid)).remove()
+                self._group.below(str(pid)).remove()
             del self._workers[slot]
             self._tell(Died(slot, pid, status))
 
@@ -261,7 +258,7 @@ class Reaper:
         variable = f"{WORKER_VARIABLE}={worker}".encode()
         family.update(pid for pid in elsewhere if table[pid].session == worker or has_variable(pid, variable))
         if self._group is not None:
-            family |= ControlGroup(self._group.path / str(worker)).members() & table.keys()
+            family |= self._group.below(str(worker)).members() & table.keys()
         return family
 
     def _tell(self, letter: FromReaper) -> None:
@@ -304,7 +301,7 @@ class Reaper:
             os._exit(status)
 
     def _enter_group(self) -> None:
-        group = None if self._group is None else self._group.child(str(os.getpid()))
+        group = None if self._group is None else self._group.make(str(os.getpid()))
         if group is not None:
             group.enter()
 

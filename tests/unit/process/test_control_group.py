@@ -59,7 +59,7 @@ def test_whatever_else_goes_wrong_is_told(ours: Path, monkeypatch: pytest.Monkey
 
 def test_members_are_those_of_all_below(ours: Path) -> None:
     group = ControlGroup(ours)
-    below = group.child("17")
+    below = group.make("17")
     assert below is not None
     (ours / "cgroup.procs").write_text("1\n2\n")
     (below.path / "cgroup.procs").write_text("17\n18\n")
@@ -87,7 +87,7 @@ def test_it_is_found_by_its_name_wherever_it_is(ours: Path, tmp_path: Path) -> N
 def test_it_is_removed_with_all_below(ours: Path) -> None:
     group = ControlGroup.below_ours("cyclone-1")
     assert group is not None
-    group.child("17")
+    group.make("17")
 
     assert group.remove()
     assert not group.path.exists()
