@@ -19,12 +19,12 @@ from typing import Any, Self, TypeAlias
 
 import msgspec
 
-from cyclone.errors import ConfigError, StoreCorrupt, StoreError, StoreVersionError
+from cyclone.errors import ConfigError, StoreCorrupt, StoreError
 from cyclone.model.audit import AttemptRow, BadEndRow, EndRow, JobRow, ParcelRow, PlacementRow, TaskRow
 from cyclone.model.lifecycle import State
 from cyclone.model.task import End, TaskNumber
 from cyclone.store.blocks import ranges
-from cyclone.store.database import APPLICATION_ID, BACKUP_ID, VERSION
+from cyclone.store.database import VERSION, expect_store
 
 _CACHE_KIB = 32 * 1024
 _DAMAGE_MOST = 100
@@ -197,15 +197,7 @@ class StoredFacts:
         [(application,)], [(version,)] = (
             self._select("PRAGMA application_id"), self._select("PRAGMA user_version"),
         )  # fmt: skip
-        if application not in (APPLICATION_ID, BACKUP_ID):
-            raise StoreCorrupt(
-                f"{self.path}: found a database with application id {application:#x}, "
-                f"expected a store of Cyclone ({APPLICATION_ID:#x})"
-            )
-        if version != VERSION:
-            raise StoreVersionError(
-                f"{self.path}: found a store of version {version}, expected version {VERSION}"
-            )
+        expect_store(self.path, application, version, oldest=VERSION)
         for setting in (
             "PRAGMA query_only=ON",
             # What is sorted is as much as all tids together.

@@ -15,16 +15,9 @@ import os
 import sqlite3
 from pathlib import Path
 
-from cyclone.errors import ConfigError, StoreCorrupt, StoreFull, StoreVersionError
+from cyclone.errors import ConfigError, StoreFull
 from cyclone.store import file
-from cyclone.store.database import (
-    APPLICATION_ID,
-    BACKUP_ID,
-    BUSY_S,
-    VERSION,
-    expect_whole,
-    explained,
-)
+from cyclone.store.database import BACKUP_ID, BUSY_S, expect_store, expect_whole, explained
 
 #: So much is copied between two looks at the room that is left: some milliseconds.
 _PAGES = 512
@@ -69,7 +62,11 @@ def _copy(path: Path, part: Path, copy: Path) -> None:
         ) as source:
             source.execute("PRAGMA query_only=ON")
             source.execute("BEGIN")
-            _expect_store(path, source)
+            # The first reading of a transaction is the moment from which on it sees nothing new.
+            [(application,)], [(version,)] = (
+                source.execute("PRAGMA application_id"), source.execute("PRAGMA user_version"),
+            )  # fmt: skip
+            expect_store(path, application, version)
             [(pages,)], [(page_bytes,)] = (
                 source.execute("PRAGMA page_count"), source.execute("PRAGMA page_size"),
             )  # fmt: skip
@@ -101,19 +98,6 @@ def _fill(source: sqlite3.Connection, part: Path, copy: Path, look: object) -> N
             source.backup(target, pages=_PAGES, progress=look, sleep=0)  # type: ignore[arg-type]
     except sqlite3.Error as error:
         raise explained(copy, error) from error
-
-
-def _expect_store(path: Path, source: sqlite3.Connection) -> None:
-    # The first reading of a transaction is the moment from which on it sees nothing new.
-    [(application,)], [(version,)] = (
-        source.execute("PRAGMA application_id"), source.execute("PRAGMA user_version"),
-    )  # fmt: skip
-    if application not in (APPLICATION_ID, BACKUP_ID):
-        raise StoreCorrupt(f"{path}: found application id {application:#x}, expected a store of Cyclone")
-    if not 1 <= version <= VERSION:
-        raise StoreVersionError(
-            f"{path}: found a store of version {version}, expected version {VERSION} or an older one"
-        )
 
 
 def _mark(part: Path) -> None:

@@ -204,16 +204,9 @@ class Database:
         [(tables,)] = read("SELECT count(*) FROM sqlite_master")
         # A file that was created and not filled yet, because the process was killed in between, is empty.
         fresh = application == version == tables == 0
-        if not fresh and application not in (APPLICATION_ID, BACKUP_ID):
-            raise StoreCorrupt(
-                f"{self.path}: found a database with application id {application:#x}, "
-                f"expected a store of Cyclone ({APPLICATION_ID:#x})"
-            )
-        if not fresh and not 1 <= version <= VERSION:
-            raise StoreVersionError(
-                f"{self.path}: found a store of version {version}, expected version {VERSION} or an older one"
-            )
-        if fresh:
+        if not fresh:
+            expect_store(self.path, application, version)
+        else:
             read("PRAGMA page_size=" + str(PAGE_BYTES))
         if application == BACKUP_ID:
             self._begin_anew()
@@ -264,6 +257,23 @@ class Database:
             )
             self.execute("PRAGMA application_id=" + str(APPLICATION_ID))
         self.was_backup = True
+
+
+def expect_store(path: Path, application: int, version: int, *, oldest: int = 1) -> None:
+    """Raises StoreCorrupt for the database of somebody else, StoreVersionError for a version that is not understood.
+
+    application, version: as the database itself says. oldest: version that is.
+    """
+    if application not in (APPLICATION_ID, BACKUP_ID):
+        raise StoreCorrupt(
+            f"{path}: found a database with application id {application:#x}, "
+            f"expected a store of Cyclone ({APPLICATION_ID:#x})"
+        )
+    if not oldest <= version <= VERSION:
+        older = " or an older one" if oldest < VERSION else ""
+        raise StoreVersionError(
+            f"{path}: found a store of version {version}, expected version {VERSION}{older}"
+        )
 
 
 def lay_out(execute: Callable[[str], object], version: int) -> None:
