@@ -113,14 +113,13 @@ class Admission:
 
     # Trouble.
 
-    def leave_alone(self, ost: int, role: Role, now: float) -> None:
-        """Lock this OST for a while; twice as long as the last time if nothing has succeeded since."""
-        trouble = self._trouble(ost)
-        if role is Role.TARGET:
-            trouble.newest = now
-        self._lock(trouble, ost, role, now)
+    def leave_alone(self, target: int, now: float) -> None:
+        """Lock this target for a while; twice as long as the last time if nothing has succeeded since."""
+        self._trouble(target).newest = now
+        self._lock(target, Role.TARGET, now)
 
-    def _lock(self, trouble: _Trouble, ost: int, role: Role, now: float) -> None:
+    def _lock(self, ost: int, role: Role, now: float) -> None:
+        trouble = self._trouble(ost)
         if role in trouble.locked_until:
             return  # by another task that was in flight at the same time
         self.changes += 1
@@ -140,7 +139,7 @@ class Admission:
         strikes.add(by)
         if len(strikes) >= STRIKES_MOST:
             strikes.clear()
-            self._lock(trouble, ost, role, now)
+            self._lock(ost, role, now)
 
     def is_well(self, ost: int, role: Role) -> bool:
         """Has a task with it succeeded since it was left alone, if it ever was?"""
@@ -148,20 +147,18 @@ class Admission:
 
     def blame(self, target: int, source: int, now: float) -> None:
         """With another target this source was well, so its trouble was that of this one, unless that was well since."""
-        trouble = self._trouble(target)
-        strikes = trouble.strikes[Role.TARGET]
+        strikes = self._trouble(target).strikes[Role.TARGET]
         if source in strikes:
             strikes.clear()
-            self._lock(trouble, target, Role.TARGET, now)
+            self._lock(target, Role.TARGET, now)
 
     def forgive(self, source: int, target: int, since: float) -> None:
         """A task between these two has succeeded that was started then."""
         for ost, role in ((source, Role.SOURCE), (target, Role.TARGET)):
             self._well.add((ost, role))
-            trouble = self._troubles.get(ost)
-            if trouble is not None:
-                trouble.times[role] = 0
-                trouble.strikes[role].clear()
+            trouble = self._trouble(ost)
+            trouble.times[role] = 0
+            trouble.strikes[role].clear()
         trouble = self._trouble(target)
         # What others made of a trouble of before says less than that it was well after it.
         if since > trouble.newest and trouble.locked_until.pop(Role.TARGET, None) is not None:

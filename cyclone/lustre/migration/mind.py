@@ -598,7 +598,7 @@ class Mind:
         entry = run.entry
         if _cost_nothing(entry) and self.admission.is_well(run.target, Role.TARGET):
             return self._in_doubt(run, report, now, is_own=True)
-        self.admission.leave_alone(run.target, Role.TARGET, now)
+        self.admission.leave_alone(run.target, now)
         if entry.tries < TRIES_MOST:
             self._put_back(self._stock(entry.source), entry)
             return Ended(entry, run.target, report, is_final=False)

@@ -529,7 +529,7 @@ def test_a_file_is_not_billed_while_a_target_with_room_for_it_is_left_alone(
     roomy = Level(50 if is_left_alone else 90, 10**9, 10**9)
     mind.on_levels({0: Level(50), 10: roomy, 11: Level(50, 10**9, 10)}, 0)
     if is_left_alone:
-        mind.admission.leave_alone(10, Role.TARGET, 0)
+        mind.admission.leave_alone(10, 0)
     large, small = *some_entries(0, 1, size=2**30), *some_entries(0, 1, 1, size=2**10)
     mind.change(mind.plan, 0)
     mind.offer(0, [large, small])
