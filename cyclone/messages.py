@@ -385,8 +385,9 @@ class CommandDone(Message, frozen=True):
 
 
 class Opened(Message, frozen=True):
-    """The job is open. window: how many tasks may be submitted and not yet ended at any time.
+    """The job is open. window: how many of its tasks may be submitted and not yet ended at any time.
 
+    What would make them more is refused as a whole, to be submitted again later.
     epoch: grows with every start of the master; serial: of the last `Results` about this job.
     A client that sees a new epoch, or another serial than it has heard last, submits its open tasks again.
     """
@@ -405,10 +406,14 @@ class Accepted(Message, frozen=True):
 
 
 class Refused(Message, frozen=True):
-    """No, and why. request: 0 if it was not about one."""
+    """No, and why. request: 0 if it was not about one.
+
+    later: only for now, so that the same may be asked again after a while.
+    """
 
     reason: str
     request: int = 0
+    later: bool = False
 
 
 class TaskEnd(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -545,7 +545,7 @@ class MasterSettings(Settings):
     )  # fmt: skip
     window: int = whole(
         "task_generator", "window", "100000",
-        "How many tasks may be handed in and not ended at any time; the generator waits when there are "
+        "How many tasks of a job may be handed in and not ended at any time; the generator waits when there are "
         "so many.",
         minimum=1, maximum=10_000_000, unit="tasks",
     )  # fmt: skip

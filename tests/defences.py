@@ -58,6 +58,46 @@ class Defence(NamedTuple):
 
 
 DEFENCES = [
+    Defence(
+        "no more tasks are taken than the window holds",
+        "a client that hands in tasks without end fills neither the memory nor the disk of the master",
+        "core/scheduler.py",
+        "        if why := self._why_too_many(job, message, recalled):\n",
+        "        if why := str():\n",
+        "unit/core/test_scheduler.py::test_more_than_the_window_holds_is_refused_for_now",
+    ),
+    Defence(
+        "what there is no room for is handed in later",
+        "a generator that is started again with other tasks waits for those of its former life",
+        "daemons/desk.py",
+        "if request is not None and message.later:",
+        "if request is not None and not message.reason:",
+        "unit/daemons/test_desk.py::test_what_there_is_no_room_for_is_handed_in_again",
+    ),
+    Defence(
+        "a host where workers die whatever they execute is excluded",
+        "a broken host, which is done with everything at once, does not get the most",
+        "core/live.py",
+        "return self.is_present and self.excluded_until is None",
+        "return self.is_present",
+        "unit/core/test_exclusion.py::test_what_is_ready_goes_to_others",
+    ),
+    Defence(
+        "where most hosts are in the same plight it is the tasks",
+        "tasks that kill their workers do not empty a cluster",
+        "core/exclusion.py",
+        "if 2 * len(ill) > sum(controller.is_present for controller in controllers):",
+        "if not controllers:",
+        "unit/core/test_exclusion.py::test_where_most_are_in_the_same_plight_it_is_the_tasks",
+    ),
+    Defence(
+        "what failed together does not come back together",
+        "a server that could not bear so many at once is not asked by all of them in one moment again",
+        "model/task.py",
+        "return least * (1 + SPREAD * _fraction(token))",
+        "return least",
+        "unit/model/test_task.py::test_those_that_failed_together_come_back_apart",
+    ),
     # Nothing is lost: the order of things, and what is on disk.
     Defence(
         "a master remembers before it says",

@@ -1,7 +1,8 @@
 """Show the master, its controllers with their room and life, and its jobs with their tasks by state.
 
 States of a controller: `up`; `awaited`, known from before the master was started and not heard of since;
-`silent`, so its tasks are or will be given to others; `leaving`, so it takes nothing more.
+`silent`, so its tasks are or will be given to others; `leaving`, so it takes nothing more; `excluded`, because
+workers die there whatever they execute, so it gets nothing for a while.
 
 BUSY counts its workers, among them the hung ones that are stuck in the kernel and will do nothing more.
 FREE is what tasks may still take of what the controller has. PLACED are attempts that it holds and that are

@@ -61,12 +61,14 @@ def view_controllers(scheduler: Scheduler, now: float) -> list[ControllerView]:
 
 
 def standing(controller: Controller) -> str:
-    """`up`, `silent`, `leaving`, or `awaited`: remembered from before a restart and not heard of since."""
+    """`up`, `silent`, `leaving`, `excluded`, or `awaited`: remembered from before a restart, not heard of since."""
     if controller.silent:
         return "silent"
     if controller.leaving or controller.told_to_leave:
         return "leaving"
-    return "awaited" if controller.report_at is None else "up"
+    if controller.report_at is None:
+        return "awaited"
+    return "up" if controller.excluded_until is None else "excluded"
 
 
 def view_jobs(scheduler: Scheduler) -> dict[JobNumber, dict[str, int]]:

@@ -133,6 +133,7 @@ class Controller:
         self.silent = False
         self.leaving = False
         self.told_to_leave = False
+        self.excluded_until: float | None = None  # monotonic seconds; see `exclusion.py`
         self.host, self.pid = "", 0
         self.workers_busy = self.workers_hung = 0
         self.spools: list[SpoolView] = []  # what waits there for sinks
@@ -145,8 +146,12 @@ class Controller:
         )  # those that are ahead, oldest first; may hold some that are over
 
     @property
-    def takes_tasks(self) -> bool:
+    def is_present(self) -> bool:
         return self.report_at is not None and not (self.silent or self.leaving or self.told_to_leave)
+
+    @property
+    def takes_tasks(self) -> bool:
+        return self.is_present and self.excluded_until is None
 
     @property
     def has_spare_worker(self) -> bool:

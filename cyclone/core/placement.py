@@ -193,11 +193,11 @@ class Placement:
         if now < self._call_back_at:
             return
         self._call_back_at = now + CALL_BACK_S
-        takers = [controller for controller in controllers if controller.takes_tasks]
-        idle = [taker for taker in takers if taker.room.free.get(WORKER, 0) > 0]
+        present = [controller for controller in controllers if controller.is_present]
+        idle = [each for each in present if each.takes_tasks and each.room.free.get(WORKER, 0) > 0]
         workers = sum(taker.room.free[WORKER] for taker in idle) // UNIT
         wanted: dict[Shape, bool] = {}  # could one of the idle take it?
-        for controller in takers if idle else ():
+        for controller in present if idle else ():
             if controller.room.free.get(WORKER, 0) > 0:
                 continue  # whatever waits there is about to begin
             for bundle in reversed(controller.bundles):
@@ -210,10 +210,13 @@ class Placement:
                     wanted[shape] = any(
                         taker.room.fits(shape) and not self.is_kept_from(shape, taker) for taker in idle
                     )
-                if wanted[shape] and (tokens := bundle.unstarted):
-                    bundle.called_back_at = now
+                if wanted[shape] and _call_back(bundle, now, decision):
                     workers -= 1
-                    decision.say(controller.peer, Drop(tokens, unless_started=True))
+
+    def call_back_all(self, controller: Controller, now: float, decision: Decision) -> None:
+        """Take back whatever waits there, unstarted."""
+        for bundle in controller.bundles:
+            _call_back(bundle, now, decision)
 
 
 @dataclass(slots=True)
@@ -253,6 +256,15 @@ def _may_be_called_back(bundle: Bundle, now: float) -> bool:
     return (
         waits and now - bundle.placed_at > 2 * BUNDLE_S and now - bundle.called_back_at >= CALL_BACK_AGAIN_S
     )
+
+
+def _call_back(bundle: Bundle, now: float, decision: Decision) -> bool:
+    """Returns whether anything of it is to be taken back."""
+    tokens = bundle.unstarted
+    if tokens:
+        bundle.called_back_at = now
+        decision.say(bundle.controller.peer, Drop(tokens, unless_started=True))
+    return bool(tokens)
 
 
 def _readiness(controller: Controller, lane: Lane) -> float:

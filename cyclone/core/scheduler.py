@@ -29,6 +29,7 @@ import msgspec
 
 from cyclone.core.alarms import Alarms
 from cyclone.core.decision import Decision
+from cyclone.core.exclusion import Exclusion
 from cyclone.core.graph import predecessors, problem_with
 from cyclone.core.live import WORKER, Controller, History, Job, Task, move
 from cyclone.core.placement import CALL_BACK_S, Placement
@@ -107,7 +108,7 @@ class Scheduler:
 
         Attempts that were held stay held for a whole lease: their controllers may come back.
         lease_s: after so much silence a controller's attempts are given to others.
-        window: tasks that a client may have open at one time.
+        window: how many tasks of a job may be handed in and not ended at any time.
         """
         self.window = window
         self.epoch = remembered.epoch
@@ -117,6 +118,7 @@ class Scheduler:
         self.jobs = woken.jobs
         self._named = {job.name: job for job in self.jobs.values()}
         self.roster = Roster(woken.controllers, now, lease_s)
+        self.exclusion = Exclusion()
 
         self._graph = woken.graph
         self._policies = woken.policies
@@ -169,6 +171,8 @@ class Scheduler:
         self.roster.excuse_own_absence(now)
         self._lose_the_silent(now, decision)
         self._ring_alarms(now, decision)
+        for controller in self.exclusion.review(self.controllers.values(), now):
+            self._exclude(controller, now, decision)
         if self._sizes_changed:
             self._sizes_changed = False
             self.placement.resized(self.controllers.values())
@@ -180,7 +184,7 @@ class Scheduler:
 
     def next_moment(self, now: float) -> float:
         """When `tick` is to be called at the latest, monotonic seconds."""
-        moments = [self.roster.next_moment]
+        moments = [self.roster.next_moment, self.exclusion.next_moment]
         if self._alarms.next_moment is not None:
             moments.append(self._alarms.next_moment)
         if any(controller.held for controller in self.controllers.values()):
@@ -298,6 +302,7 @@ class Scheduler:
         controller = self.controllers.get(sender.name)
         held = controller.held if controller is not None else {}
         durations: dict[str, list[float]] = {}
+        some_succeeded = False
         for end in message.ends:
             task = held.get(end.token)
             if task is None:
@@ -307,10 +312,13 @@ class Scheduler:
             if end.outcome is Outcome.SUCCEEDED:
                 self._release(task, decision)
                 self._end(task, Event.SUCCEEDED, decision, end, sender.name)
+                some_succeeded = True
             else:
                 self._attempt_failed(task, end, cause(end, started=end.started_at > 0), now, decision)
         for kind, measured in durations.items():
             self.placement.pace.learn(kind, measured)
+        if some_succeeded and controller is not None:
+            self.exclusion.succeeded(controller)
         decision.say(sender, Drop([end.token for end in message.ends]))
 
     def _on_goodbye(self, sender: Peer, message: Goodbye, now: float, decision: Decision) -> None:
@@ -388,6 +396,9 @@ class Scheduler:
         if problem := _problem_with(message) or problem_with(after, here, job.tasks, recalled):
             decision.say(sender, Refused(problem, message.request))
             return
+        if why := self._why_too_many(job, message, recalled):
+            decision.say(sender, Refused(why, message.request, later=True))
+            return
         if len(self._policies) >= POLICIES_KEPT:
             self._policies.clear()
         policies = [self._policies.setdefault(policy, policy) for policy in message.policies]
@@ -416,6 +427,17 @@ class Scheduler:
         for task in new:
             if task.policy.expires_s is not None:
                 self._alarms.set(now + task.policy.expires_s, (task, 0))
+
+    def _why_too_many(self, job: Job, message: Submit, recalled: Mapping[str, TaskEnd]) -> str:
+        """Why these cannot be taken before others have ended; "" if they can."""
+        open_tasks = len(job.tasks)
+        if open_tasks + len(message.tasks) <= self.window:
+            return ""
+        # What is handed in again takes no place, also if the window was wider once.
+        new = sum(task.tid not in job.tasks and task.tid not in recalled for task in message.tasks)
+        if not new or open_tasks + new <= self.window:
+            return ""
+        return f"{open_tasks} tasks of the job {job.name!r} have not ended, and its window is {self.window}"
 
     def _settle(
         self,
@@ -472,7 +494,10 @@ class Scheduler:
     def _attempt_failed(self, task: Task, end: End, billed_to: Cause, now: float, decision: Decision) -> None:
         """An attempt that its controller holds has ended badly. The policy decides what becomes of the task."""
         assert task.bundle is not None
-        peer = task.bundle.controller.peer.name
+        controller = task.bundle.controller
+        peer = controller.peer.name
+        if billed_to is Cause.CRASH:
+            self.exclusion.crashed(controller, task.number, now)
         self._release(task, decision)
         history = task.history
         if history is None:
@@ -495,7 +520,7 @@ class Scheduler:
         history = task.history
         assert history is not None
         failed = history.billed[Cause.ERROR] + history.billed[Cause.TIMEOUT]
-        history.rest_until = now + task.policy.retry.rest_s(failed)
+        history.rest_until = now + task.policy.retry.rest_s(failed, task.token)
         self._alarms.set(history.rest_until, (task, task.token))
 
     def _lose(
@@ -503,8 +528,7 @@ class Scheduler:
     ) -> None:
         """This life of a controller is over, and nothing of it runs any more."""
         self._give_to_others([*controller.held.values()], why, now, decision, suspects=suspects)
-        self.placement.gone(controller)
-        self._sizes_changed = True
+        self._forget(controller)
 
     def _give_to_others(
         self, tasks: Sequence[Task], why: str, now: float, decision: Decision, *, suspects: int
@@ -631,8 +655,25 @@ class Scheduler:
             self._give_to_others(lost, why, now, decision, suspects=SUSPECTS_MOST)
             if is_final and not controller.held:
                 self.roster.forget(controller)
-                self.placement.gone(controller)
-                self._sizes_changed = True
+                self._forget(controller)
+
+    def _forget(self, controller: Controller) -> None:
+        self.placement.gone(controller)
+        self.exclusion.gone(controller)
+        self._sizes_changed = True
+
+    def _exclude(self, controller: Controller, now: float, decision: Decision) -> None:
+        """It gets nothing for a while, or gets something again."""
+        self._sizes_changed = True
+        until = controller.excluded_until
+        if until is None:
+            decision.note(f"controller gets tasks again name={controller.peer.name}")
+            return
+        decision.note(
+            f"controller excluded name={controller.peer.name} host={controller.host} seconds={until - now:.0f}:"
+            " workers die there whatever they execute"
+        )
+        self.placement.call_back_all(controller, now, decision)
 
     def _ring_alarms(self, now: float, decision: Decision) -> None:
         for task, rested_after in self._alarms.due(now):

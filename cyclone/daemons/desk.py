@@ -113,6 +113,7 @@ class Desk:
         self._beat_at = 0.0
         self._sent_at = 0.0
         self._batch = 0  # how many tasks were sent then
+        self._room_at = 0.0  # when to hand in again what there was no room for
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector = Selector()
         self._thread = threading.Thread(target=self._run_line, name="line", daemon=True)
@@ -306,7 +307,7 @@ class Desk:
             # One that gets lost is asked for again by whoever misses it.
             self._line.say(self._done.popleft())
         self._batch = 0
-        while self._job and self._unsent and self._line.connected:
+        while self._job and self._unsent and self._line.connected and monotonic() >= self._room_at:
             with self._lock:
                 tids, entries = self._next_batch()
             self._sent_at = monotonic()
@@ -334,7 +335,9 @@ class Desk:
         tids: list[str] = []
         entries: list[_Open] = []
         size = 0
-        while self._unsent and len(tids) < SUBMIT_MOST and size < SUBMIT_BYTES:
+        # The window may be narrower since a restart of the master, and more than it holds would never be taken.
+        most = min(SUBMIT_MOST, self.window)
+        while self._unsent and len(tids) < most and size < SUBMIT_BYTES:
             tid = self._unsent.popleft()
             entry = self._open.get(tid)
             if entry is not None:
@@ -431,7 +434,11 @@ class Desk:
 
     def _on_refused(self, message: Refused) -> None:
         request = self._asked.get(message.request)
-        if request is not None:
+        if request is not None and message.later:
+            # Tasks of a former life of this client fill the window.
+            self._room_at = monotonic() + BEAT_S
+            self._hand_in_again()
+        elif request is not None:
             request.refusal = message.reason
             self._raise_refusal()
         elif message.request == 0 and self._close_request:

@@ -199,7 +199,7 @@ OWN: tuple[Declaration, ...] = tuple(each for each in globals().values() if isin
 
 _LIVE = [state for state in State if state not in ENDED]
 _ENDED = [state for state in State if state in ENDED]
-_CONTROLLER_STATES = ("up", "awaited", "silent", "leaving")
+_CONTROLLER_STATES = ("up", "awaited", "silent", "leaving", "excluded")
 
 
 def cluster_families(cluster: Cluster | None) -> list[Family]:

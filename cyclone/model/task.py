@@ -39,6 +39,9 @@ SinkName = Annotated[str, Meta(max_length=32)]
 
 _SEQUENCE_BITS = 38
 
+#: By so much of itself a rest may be longer.
+SPREAD = 0.25
+
 
 def first_token(epoch: int) -> Token:
     """The smallest token of an epoch: room for 2^38 attempts in each of 2^25 lives of a master."""
@@ -53,6 +56,11 @@ def job_key(store: str, number: JobNumber) -> int:
 def token_text(token: Token) -> str:
     """`EPOCH.SEQUENCE`, as tasks and logs show it."""
     return f"{token >> _SEQUENCE_BITS}.{token & ((1 << _SEQUENCE_BITS) - 1)}"
+
+
+def _fraction(token: Token) -> float:
+    """From 0 to 1, not included; of tokens that follow one another, evenly spread (multiples of the golden ratio)."""
+    return ((token * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> 11) / 2**53
 
 
 class Cause(StrEnum):
@@ -74,7 +82,7 @@ class Retry(msgspec.Struct, frozen=True, array_like=True):
     crashes, losses: retries after its worker or its host died; beyond them the task is quarantined.
     evictions: retries after its controller stopped it; `None` is without bound.
     delay_s, backoff, delay_max_s: an attempt billed to an error or time-out is followed by a rest of
-    `delay_s * backoff ** (number of such attempts - 1)` seconds, at most `delay_max_s`.
+    `delay_s * backoff ** (number of such attempts - 1)` seconds, at most `delay_max_s`, and up to a quarter more.
     """
 
     errors: Count = 0
@@ -103,10 +111,15 @@ class Retry(msgspec.Struct, frozen=True, array_like=True):
         allowed = self.errors if cause is Cause.ERROR else self.timeouts
         return Event.RESTED if billed <= allowed else Event.FAILED
 
-    def rest_s(self, billed: int) -> float:
-        """Seconds to rest after the given number of failed attempts (at least one)."""
+    def rest_s(self, billed: int, token: Token) -> float:
+        """Seconds to rest after the given number of failed attempts (at least one).
+
+        token: of the last of them. Those of attempts that failed together differ, and so do their rests: else they
+        would all come back in one moment, again and again, to whatever could not bear them before.
+        """
         # The exponent is bounded, or a float overflows long before the cap is applied.
-        return min(self.delay_max_s, self.delay_s * self.backoff ** min(billed - 1, 64))
+        least = min(self.delay_max_s, self.delay_s * self.backoff ** min(billed - 1, 64))
+        return least * (1 + SPREAD * _fraction(token))
 
 
 class Policy(msgspec.Struct, frozen=True, array_like=True):

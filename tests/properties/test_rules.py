@@ -16,7 +16,7 @@ from cyclone.core.pace import Pace
 from cyclone.core.ready_queue import ReadyQueue
 from cyclone.model.lifecycle import Event, State
 from cyclone.model.resources import UNIT, Room, Shape, amount, plain, shape
-from cyclone.model.task import Cause, Retry
+from cyclone.model.task import SPREAD, Cause, Retry
 
 NAMES = st.sampled_from(["cpus", "memory", "gpu", "licence"])
 SHAPES: st.SearchStrategy[Shape] = st.dictionaries(NAMES, st.integers(1, 100).map(lambda n: n / 10)).map(
@@ -172,10 +172,11 @@ def test_a_verdict_changes_once_from_again_to_never(billed_to: Cause, budget: in
     backoff=st.floats(1, 1000),
     most=st.floats(0, 1e6),
     billed=st.integers(1, 10**6),
+    token=st.integers(0, 2**63 - 1),
 )
 def test_rests_never_shrink_and_never_exceed_their_bound(
-    delay_s: float, backoff: float, most: float, billed: int
+    delay_s: float, backoff: float, most: float, billed: int, token: int
 ) -> None:
     retry = Retry(delay_s=delay_s, backoff=backoff, delay_max_s=most)
 
-    assert 0 <= retry.rest_s(billed) <= retry.rest_s(billed + 1) <= most
+    assert 0 <= retry.rest_s(billed, token) <= retry.rest_s(billed + 1, token) <= most * (1 + SPREAD)

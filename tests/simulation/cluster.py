@@ -4,7 +4,7 @@ The minds are the real ones; network, disks, clocks, processes and the client ar
 function of its seed. Faults: messages lost, doubled (also much later), delayed; links cut in one or both
 directions; the master killed before, while and after it remembers, and held up by a slow disk; controllers
 killed, stopped and started, frozen, frozen for longer than a lease, gone for good; workers killed while they
-work; the client killed; ends told by somebody else than who made the attempt; tasks cancelled; a resource that
+work; hosts where they die whatever they execute; the client killed; ends told by somebody else than who made the attempt; tasks cancelled; a resource that
 nobody has for a while. A link keeps the order of what it carries, as TCP does.
 
 The simulator keeps its own log of what was executed, and believes nothing that the minds say of themselves.
@@ -90,6 +90,8 @@ FAULTS = (
     "controller frozen",
     "controller frozen for longer than a lease",
     "worker killed",
+    "workers die whatever they execute",
+    "excluded",
     "given back",
     "poison",
     "deadly",
@@ -471,6 +473,10 @@ class MasterNode:
         if not self.dead:
             if not self.busy:
                 self._obey(self.scheduler.tick(self.cluster.now))
+                excluded = [
+                    each for each in self.scheduler.controllers.values() if each.excluded_until is not None
+                ]
+                self.cluster.sometimes["excluded"] += len(excluded)
             self.cluster.at(self.cluster.rng.uniform(0.02, TICK_S), self._ticking)
 
     def _obey(self, decision: Decision) -> None:
@@ -553,6 +559,7 @@ class ControllerNode:
         self.crew: Crew | None = None
         self.workers: dict[int, WorkerProcess] = {}
         self.frozen_until = 0.0
+        self.broken_until = 0.0  # its host: every worker dies of whatever it is given
         self.gone = False
         self.start()
 
@@ -698,8 +705,8 @@ class ControllerNode:
             assignment.tid, assignment.job_key, assignment.token, self.name, cluster.now
         )
         cluster.executions.append(worker.execution)
-        if behaviour.poison:
-            cluster.sometimes["poison"] += 1
+        if behaviour.poison or cluster.now < self.broken_until:
+            cluster.sometimes["poison" if behaviour.poison else "workers die whatever they execute"] += 1
             cluster.at(0.05, lambda: self._worker_dies(life, slot, worker.pid, -11))
         elif behaviour.deadly:
             cluster.sometimes["deadly"] += 1
@@ -774,6 +781,8 @@ class ControllerNode:
         elif cluster.chance(0.002):
             cluster.sometimes["controller frozen for longer than a lease"] += 1
             self._freeze(cluster.rng.uniform(1.0, 3.0) * LEASE_S)
+        elif cluster.chance(0.002):
+            self.broken_until = cluster.now + cluster.rng.uniform(1, 4 * LEASE_S)
         for slot, worker in list(self.workers.items()):
             if cluster.chance(0.01):
                 cluster.sometimes["worker killed"] += 1

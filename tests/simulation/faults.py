@@ -129,7 +129,7 @@ FAULTS = [
         "core/crew.py",
         "held.lease_from = max(held.lease_from, message.at)",
         "held.lease_from = now",
-        first=250,
+        first=230,
     ),
     Fault(
         "leases are taken for longer than they are",
@@ -246,7 +246,13 @@ FAULTS = [
         "core/scheduler.py",
         "silent_s < CLIENT_SILENT_S",
         "silent_s < 0",
-        first=2640,
+        first=514,
+    ),
+    Fault(
+        "a controller that was excluded never gets anything again",
+        "core/exclusion.py",
+        "if now < record.ill_until and controller.is_present",
+        "if record.times and controller.is_present",
     ),
     Fault(
         "a job that has ended is not closed",

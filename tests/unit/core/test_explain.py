@@ -172,6 +172,16 @@ def test_controllers_that_take_nothing_are_counted_by_their_standing(cluster: Cl
     assert said.endswith("No controller takes tasks: 1 leaving, 1 silent.")
 
 
+def test_a_controller_that_gets_nothing_for_a_while_is_excluded(cluster: Cluster) -> None:
+    node = cluster.join("node1")
+    cluster.scheduler.controllers[node.name].excluded_until = cluster.now + 60
+    [task] = cluster.submit("a")
+
+    said = cluster.why(task)
+
+    assert said.endswith("No controller takes tasks: 1 excluded.")
+
+
 def test_a_task_that_is_too_big_is_told_the_resource_and_the_largest(cluster: Cluster) -> None:
     cluster.join("node1", memory="16GiB")
     cluster.join("node2", memory="32GiB")
@@ -324,7 +334,8 @@ def test_a_resting_task_tells_how_long_and_why(cluster: Cluster) -> None:
     [task] = cluster.submit("a", retry=Retry(errors=3, delay_s=60))
     cluster.tick()
     cluster.hear(node, Ended([End(task.token, 1.0, 1.0, Outcome.RAISED, error="no")]))
-    cluster.now += 15
+    assert task.history is not None
+    cluster.now = task.history.rest_until - 45
 
     said = cluster.why(task)
 

@@ -107,6 +107,13 @@ def test_a_controller_that_is_gone_or_going_takes_none(controller: Controller, r
     assert not controller.takes_tasks
 
 
+def test_one_that_is_excluded_is_there_and_takes_none(controller: Controller) -> None:
+    controller.excluded_until = 60.0
+
+    assert controller.is_present
+    assert not controller.takes_tasks
+
+
 def test_the_same_size_again_is_no_news(controller: Controller) -> None:
     assert not controller.resize(ROOM)
     assert controller.resize(ONE)

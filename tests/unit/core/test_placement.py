@@ -215,7 +215,8 @@ def test_short_tasks_travel_in_bundles_that_share_one_room(master: Master) -> No
     assert held.room.free["workers"] == 0
 
 
-def test_a_bundle_has_a_bound(master: Master) -> None:
+def test_a_bundle_has_a_bound() -> None:
+    master = Master(window=3 * BUNDLE_MOST)
     node = master.join()
     master.taught(duration_s=1e-7)
     master.submit(*names(3 * BUNDLE_MOST))

@@ -9,7 +9,7 @@ from cyclone.messages import Close, Report
 from cyclone.model.changes import JobClosed
 from cyclone.model.lifecycle import Outcome, State
 from cyclone.model.peer import Peer
-from cyclone.model.task import Cause, Retry
+from cyclone.model.task import SPREAD, Cause, Retry
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_a_resting_task_rests_again_in_full(master: Master) -> None:
     master.tick(3.9)
     before = master.state("a")
 
-    master.tick(0.1)
+    master.tick(4.0 * SPREAD + 0.1)
 
     assert before is State.RESTING
     assert master.state("a") is State.READY

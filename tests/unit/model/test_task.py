@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 
@@ -77,15 +79,24 @@ def test_an_error_is_not_retried_by_default() -> None:
 def test_rests_grow_by_the_factor() -> None:
     retry = Retry(delay_s=1.0, backoff=3.0)
 
-    assert [retry.rest_s(billed) for billed in (1, 2, 3)] == [1.0, 3.0, 9.0]
+    assert [retry.rest_s(billed, 0) for billed in (1, 2, 3)] == [1.0, 3.0, 9.0]
 
 
 def test_rests_have_a_bound() -> None:
-    assert Retry(delay_s=1.0, backoff=2.0, delay_max_s=5.0).rest_s(10) == 5.0
+    assert Retry(delay_s=1.0, backoff=2.0, delay_max_s=5.0).rest_s(10, 0) == 5.0
 
 
 def test_a_rest_after_very_many_failures_is_still_a_number() -> None:
-    assert Retry(backoff=1000.0).rest_s(10_000) == 300.0
+    assert Retry(backoff=1000.0).rest_s(10_000, 0) == 300.0
+
+
+def test_those_that_failed_together_come_back_apart() -> None:
+    retry = Retry(delay_s=100.0)
+
+    rests = sorted(retry.rest_s(1, first_token(3) + number) for number in range(100))
+
+    assert 100 <= rests[0] < rests[-1] < 125
+    assert max(after - before for before, after in pairwise(rests)) < 1
 
 
 # Bounds on what comes from outside.
