@@ -108,13 +108,17 @@ class Broken(AssertionError):
 
 @dataclass
 class Execution:
-    """One stretch of time in which a token was being executed. job: its key. ended is None while it goes on."""
+    """One stretch of time in which a token was being executed. job: its key. ended is None while it goes on.
+
+    on_broken_host: its worker dies of the host, whatever the task is.
+    """
 
     tid: str
     job: int
     token: int
     node: str
     started: float
+    on_broken_host: bool
     ended: float | None = None
 
 
@@ -387,7 +391,8 @@ class Cluster:
         }  # fmt: skip
         deaths = Counter(
             (run.tid, run.job)
-            for run in self.executions if self.specs[run.tid].behaviour.deadly and run.token not in excused
+            for run in self.executions
+            if self.specs[run.tid].behaviour.deadly and not run.on_broken_host and run.token not in excused
         )  # fmt: skip
         if not_stopped := [tid for (tid, _), times in deaths.items() if times > DEATHS_MOST]:
             raise Broken(f"not stopped in time: {not_stopped}")
@@ -701,12 +706,13 @@ class ControllerNode:
         behaviour = cluster.specs[assignment.tid].behaviour
         worker.since = cluster.now
         first = not any(run.tid == assignment.tid for run in cluster.executions)
+        is_broken = cluster.now < self.broken_until
         worker.execution = Execution(
-            assignment.tid, assignment.job_key, assignment.token, self.name, cluster.now
+            assignment.tid, assignment.job_key, assignment.token, self.name, cluster.now, is_broken
         )
         cluster.executions.append(worker.execution)
-        if behaviour.poison or cluster.now < self.broken_until:
-            cluster.sometimes["poison" if behaviour.poison else "workers die whatever they execute"] += 1
+        if behaviour.poison or is_broken:
+            cluster.sometimes["workers die whatever they execute" if is_broken else "poison"] += 1
             cluster.at(0.05, lambda: self._worker_dies(life, slot, worker.pid, -11))
         elif behaviour.deadly:
             cluster.sometimes["deadly"] += 1
