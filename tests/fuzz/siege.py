@@ -21,6 +21,7 @@ from typing import Any
 from acceptance.cluster import PATIENCE_S, TESTS, Cluster, Daemon, wait_for
 from fuzz.echo import Echo
 
+from cyclone.cli.audit import audit_store
 from cyclone.daemons.desk import Desk
 from cyclone.wire import keys
 from cyclone.wire.keys import Role
@@ -162,13 +163,18 @@ class Siege:
                 assert sign not in daemon.log + daemon.printed, f"{sign} in the log of {daemon.name}"
 
     def assert_every_task_has_one_end(self) -> None:
-        """As the store has it: all that were accepted for the honest job ended once, and none was added."""
+        """As the store has it: all that were accepted for the honest job ended once, and none was added.
+
+        The audit says the same of every job, those of the attackers included.
+        """
         [(tasks, ended, badly)] = self.cluster.question(
             """SELECT count(*), count(ended.task), count(ended_badly.task) FROM job
             JOIN task ON task.job = job.number LEFT JOIN ended ON ended.task = task.number
             LEFT JOIN ended_badly ON ended_badly.task = task.number WHERE job.name = 'honest'"""
         )
         assert (tasks, ended, badly) == (self.accepted, self.accepted, 0)
+        found = audit_store(self.cluster.directory / "store.db")
+        assert found.is_sound, found.violations
 
     def assert_every_record_is_there_once(self, count: int) -> None:
         def rows() -> bool:
