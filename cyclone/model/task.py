@@ -42,6 +42,9 @@ _SEQUENCE_BITS = 38
 #: By so much of itself a rest may be longer.
 SPREAD = 0.25
 
+#: One life of a master; grows.
+Epoch = Annotated[int, Meta(ge=0, lt=2 ** (63 - _SEQUENCE_BITS))]
+
 
 def first_token(epoch: int) -> Token:
     """The smallest token of an epoch: room for 2^38 attempts in each of 2^25 lives of a master."""

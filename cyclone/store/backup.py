@@ -13,11 +13,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cyclone.errors import ConfigError, StoreFull
+from cyclone.model.task import Epoch
 from cyclone.store import file
-from cyclone.store.database import BACKUP_ID, BUSY_S, expect_store, expect_whole, explained
+from cyclone.store.database import BACKUP_ID, BUSY_S, COPIED_AT, expect_store, expect_whole, explained, minute
 
 #: So much is copied between two looks at the room that is left: some milliseconds.
 _PAGES = 512
@@ -25,23 +28,26 @@ _PAGES = 512
 _RESERVE_BYTES = 256 * 2**20
 
 
-def back_up(store: str | Path, target: str | Path, *, replace: bool = False) -> int:
+def back_up(
+    store: str | Path, target: str | Path, *, replace: bool = False, clock: Callable[[], float] = time.time
+) -> int:
     """Copy the store to this file, whole or not at all, look through the copy, and return how many bytes it has.
 
-    replace: whether the file may be there already.
+    replace: whether the file may be there already. clock: Unix time.
     Raises ConfigError (there is no store; a file is there), StoreFull, StoreCorrupt, StoreVersionError, StoreError.
     """
     path, copy = file.resolved(Path(store)), Path(target)
     if not path.is_file():
         raise ConfigError("found no file, expected a store of Cyclone", file=path)
+    for own in file.names(path):
+        if own == Path(os.path.realpath(copy)) or (own.exists() and copy.exists() and copy.samefile(own)):
+            raise ConfigError("found a file of the store itself, expected another one", file=copy)
     if copy.exists() and not replace:
         raise ConfigError("found a file, expected none, or --replace", file=copy)
-    if copy.exists() and copy.samefile(path):
-        raise ConfigError("found the store itself, expected another file", file=copy)
     try:
         with file.whole(copy, replace=replace) as part:
             _copy(path, part, copy)
-            _mark(part)
+            _mark(part, copy, minute(clock()))
             expect_whole(part, BACKUP_ID)
             size = part.stat().st_size
     except FileExistsError:
@@ -82,28 +88,33 @@ def _copy(path: Path, part: Path, copy: Path) -> None:
                         "before the log that grows while it is made takes them from the master"
                     )
 
-            _fill(source, part, copy, look)
+            with _alone(part, copy) as target:
+                source.backup(target, pages=_PAGES, progress=look, sleep=0)
     except sqlite3.Error as error:
         raise explained(path, error) from error
 
 
-def _fill(source: sqlite3.Connection, part: Path, copy: Path, look: object) -> None:
+@contextlib.contextmanager
+def _alone(part: Path, copy: Path) -> Iterator[sqlite3.Connection]:
+    """Nobody else knows the file, and whether it is on disk counts at the end only."""
     try:
-        # Nobody else knows the file, and whether it is on disk counts at the end only.
         with contextlib.closing(
             sqlite3.connect(f"{part.absolute().as_uri()}?nolock=1", uri=True, isolation_level=None)
         ) as target:
             target.execute("PRAGMA journal_mode=OFF")
             target.execute("PRAGMA synchronous=OFF")
-            source.backup(target, pages=_PAGES, progress=look, sleep=0)  # type: ignore[arg-type]
+            yield target
     except sqlite3.Error as error:
         raise explained(copy, error) from error
 
 
-def _mark(part: Path) -> None:
-    """Say in the head of the file that it is a back-up, and that it has no log (sqlite.org/fileformat2.html)."""
+def _mark(part: Path, copy: Path, copied_at: Epoch) -> None:
+    """Say in the file that it is a back-up, and when it was made."""
     with open(part, "r+b") as head:
+        # The versions for writing and for reading of a file with a rollback journal, so without a log
+        # (sqlite.org/fileformat2.html).
         head.seek(18)
-        head.write(b"\x01\x01")  # the versions for writing and for reading of a file with a rollback journal
-        head.seek(68)
-        head.write(BACKUP_ID.to_bytes(4))
+        head.write(b"\x01\x01")
+    with _alone(part, copy) as target:
+        target.execute("PRAGMA application_id=" + str(BACKUP_ID))
+        target.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (COPIED_AT, copied_at))

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 
+from cyclone.errors import StoreCorrupt
 from cyclone.model.task import TaskNumber
 
 #: A straggler costs the reading of one block when the master wakes up: 2^14 rows, about ten milliseconds.
@@ -60,10 +62,17 @@ def ranges(listed: bytes | None) -> list[tuple[TaskNumber, TaskNumber]]:
     """The numbers among which all live tasks are: `[(first, last), …]`, ascending, both ends included.
 
     listed: None if nothing was ever listed: any number may be live then.
+    Raises StoreCorrupt.
     """
     if listed is None:
         return [(0, _END)]
-    known, blocks = msgspec.msgpack.decode(listed, type=tuple[int, list[int]])
+    try:
+        known, blocks = msgspec.msgpack.decode(listed, type=tuple[TaskNumber, list[TaskNumber]])
+    except msgspec.DecodeError as error:
+        raise StoreCorrupt(f"the store is damaged: live_blocks: {error}") from error
+    if any(later <= earlier for earlier, later in pairwise([-1, *blocks, (known >> _BITS) + 1])):
+        # A block that came twice would make two of each task in it.
+        raise StoreCorrupt(f"the store is damaged: live_blocks: found {blocks} up to {known}")
     found: list[tuple[int, int]] = []
     for block in blocks:
         first, last = block << _BITS, min(((block + 1) << _BITS) - 1, known)

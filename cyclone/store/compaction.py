@@ -13,7 +13,15 @@ from pathlib import Path
 
 from cyclone.errors import ConfigError, StoreCorrupt, StoreFull, TimedOut
 from cyclone.store import file
-from cyclone.store.database import APPLICATION_ID, PAGE_BYTES, Database, expect_whole, explained, lay_out
+from cyclone.store.database import (
+    APPLICATION_ID,
+    PAGE_BYTES,
+    Database,
+    damaged,
+    expect_whole,
+    explained,
+    lay_out,
+)
 from cyclone.store.rows import rows_of
 
 #: In this order: what is named by others comes first. `policy` is copied apart.
@@ -64,7 +72,7 @@ def _let_log_go(db: Database) -> None:
     problem = f"{db.path}: somebody reads it, expected nobody to; try again later"
     try:
         [(mode,)] = db.execute("PRAGMA journal_mode=DELETE")
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
             raise explained(db.path, error) from error
         raise TimedOut(problem) from None
@@ -93,6 +101,9 @@ def _copy(path: Path, part: Path) -> None:
             for table in _TABLES:
                 _copy_table(new, path, table)
             new.execute("COMMIT")
+    except sqlite3.IntegrityError as error:
+        # What the same table has held breaks a rule of it.
+        raise damaged(path, str(error)) from error
     except sqlite3.Error as error:
         raise explained(path, error) from error
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from cyclone.errors import RuleBroken, StoreCorrupt, StoreError, StoreFull, StoreVersionError
+from cyclone.model.task import Epoch
 from cyclone.store import file
 
 #: "CycS": what file(1) and `PRAGMA application_id` show.
@@ -75,17 +79,34 @@ VERSION = len(STEPS)
 
 #: 2020-01-01. Epochs are minutes since then, at least, and no master is started once a minute for years.
 _EPOCHS_FROM = 1_577_836_800
+_MINUTES_MOST = 3 << 23  # until 2067; there are 2^25 epochs
 #: A back-up does not know how often its store was started, and which jobs it opened, since. It leaves room for these.
 _STARTS_SINCE = 1 << 16
 _JOBS_SINCE = 1_000_000
+
+#: In `meta` of a back-up: the minute in which it was made, see `minute`.
+COPIED_AT = "copied_at"
 
 PAGE_BYTES = 8192  # measured: a tenth less time a task than with 4096 or 16384
 _CACHE_BYTES = 32 * 2**20
 _LOG_PAGES = 2048  # 16 MiB of log are gathered before they are copied into the file
 BUSY_S = 10.0
 
+#: What `sqlite3` itself says, without a code, of a text that is none.
+_NO_TEXT = "Could not decode to UTF-8"
+
 #: What SQLite calls a used-up quota. Not a failed fsync: the pages may be gone, and to try again is to lie.
 _NO_ROOM = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_TRUNCATE, sqlite3.SQLITE_IOERR_SHMSIZE)
+
+
+_Row = TypeVar("_Row")
+
+
+class _BackupMeta(msgspec.Struct):
+    """copied_at: see `COPIED_AT`; not there in a back-up of an earlier version."""
+
+    epoch: Epoch
+    copied_at: Epoch | None = None
 
 
 class Database:
@@ -102,6 +123,7 @@ class Database:
         self.upgraded_from: int | None = None  # the version of an older file, before it was opened
         self.was_backup = False
         self._clock = clock
+        self._log = f"{self.path}-wal"
         self._synchronous = "PRAGMA synchronous=" + durability
         self._lock = file.claim(self.path)
         try:
@@ -142,6 +164,19 @@ class Database:
             if isinstance(error, UnicodeEncodeError | OverflowError):
                 raise RuleBroken(f"cannot be stored: {error}") from error
             raise
+        self._expect_log_to_be_copied()
+
+    def _expect_log_to_be_copied(self) -> None:
+        """After COMMIT SQLite copies a long log into the file, and tells nobody when that fails.
+
+        Nothing is lost by that, but the log would grow until the disk is full. One that is longer than it should be is
+        copied once more, by a statement that tells. It may as well be that somebody reads the store for long.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(self._log).st_size > 2 * _LOG_PAGES * PAGE_BYTES:
+                # What was committed is on disk: for lack of room nobody has to try that again.
+                with contextlib.suppress(StoreFull):
+                    self.read("PRAGMA wal_checkpoint(PASSIVE)")
 
     def executemany(self, statement: str, rows: Sequence[Sequence[object]]) -> int:
         """Execute it for each of the rows, which may be none. Returns how many rows of the table it touched."""
@@ -150,9 +185,22 @@ class Database:
     def read(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
         return list(self.rows(statement, values))
 
+    def facts(
+        self,
+        kind: type[_Row],
+        statement: str,
+        values: Sequence[object] | Mapping[str, object] = (),
+    ) -> Iterator[_Row]:
+        """The rows, each of this kind: a tuple. Raises StoreCorrupt for one of another."""
+        for row in self.rows(statement, values):
+            # SQLite keeps a value of any type in nearly every column (sqlite.org/datatype3.html): damage may be one.
+            yield checked(self.path, row, kind)
+
     def rows(self, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> Iterator[Any]:
         try:
-            yield from self._connection.execute(statement, values)
+            # Not `yield from`, which would close the cursor of a connection that may be closed already.
+            for row in self._connection.execute(statement, values):  # noqa: UP028
+                yield row
         except sqlite3.Error as error:
             raise self._explained(error) from error
 
@@ -186,11 +234,11 @@ class Database:
         self.execute("UPDATE meta SET value = max(value + 1, ?) WHERE key = 'epoch'", (self._minute(),))
 
     def _minute(self) -> int:
-        return max(1, int((self._clock() - _EPOCHS_FROM) / 60))
+        return minute(self._clock())
 
     def _refuse_foreign_log(self) -> None:
         """A log that lies beside a back-up is of the store that lay here before, and would be mixed with it."""
-        log = Path(f"{self.path}-wal")
+        log = Path(self._log)
         if file.application_id(self.path) == BACKUP_ID and log.exists() and log.stat().st_size:
             raise StoreCorrupt(
                 f"{self.path}: found a back-up beside {log.name}, the log of another store; "
@@ -240,23 +288,36 @@ class Database:
     def _begin_anew(self) -> None:
         """Make a store of a back-up.
 
-        What happened to its store since is not known here, and must not be mixed up with what will happen: tokens that
-        controllers hold, and numbers of jobs, from which the keys of records are made, are not used again.
+        What happened to its store since is not known here, nor what happened to other stores that were made of it, and
+        must not be mixed up with what will happen: tokens that controllers hold, and numbers of jobs, from which the
+        keys of records are made, are not used again.
         """
+        # It was carried from place to place, and nobody has looked at it since it was made.
+        for (problem,) in self.read("PRAGMA integrity_check(1)"):
+            if problem != "ok":
+                raise damaged(self.path, str(problem))
         # A back-up has no log yet. EXTRA: the rollback journal must not come back either.
         self.read("PRAGMA synchronous=EXTRA")
         with self.transaction():
-            self.execute(
-                "UPDATE meta SET value = max(value, ?) + ? WHERE key = 'epoch'",
-                (self._minute(), _STARTS_SINCE),
-            )
-            self.execute(
-                """INSERT OR REPLACE INTO meta SELECT 'last_job', (max(coalesce(max(number), 0),
-                coalesce((SELECT value FROM meta WHERE key = 'last_job'), 0)) / :since + 1) * :since FROM job""",
-                {"since": _JOBS_SINCE},
-            )
+            meta = checked(self.path, dict(self.read("SELECT key, value FROM meta")), _BackupMeta)
+            # Only the clock tells this opening from others of the same back-up, earlier or elsewhere, so the same is
+            # added to it for each of them.
+            copied_at = meta.epoch if meta.copied_at is None else meta.copied_at
+            ahead = max(0, meta.epoch - copied_at) // _STARTS_SINCE + 2
+            epoch = max(self._minute(), copied_at) + ahead * _STARTS_SINCE
+            self.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (epoch,))
+            # An epoch that was never used makes numbers that were never used.
+            self.execute("INSERT OR REPLACE INTO meta VALUES ('last_job', ?)", (epoch * _JOBS_SINCE,))
+            self.execute("DELETE FROM meta WHERE key = ?", (COPIED_AT,))
             self.execute("PRAGMA application_id=" + str(APPLICATION_ID))
         self.was_backup = True
+
+
+def minute(now: float) -> Epoch:
+    """What epochs begin with. now: Unix time."""
+    minutes = int((now - _EPOCHS_FROM) / 60)
+    # A clock that is decades out, once, must not use up all epochs that there are.
+    return minutes if 0 < minutes < _MINUTES_MOST else 1
 
 
 def expect_store(path: Path, application: int, version: int, *, oldest: int = 1) -> None:
@@ -291,6 +352,8 @@ def explained(path: Path, error: sqlite3.Error) -> RuleBroken | StoreError:
     whole = getattr(error, "sqlite_errorcode", 0)
     code = whole & 0xFF
     text = f"{path}: {error}"
+    if code == sqlite3.SQLITE_CORRUPT or _NO_TEXT in text:
+        return damaged(path, str(error))
     if code == sqlite3.SQLITE_FULL:
         return StoreFull(text)
     if whole in _NO_ROOM and not _has_room(path.parent):
@@ -298,11 +361,21 @@ def explained(path: Path, error: sqlite3.Error) -> RuleBroken | StoreError:
         return StoreFull(f"{path}: no room on the disk, or within its quota")
     if code == sqlite3.SQLITE_NOTADB:
         return StoreCorrupt(f"{path}: found something that is no database, expected a store of Cyclone")
-    if code == sqlite3.SQLITE_CORRUPT:
-        return StoreCorrupt(f"{text}: the file is damaged; expected an intact store of Cyclone")
     if isinstance(error, sqlite3.IntegrityError | sqlite3.DataError):
         return RuleBroken(text)
     return StoreError(text)
+
+
+def damaged(path: Path, found: str) -> StoreCorrupt:
+    return StoreCorrupt(f"{path}: {found}: the file is damaged; expected an intact store of Cyclone")
+
+
+def checked(path: Path, value: object, kind: type[_Row]) -> _Row:
+    """What stands in a store at this path, as what it has to be. Raises StoreCorrupt if it is not."""
+    try:
+        return msgspec.convert(value, kind, builtin_types=(bytes,))
+    except msgspec.ValidationError as error:
+        raise damaged(path, f"found a row that is none of ours: {error}") from error
 
 
 def _has_room(directory: Path) -> bool:

@@ -20,6 +20,7 @@ from cyclone.errors import AlreadyRunning, ConfigError, StoreFull
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _PART = ".part"
+_LOCK = ".lock"
 
 #: `f_type` of statfs(2), from linux/magic.h and the sources of the file systems. "WAL does not work over a
 #: network filesystem" (sqlite.org/wal.html): its readers and writers share memory.
@@ -66,6 +67,11 @@ def resolved(path: Path) -> Path:
     if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
         raise ConfigError("is a symbolic link of somebody else", file=path)
     return Path(os.path.realpath(path))
+
+
+def names(path: Path) -> list[Path]:
+    """All files that may be of a store at this path: those of SQLite (sqlite.org/tempfiles.html) and the lock."""
+    return [path.with_name(path.name + kind) for kind in ("", "-wal", "-shm", "-journal", _LOCK)]
 
 
 def claim(path: Path) -> BinaryIO:
@@ -192,7 +198,7 @@ def _lock(path: Path) -> BinaryIO:
     # never removed, or two processes could hold locks on two files of the same name.
     lock = os.fdopen(
         os.open(
-            path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            path.with_name(path.name + _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
         ),
         "rb+", 0,
     )  # fmt: skip

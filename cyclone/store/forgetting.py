@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from cyclone.model.changes import TaskEnded
 from cyclone.model.task import JobNumber, TaskNumber
 from cyclone.store.database import Database
-from cyclone.store.rows import Parcel, Row, encode, parcels, payloads_of, story_of
+from cyclone.store.rows import Parcel, Row, encode, parcels, payloads_in, story_of
 
 #: So long at a time, about: a master has other things to do. What cannot be divided is one parcel.
 SLICE_S = 0.005
@@ -62,8 +62,9 @@ class Forgetting:
         """Read how far everything was swept."""
         self._open = {
             job: _OpenJob(remember_s, swept)
-            for job, remember_s, swept in self._db.read(
-                "SELECT number, remember_s, swept FROM job WHERE last_task IS NULL AND remember_s IS NOT NULL"
+            for job, remember_s, swept in self._db.facts(
+                tuple[JobNumber, float, int],
+                "SELECT number, remember_s, swept FROM job WHERE last_task IS NULL AND remember_s IS NOT NULL",
             )
         }
 
@@ -81,7 +82,9 @@ class Forgetting:
     def declared(self, job: JobNumber) -> None:
         """After COMMIT: its word counts now."""
         self._open.pop(job, None)
-        for remember_s, swept in self._db.read("SELECT remember_s, swept FROM job WHERE number = ?", (job,)):
+        for remember_s, swept in self._db.facts(
+            tuple[float | None, int], "SELECT remember_s, swept FROM job WHERE number = ?", (job,)
+        ):
             if remember_s is not None:
                 self._open[job] = _OpenJob(remember_s, swept)
 
@@ -142,11 +145,14 @@ class Forgetting:
     # Closed jobs.
 
     def _forget_job(self, closed_before: float) -> bool:
-        rows = self._db.read(
-            """SELECT number, first_task, last_task,
-            (SELECT coalesce(sum(tasks), 0) FROM job_count WHERE job = number) - forgotten
-            FROM job WHERE last_task IS NOT NULL AND closed_at <= ? ORDER BY closed_at LIMIT 1""",
-            (closed_before,),
+        rows = list(
+            self._db.facts(
+                tuple[JobNumber, TaskNumber, TaskNumber, int],
+                """SELECT number, first_task, last_task,
+                (SELECT coalesce(sum(tasks), 0) FROM job_count WHERE job = number) - forgotten
+                FROM job WHERE last_task IS NOT NULL AND closed_at <= ? ORDER BY closed_at LIMIT 1""",
+                (closed_before,),
+            )
         )
         for job, first, last, tasks in rows:
             self._db.execute(
@@ -161,7 +167,12 @@ class Forgetting:
 
     def _erase(self) -> bool:
         """Take away a little of what belongs to a job that is forgotten."""
-        rows = self._db.read("SELECT job, next_task, last_task FROM erasing ORDER BY job LIMIT 1")
+        rows = list(
+            self._db.facts(
+                tuple[JobNumber, TaskNumber | None, TaskNumber],
+                "SELECT job, next_task, last_task FROM erasing ORDER BY job LIMIT 1",
+            )
+        )
         for job, next_task, last in rows:
             if next_task is None:
                 if self._erase_by_tid(job):
@@ -180,7 +191,11 @@ class Forgetting:
         return bool(rows)
 
     def _erase_by_tid(self, job: JobNumber) -> bool:
-        rows = self._db.read("SELECT tid, number FROM task WHERE job = ? LIMIT 1", (job,))
+        rows = list(
+            self._db.facts(
+                tuple[str, TaskNumber], "SELECT tid, number FROM task WHERE job = ? LIMIT 1", (job,)
+            )
+        )
         for tid, number in rows:
             self._take_out_with_tids(number, job)
             # It has gone with its parcel, unless somebody has damaged the file: that must not go on for ever.
@@ -203,9 +218,12 @@ class Forgetting:
     # Open jobs.
 
     def _forget_late(self, job: JobNumber, standing: _OpenJob, now: float) -> bool:
-        rows = self._db.read(
-            "SELECT ended_at, task FROM late WHERE job = ? AND ended_at <= ? ORDER BY ended_at, task LIMIT 1",
-            (job, now - standing.remember_s),
+        rows = list(
+            self._db.facts(
+                tuple[float, TaskNumber],
+                "SELECT ended_at, task FROM late WHERE job = ? AND ended_at <= ? ORDER BY ended_at, task LIMIT 1",
+                (job, now - standing.remember_s),
+            )
         )
         for ended_at, number in rows:
             standing.forgotten += self._take_out_with_tids(number, job, only=number)
@@ -264,10 +282,9 @@ class Forgetting:
         if not staying:
             self._db.execute("DELETE FROM parcel WHERE first = ?", (parcel.first,))
             return
-        [(body,)] = self._db.read("SELECT payloads FROM parcel WHERE first = ?", (parcel.first,))
         payloads = [
             payload
-            for row, payload in zip(parcel.tasks, payloads_of(body), strict=True)
+            for row, payload in zip(parcel.tasks, payloads_in(self._db, parcel), strict=True)
             if row[0] not in numbers
         ]
         self._db.execute(

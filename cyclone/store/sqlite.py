@@ -39,12 +39,24 @@ from cyclone.model.changes import (
 )
 from cyclone.model.lifecycle import JobState, State
 from cyclone.model.peer import Peer
-from cyclone.model.task import Cause, End, JobNumber, Policy, TaskNumber, Token
+from cyclone.model.task import Cause, JobNumber, Policy, TaskNumber, Token
 from cyclone.store.blocks import LiveBlocks, ranges
-from cyclone.store.database import VERSION, Database
+from cyclone.store.database import VERSION, Database, damaged
 from cyclone.store.forgetting import SLICE_S, Forgetting
 from cyclone.store.promise import StoredTask
-from cyclone.store.rows import Parcel, Row, decoder, encode, parcels, payloads_of, story_of
+from cyclone.store.rows import (
+    Meta,
+    Parcel,
+    Row,
+    encode,
+    end_of,
+    numbers_of,
+    parcel_of,
+    parcels,
+    payloads_in,
+    policy_of,
+    story_of,
+)
 
 #: Rows of one statement: their values stay below 999, the bound of SQLite before 3.32
 #: (sqlite.org/limits.html), and more rows gain nothing.
@@ -80,10 +92,6 @@ _POLICIES_KEPT = 10_000
 
 #: What a cached payload costs beside its bytes: the head of the object, its number, its place in the dict.
 _ENTRY_BYTES = 160
-
-_end_of: Callable[[bytes], End] = decoder(End)
-_policy_of: Callable[[bytes], Policy] = decoder(Policy)
-_numbers_of: Callable[[bytes], tuple[TaskNumber, ...]] = decoder(tuple[TaskNumber, ...])
 
 _OK = State.SUCCEEDED.value
 
@@ -161,29 +169,37 @@ class SqliteStore:
             raise RuleBroken("a store wakes up once")
         # An epoch that a power cut takes back would be given out twice, and its tokens with it.
         with self._db.durable_transaction():
+            self._meta()  # of a damaged epoch SQLite would make one that may have been used
             self._db.next_epoch()
             self._db.execute("INSERT OR IGNORE INTO meta VALUES ('identity', ?)", (secrets.token_hex(8),))
+            meta = self._meta()
         self._waking = True
-        meta = dict(self._db.read("SELECT key, value FROM meta"))
         self._last_number = self._last()
         self._forgetting.wake()
-        [(last_job,)] = self._db.read("SELECT coalesce(max(number), 0) FROM job")
-        standing = self._db.read(
-            "SELECT number, name, state, remember_s FROM job WHERE last_task IS NULL ORDER BY number"
+        [(last_job,)] = self._db.facts(tuple[JobNumber], "SELECT coalesce(max(number), 0) FROM job")
+        standing = list(
+            self._db.facts(
+                tuple[JobNumber, str, JobState, float | None],
+                "SELECT number, name, state, remember_s FROM job WHERE last_task IS NULL ORDER BY number",
+            )
         )
         jobs = {number: name for number, name, _, _ in standing}
-        ended = dict(self._db.read("SELECT job, sum(tasks) FROM job_count GROUP BY job"))
+        ended = dict(
+            self._db.facts(tuple[JobNumber, int], "SELECT job, sum(tasks) FROM job_count GROUP BY job")
+        )
         self._ended = {number: ended.get(number, 0) for number in jobs}
-        where = ranges(meta.get("live_blocks"))
+        where = ranges(meta.live_blocks)
         return Remembered(
-            epoch=meta["epoch"],
-            last_job=max(last_job, meta.get("last_job", 0)),
+            epoch=meta.epoch,
+            last_job=max(last_job, meta.last_job),
             last_number=self._last_number,
             jobs=jobs,
             live=self._live(where),
             placements=[
-                TasksPlaced(first, Peer(name, life), _numbers_of(numbers))
-                for first, name, life, numbers in self._db.read("SELECT * FROM placement ORDER BY first")
+                TasksPlaced(first, Peer(name, life), numbers_of(numbers))
+                for first, name, life, numbers in self._db.facts(
+                    tuple[Token, str, str, bytes], "SELECT * FROM placement ORDER BY first"
+                )
             ],
             attempts=[attempt for span in where for attempt in self._attempts(*span, live_only=True)],
             marred=frozenset(
@@ -191,17 +207,19 @@ class SqliteStore:
                 for job, state in self._db.read("SELECT job, state FROM job_count")
                 if job in jobs and state != _OK
             ),
-            store=meta["identity"],
-            sealed={
-                number: JobState(state) for number, _, state, _ in standing if state != JobState.OPEN.value
-            },
+            store=meta.identity,
+            sealed={number: state for number, _, state, _ in standing if state is not JobState.OPEN},
             remember_s={
                 number: remember_s for number, _, _, remember_s in standing if remember_s is not None
             },
         )
 
+    def _meta(self) -> Meta:
+        return Meta.of(self.path, self._db.rows("SELECT key, value FROM meta"))
+
     def _live(self, where: list[tuple[TaskNumber, TaskNumber]]) -> Iterator[LiveTask]:
         now = self._clock()
+        before = 0
         for first, last in where:
             ended = self._db.rows(
                 "SELECT task FROM ended WHERE task BETWEEN ? AND ? ORDER BY task", (first, last)
@@ -215,6 +233,11 @@ class SqliteStore:
                     while gone < number:
                         [gone] = next(ended, _NONE)
                     if first <= number <= last and number != gone:
+                        if number <= before:
+                            raise damaged(self.path, f"task {number} ({tid}) comes after task {before}")
+                        if job not in self._ended:
+                            raise damaged(self.path, f"task {number} ({tid}) is open, its job {job} is not")
+                        before = number
                         live.append(LiveTask(number, job, tid, self._policy(policy), after, waited_s))
                 self._blocks.accepted([task.number for task in live])
                 yield from live
@@ -485,9 +508,9 @@ class SqliteStore:
             self._nearby.clear()
             self._nearby_bytes = 0
         for parcel in parcels(self._db, number, number):
-            [(payloads,)] = self._db.read("SELECT payloads FROM parcel WHERE first = ?", (parcel.first,))
-            self._nearby.update(zip((row[0] for row in parcel.tasks), payloads_of(payloads), strict=True))
-            self._nearby_bytes += len(payloads) + _ENTRY_BYTES * len(parcel.tasks)
+            payloads = payloads_in(self._db, parcel)
+            self._nearby.update(zip((row[0] for row in parcel.tasks), payloads, strict=True))
+            self._nearby_bytes += sum(map(len, payloads)) + _ENTRY_BYTES * len(payloads)
 
     def _forget_payload(self, number: TaskNumber) -> bytes | None:
         payload = self._payloads.pop(number, None)
@@ -524,7 +547,7 @@ class SqliteStore:
                 if len(found) == limit or time.monotonic() > deadline:
                     return found, True
                 if not parcel.first <= ended <= parcel.last:
-                    parcel = next(parcels(self._db, ended, ended))
+                    parcel = parcel_of(self._db, ended)
                 _, of, tid, policy_number, _ = parcel.row(ended)
                 how = story_of(story)
                 policy = self._policy(policy_number)
@@ -546,14 +569,18 @@ class SqliteStore:
 
     def _spans(self, job: str) -> list[tuple[JobNumber, str, TaskNumber, TaskNumber]]:
         """Where the tasks of the jobs of this name are: `[(job, name, first, last), …]`, newest first."""
-        return self._db.read(
-            """SELECT number, name, first_task, coalesce(last_task, ?) FROM job WHERE name = ? OR ?
-            ORDER BY number DESC""",
-            (self._last(), job, not job),
+        return list(
+            self._db.facts(
+                tuple[JobNumber, str, TaskNumber, TaskNumber],
+                """SELECT number, name, first_task, coalesce(last_task, ?) FROM job WHERE name = ? OR ?
+                ORDER BY number DESC""",
+                (self._last(), job, not job),
+            )
         )
 
     def task(self, tid: str, job: str = "") -> StoredTask | None:
-        rows = self._db.read(
+        rows = self._db.facts(
+            tuple[TaskNumber, str, bytes | None],
             """SELECT task.number, job.name, story FROM job
             CROSS JOIN task ON task.job = job.number AND tid = ?
             LEFT JOIN ended ON ended.task = task.number
@@ -561,7 +588,7 @@ class SqliteStore:
             (tid, job, not job),
         )
         for number, name, story in rows:
-            parcel = next(parcels(self._db, number, number))
+            parcel = parcel_of(self._db, number)
             _, _, _, policy, after = parcel.row(number)
             attempts = self._attempts(number, number, live_only=False)
             end, peer = None, ""
@@ -576,34 +603,39 @@ class SqliteStore:
     def _policy(self, number: int) -> Policy:
         policy = self._policies.get(number)
         if policy is None:
-            [(body,)] = self._db.read("SELECT body FROM policy WHERE number = ?", (number,))
             if len(self._policies) >= _POLICIES_KEPT:
                 self._policies.clear()
-            policy = self._policies[number] = _policy_of(body)
+            for (body,) in self._db.rows("SELECT body FROM policy WHERE number = ?", (number,)):
+                policy = self._policies[number] = policy_of(body)
+        if policy is None:
+            raise damaged(self.path, f"policy {number} is not there")
         return policy
 
     def _last(self) -> TaskNumber:
         """The largest number that a task has had, also of those that are forgotten."""
-        [(last,)] = self._db.read(
+        [(last,)] = self._db.facts(
+            tuple[TaskNumber],
             """SELECT max(coalesce(max(last), 0), coalesce((SELECT value FROM meta WHERE key = 'last_task'), 0))
-            FROM (SELECT last FROM parcel ORDER BY first DESC LIMIT 1)"""
+            FROM (SELECT last FROM parcel ORDER BY first DESC LIMIT 1)""",
         )
-        return int(last)
+        return last
 
     def _attempts(self, first: TaskNumber, last: TaskNumber, *, live_only: bool) -> list[AttemptEnded]:
-        rows = self._db.read(
+        rows = self._db.facts(
+            tuple[TaskNumber, int, str, Cause, bytes],
             """SELECT task, attempt, peer, cause, "end" FROM attempt WHERE task BETWEEN ? AND ?
             AND NOT (? AND EXISTS (SELECT 1 FROM ended WHERE ended.task = attempt.task))
             ORDER BY task, token""",
             (first, last, live_only),
         )
         return [
-            AttemptEnded(number, attempt, peer, Cause(cause), _end_of(end))
+            AttemptEnded(number, attempt, peer, cause, end_of(end))
             for number, attempt, peer, cause, end in rows
         ]
 
     def jobs(self, limit: int = 1000) -> list[JobView]:
-        rows = self._db.read(
+        rows = self._db.facts(
+            tuple[JobNumber, str, str, float, float, int],
             """SELECT number, name, CASE WHEN last_task IS NULL THEN 'open' ELSE state END, opened_at, closed_at,
             forgotten FROM job ORDER BY number DESC LIMIT ?""",
             (limit,),
@@ -614,7 +646,9 @@ class SqliteStore:
         ]
 
     def _counts(self, job: JobNumber) -> dict[str, int]:
-        return dict(self._db.read("SELECT state, tasks FROM job_count WHERE job = ?", (job,)))
+        return dict(
+            self._db.facts(tuple[str, int], "SELECT state, tasks FROM job_count WHERE job = ?", (job,))
+        )
 
 
 def _distinct(accepted: list[TaskAccepted]) -> Iterable[TaskAccepted]:

@@ -10,9 +10,10 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from acceptance.cluster import Cluster, wait_for
 
-from cyclone.errors import EXIT_ALREADY_RUNNING, EXIT_CONFIG, EXIT_OK
+from cyclone.errors import EXIT_ALREADY_RUNNING, EXIT_CONFIG, EXIT_OK, EXIT_TASK_FAILED, EXIT_UNREACHABLE
 from cyclone.store import database
 
 FIRST_VERSION = Path(__file__).parents[1] / "unit" / "store" / "version-1.sql"
@@ -152,6 +153,64 @@ def test_a_job_that_never_ends_forgets_what_its_generator_says_and_survives_kill
     assert cluster.question("SELECT 1 FROM task WHERE tid = 'long'") == [(1,)]
     with cluster.store() as store:
         assert "long" in {task.tid for task in store.wake().live}
+
+
+# Damage.
+
+
+def overwrite_pages_of(cluster: Cluster, table: str) -> None:
+    """The first page of a table, and with it the way to all others."""
+    path = cluster.directory / "store.db"
+    with closing(sqlite3.connect(path)) as store:
+        [(page,)] = store.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,))
+        [(size,)] = store.execute("PRAGMA page_size")
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xa5" * size)
+
+
+@pytest.fixture
+def ended(steady_cluster: Cluster) -> Cluster:
+    """A cluster at rest whose store knows some ended tasks."""
+    steady_cluster.write_job(WORK.format(count=50, seconds=0))
+    master, controller = steady_cluster.start_master(), steady_cluster.start_controller()
+    assert (master.wait(), controller.wait()) == (EXIT_OK, EXIT_OK)
+    return steady_cluster
+
+
+@pytest.mark.parametrize("what", ["a page", "a row"])
+def test_a_master_refuses_a_damaged_store_in_a_line(ended: Cluster, what: str) -> None:
+    if what == "a page":
+        overwrite_pages_of(ended, "parcel")
+    else:
+        with closing(sqlite3.connect(ended.directory / "store.db")) as store, store:
+            store.execute("UPDATE meta SET value = 'x' WHERE key = 'epoch'")
+
+    refused = ended.run("-f", "master.conf")
+
+    assert refused.returncode == EXIT_CONFIG
+    assert "store.db: " in refused.stderr
+    assert "the file is damaged; expected an intact store of Cyclone" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def test_a_master_that_comes_upon_damage_later_ends_with_a_line(ended: Cluster) -> None:
+    overwrite_pages_of(ended, "ended")
+    log_before = (ended.directory / "master.log").read_text()
+    master = ended.start_master({"task_generator": None})
+    ended.wait_for_port(master)
+
+    asked = command(ended, "tasks")
+
+    assert master.wait() == EXIT_CONFIG
+    assert asked.returncode == EXIT_UNREACHABLE
+    [line] = [line for line in master.log.removeprefix(log_before).splitlines() if "ERROR" in line]
+    assert "the file is damaged; expected an intact store of Cyclone" in line
+    assert "Traceback" not in master.log
+    audited = command(ended, "audit")
+    assert audited.returncode == EXIT_TASK_FAILED
+    assert "file: found" in audited.stdout
+    assert audited.stderr == ""
 
 
 # Back-ups.

@@ -17,7 +17,7 @@ KNOWS_WALL_CLOCK = {
     # When it was: in rows, mails, logs and names.
     "daemons/database_proxy.py", "daemons/delivery.py", "daemons/entry.py", "daemons/gateway.py", "daemons/worker.py",
     "lustre/alert_io_task.py", "lustre/creation_check_task.py", "lustre/io_task.py", "lustre/migrate_task.py",
-    "metrics/push.py", "sinks/writer.py", "store/database.py", "store/file.py",
+    "metrics/push.py", "sinks/writer.py", "store/backup.py", "store/database.py", "store/file.py",
     # Hours of the day at which files may be moved, and at which OSTs are looked at.
     "lustre/migration/generator.py", "lustre/monitoring.py",
     # How old it is, also if it is of a former life.

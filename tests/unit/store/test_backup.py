@@ -93,9 +93,9 @@ def test_a_file_that_comes_while_the_back_up_is_made_is_not_replaced(
     target = tmp_path / "copy"
     mark = backup._mark
 
-    def mark_late(part: Path) -> None:
+    def mark_late(part: Path, copy: Path, copied_at: int) -> None:
         target.write_text("precious")
-        mark(part)
+        mark(part, copy, copied_at)
 
     monkeypatch.setattr(backup, "_mark", mark_late)
 
@@ -116,6 +116,20 @@ def test_the_store_is_not_copied_onto_itself(path: Path, tmp_path: Path, replace
             back_up(path, target, replace=replace)
 
     assert live(path) == list(range(1, 501))
+
+
+@pytest.mark.parametrize("kind", ["-wal", "-shm", "-journal", ".lock"])
+def test_the_store_is_not_copied_over_what_lies_beside_it(path: Path, kind: str) -> None:
+    own = path.with_name(path.name + kind)
+
+    with closing(woken(path)) as store:
+        accept(store, range(501, 601))
+        before = own.read_bytes() if own.exists() else None
+        with pytest.raises(ConfigError, match="found a file of the store itself"):
+            back_up(path, own, replace=True)
+        after = own.read_bytes() if own.exists() else None
+
+    assert after == before
 
 
 def test_what_is_no_store_is_not_copied(tmp_path: Path) -> None:
@@ -265,6 +279,52 @@ def test_a_store_from_an_old_back_up_begins_after_epochs_that_came_by_the_clock(
         assert restored.wake().epoch > max(used)
 
 
+@pytest.mark.parametrize("generations", [1, 2])
+def test_what_is_made_of_the_same_back_up_twice_uses_nothing_of_one_another(
+    path: Path, tmp_path: Path, generations: int
+) -> None:
+    now = 1_800_000_000.0
+
+    def clock() -> float:
+        return now
+
+    for generation in range(generations):
+        back_up(path, tmp_path / f"copy{generation}", clock=clock)
+        path = tmp_path / f"place{generation}"
+        path.write_bytes((tmp_path / f"copy{generation}").read_bytes())
+        with closing(SqliteStore(path, clock=clock)) as store:
+            list(store.wake().live)
+    copy = (tmp_path / f"copy{generations - 1}").read_bytes()
+    used = []
+    for trial in range(15):
+        place = tmp_path / f"trial{trial // 5}"
+        if trial % 5 == 0:
+            place.write_bytes(copy)
+            now += 600
+        with closing(SqliteStore(place, clock=clock)) as store:
+            woken_anew = store.wake()
+            used.append((woken_anew.epoch, woken_anew.last_job))
+
+    epochs = [epoch for epoch, _ in used]
+    assert sorted(set(epochs)) == epochs
+    assert len({last_job for _, last_job in used}) == 3
+
+
+def test_a_back_up_that_was_damaged_on_its_way_is_not_made_a_store(path: Path, tmp_path: Path) -> None:
+    back_up(path, tmp_path / "copy")
+    whole = (tmp_path / "copy").read_bytes()
+    for name, carried in {
+        "cut": whole[: 20 * 8192],
+        "overwritten": whole[: 20 * 8192] + b"\xff" * 8192 + whole[21 * 8192 :],
+    }.items():
+        (tmp_path / name).write_bytes(carried)
+
+        with pytest.raises(StoreCorrupt, match="expected an intact store of Cyclone"):
+            SqliteStore(tmp_path / name)
+
+        assert (tmp_path / name).read_bytes() == carried
+
+
 OPENER = """
 import sys
 from cyclone.store.sqlite import SqliteStore
@@ -297,7 +357,7 @@ def test_a_back_up_whose_first_opening_is_killed_is_still_one_or_a_store(path: P
         with closing(SqliteStore(place)) as restored:
             woken_anew = restored.wake()
             assert woken_anew.epoch > max(used, int(told or 0))
-            assert woken_anew.last_job == 1_000_000
+            assert woken_anew.last_job > 1_000_000
             assert [task.number for task in woken_anew.live] == list(range(1, 501))
         place.unlink()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cyclone.errors import AlreadyRunning, ConfigError, StoreFull, TimedOut
+from cyclone.errors import AlreadyRunning, ConfigError, StoreCorrupt, StoreFull, TimedOut
 from cyclone.messages import TaskEnd
 from cyclone.model.changes import AttemptEnded, JobClosed, JobOpened, JobRemembers, TaskAccepted, TaskEnded
 from cyclone.model.lifecycle import JobState, Outcome, State
@@ -152,3 +152,30 @@ def test_a_compaction_that_is_killed_loses_nothing(path: Path) -> None:
 
     compact(path)
     assert sorted(os.listdir(path.parent)) == ["store", "store.lock"]
+
+
+def test_a_damaged_store_is_left_as_it_is(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA writable_schema=1")
+        connection.execute(
+            "UPDATE sqlite_master SET sql = replace(sql, 'state TEXT NOT NULL', 'state TEXT') WHERE name = 'ended_badly'"
+        )
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO ended_badly VALUES (1, NULL)")
+    before = contents(path)
+
+    with pytest.raises(StoreCorrupt, match="NOT NULL constraint failed"):
+        compact(path)
+
+    assert contents(path) == before
+    assert not list(path.parent.glob(".store*"))
+
+
+def test_a_store_that_is_cut_is_left_as_it_is(path: Path) -> None:
+    with path.open("r+b") as file_:
+        file_.truncate(20 * 8192)
+
+    with pytest.raises(StoreCorrupt, match="expected an intact store"):
+        compact(path)
+
+    assert path.stat().st_size == 20 * 8192

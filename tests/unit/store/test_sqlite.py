@@ -8,10 +8,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
+import audited_store
 import pytest
 
 from cyclone.errors import AlreadyRunning, RuleBroken, StoreCorrupt, StoreError, StoreFull, StoreVersionError
@@ -47,6 +48,10 @@ def end(store: SqliteStore, numbers: Iterable[int], state: State = State.SUCCEED
 def live(path: Path) -> list[int]:
     with closing(SqliteStore(path)) as store:
         return [task.number for task in store.wake().live]
+
+
+def wake_all(store: SqliteStore) -> None:
+    list(store.wake().live)
 
 
 # Killed, and without power.
@@ -261,6 +266,47 @@ def test_a_failed_fsync_is_never_a_lack_of_room(
     assert type(explained(tmp_path / "store", error)) is kind
 
 
+UNCOPIED = """
+import os, resource, sys
+from cyclone.errors import StoreError, StoreFull
+from cyclone.model.changes import JobOpened, TaskAccepted
+from cyclone.model.task import Policy
+from cyclone.store import database
+from cyclone.store.sqlite import SqliteStore
+
+database._LOG_PAGES = 8
+path = sys.argv[1]
+
+def accept(store, number, size):
+    store.remember([TaskAccepted(number, 1, str(number), Policy(), ())], {(1, str(number)): bytes(size)}, {})
+
+store = SqliteStore(path)
+list(store.wake().live)
+store.remember([JobOpened(1, "night")], {}, {})
+accept(store, 1, 4 * 2**20)
+store.close()
+store = SqliteStore(path)
+list(store.wake().live)
+resource.setrlimit(resource.RLIMIT_FSIZE, (os.stat(path).st_size, resource.RLIM_INFINITY))
+try:
+    for number in range(2, 1000):
+        accept(store, number, 8000)
+except StoreError as error:
+    print(type(error).__name__, os.stat(path + "-wal").st_size)
+"""
+
+
+def test_a_log_that_cannot_be_copied_into_the_store_ends_it_before_it_fills_the_disk(tmp_path: Path) -> None:
+    """The file cannot grow any more, and the log can, which is what a failing disk may look like."""
+    told = subprocess.run(
+        [sys.executable, "-c", UNCOPIED, str(tmp_path / "store")], capture_output=True, text=True, check=True
+    )
+
+    kind, log_bytes = told.stdout.split()
+    assert kind == "StoreError"
+    assert int(log_bytes) < 2**20
+
+
 # Foreign, damaged, taken.
 
 
@@ -331,6 +377,58 @@ def test_damage_inside_a_value_is_told_as_damage(tmp_path: Path) -> None:
 
     with pytest.raises(StoreCorrupt, match="damaged"):
         live(path)
+
+
+#: `{what is damaged: (how, who touches it)}`; who wakes up has damage told at once.
+DAMAGES: dict[str, tuple[str, Callable[[SqliteStore], object]]] = {
+    "an epoch that is none": ("UPDATE meta SET value = 'x' WHERE key = 'epoch'", wake_all),
+    "no epoch": ("DELETE FROM meta WHERE key = 'epoch'", wake_all),
+    "the last epoch": (f"UPDATE meta SET value = {2**63 - 1} WHERE key = 'epoch'", wake_all),
+    "no identity": ("DELETE FROM meta WHERE key = 'identity'", wake_all),
+    "live blocks that are no bytes": ("INSERT OR REPLACE INTO meta VALUES ('live_blocks', 5)", wake_all),
+    "live blocks that are none": ("INSERT OR REPLACE INTO meta VALUES ('live_blocks', x'c1')", wake_all),
+    "live blocks that come twice": ("INSERT OR REPLACE INTO meta VALUES ('live_blocks', x'9208920000')", wake_all),
+    "a state of a job that is none": ("UPDATE job SET state = 'odd' WHERE number = 2", wake_all),
+    "a name that is no text": ("UPDATE job SET name = CAST(x'ff' AS TEXT) WHERE number = 2", wake_all),
+    "a duration that is none": ("UPDATE job SET remember_s = 'x' WHERE number = 2", wake_all),
+    "a job that is gone": ("DELETE FROM job WHERE number = 2", wake_all),
+    "a cause that is none": ("UPDATE attempt SET cause = 'weather' WHERE task = 6", wake_all),
+    "an outcome that is no bytes": ("UPDATE attempt SET \"end\" = 5 WHERE task = 6", wake_all),
+    "an outcome that is no text": (
+        "UPDATE attempt SET \"end\" = CAST(replace(\"end\", CAST('raised' AS BLOB), x'ff61697365e4') AS BLOB)"
+        " WHERE task = 6", wake_all),
+    "a placement of nothing": ("UPDATE placement SET numbers = 'x'", wake_all),
+    "a policy that is gone": ("DELETE FROM policy", wake_all),
+    "a parcel that is no bytes": ("UPDATE parcel SET tasks = 5 WHERE first = 4", wake_all),
+    "a moment that is none": ("UPDATE parcel SET accepted_at = 'x'", wake_all),
+    "a task that is there twice": (
+        "INSERT INTO parcel SELECT 9, 16, accepted_at, tasks, payloads FROM parcel WHERE first = 4", wake_all),
+    "fewer payloads than tasks": (
+        "UPDATE parcel SET payloads = x'91c40170' WHERE first = 4", lambda store: store.payloads([5])),
+    "payloads that are cut": (
+        "UPDATE parcel SET payloads = substr(payloads, 1, 8) WHERE first = 4", lambda store: store.payloads([5])),
+    "a parcel that is gone": ("DELETE FROM parcel WHERE first = 1", lambda store: store.tasks()),
+    "a number that is none": ("UPDATE task SET number = 'x' WHERE tid = 'b'", lambda store: store.task("b")),
+    "a task in no parcel": ("UPDATE task SET number = 99 WHERE tid = 'b'", lambda store: store.task("b")),
+    "a story that is no bytes": ("UPDATE ended SET story = 5 WHERE task = 4", lambda store: store.recall(2, ["d"])),
+    "a count that is none": ("UPDATE job_count SET tasks = 'x' WHERE job = 1", wake_all),
+    "a first task that is none": ("UPDATE job SET first_task = 'x' WHERE number = 1", lambda store: store.forget(0.0)),
+    "a forgotten job that is none": ("INSERT INTO erasing VALUES (7, 'x', 8)", lambda store: store.forget(0.0)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_what_is_damaged_is_told_as_damage_by_who_touches_it(tmp_path: Path, what: str) -> None:
+    statement, touch = DAMAGES[what]
+    audited_store.make(tmp_path / "store")
+    with closing(sqlite3.connect(tmp_path / "store")) as connection, connection:
+        connection.execute(statement)
+
+    with closing(SqliteStore(tmp_path / "store")) as store:
+        if touch is not wake_all:
+            wake_all(store)
+        with pytest.raises(StoreCorrupt, match="damaged"):
+            touch(store)
 
 
 def test_a_store_is_open_in_one_place_by_whatever_name(tmp_path: Path) -> None:
@@ -529,3 +627,14 @@ def test_a_store_that_replaces_another_begins_after_its_epochs(tmp_path):
 
     assert following.wake().epoch > last_epoch
     following.close()
+
+
+def test_a_clock_that_is_far_out_does_not_use_up_the_epochs(tmp_path: Path) -> None:
+    now = 1_800_000_000.0
+    epochs = []
+
+    for clock in (now, now + 300 * 365 * 86_400, now, -now):
+        with closing(SqliteStore(tmp_path / "store", clock=lambda clock=clock: clock)) as store:
+            epochs.append(store.wake().epoch)
+
+    assert epochs == [epochs[0] + start for start in range(4)]
