@@ -65,10 +65,12 @@ class SinkInquiry:
         for sink, count in sent.runs:
             if (trail := self._trails.get(sink)) is None:
                 trail = self._trails[sink] = Trail(RecordSum(sink), self._findings)
-            trail.add(sent, range(place, place + count))
+            # Not all at once: a number in a damaged store may be a large one.
+            for start in range(place, place + count, BATCH):
+                trail.add(sent, range(start, min(start + BATCH, place + count)))
+                while trail.is_full:
+                    self._ask(sink, trail)
             place += count
-            while trail.is_full:
-                self._ask(sink, trail)
 
     def settle(self, audit: Audit) -> None:
         """Ask for the rest, and again for what is on its way; write the sums into the report."""

@@ -2,7 +2,7 @@
 
 The rules are those of `cyclone.model.audit.Rule`. All streams come in the order of task numbers and are walked along
 together, once, so that what is kept in memory does not grow with the tasks: a sum for each job, what is placed at this
-moment, and one bit for each token ever given out.
+moment, and some bits for each token.
 """
 
 from __future__ import annotations
@@ -24,12 +24,16 @@ from cyclone.model.audit import (
     ParcelRow,
     RecordSum,
     Rule,
+    TaskRow,
 )
-from cyclone.model.lifecycle import ENDED, Outcome, State
+from cyclone.model.lifecycle import ENDED, JobState, Outcome, State
 from cyclone.model.task import End, JobNumber, TaskNumber, Token, first_token, job_key, token_text
 
 #: So many violations are told one by one; all are counted.
 FINDINGS_MOST = 100
+
+_CLOSED = frozenset({JobState.SUCCEEDED, JobState.FAILED})
+_STANDING = frozenset(JobState) - _CLOSED
 
 #: Above every task number.
 _NEVER = 2**63
@@ -60,9 +64,10 @@ Recorded = Callable[[Sent], None]
 
 
 class Tokens:
-    """Which tokens have been seen: one bit each, for the tokens of one epoch follow one another."""
+    """Which tokens have been seen: some bits each, for the tokens of one epoch follow one another."""
 
-    _BITS = 16
+    # Small blocks: where most was forgotten, or the store is damaged, there is one token in each.
+    _BITS = 10
 
     def __init__(self) -> None:
         self._seen: dict[int, bytearray] = {}
@@ -121,6 +126,15 @@ class _Stream(Generic[_Row]):
         while self.number == number:
             yield self.take()
 
+    def passes(self, number: TaskNumber) -> bool:
+        """Go on beyond this number. Returns whether there were any rows of it."""
+        for _ in self.before(number):
+            pass
+        found = self.number == number
+        for _ in self.at(number):
+            pass
+        return found
+
     def _advance(self) -> None:
         row = self._next = next(self._rows, None)
         self.number: TaskNumber = _NEVER if row is None else row[0]
@@ -147,6 +161,7 @@ class _Auditor:
             self._live = deque(facts.live())
             self._index, self._attempts = _Stream(facts.tasks()), _Stream(facts.attempts())
             self._ends, self._bad = _Stream(facts.ends()), _Stream(facts.bad_ends())
+            self._late = _Stream(facts.late())
             self._read_jobs()
             self._read_placements()
             self._walk()
@@ -169,6 +184,12 @@ class _Auditor:
             )
             if not row.name and not row.state:
                 self._find(Rule.JOB, "counts of a job that is not there", "a job that was opened", row.number)
+            elif row.state not in (_STANDING if row.last_task is None else _CLOSED):
+                found = f"{row.state}, {'not ' if row.last_task is None else ''}closed"
+                self._find(Rule.JOB, found, "a state that says the same", row.number)
+            if row.number in self._facts.erasing:
+                found = "a job that is there and is being forgotten"
+                self._find(Rule.FORGETTING, found, "one or the other", row.number)
 
     def _read_placements(self) -> None:
         over: Token = 0
@@ -197,16 +218,17 @@ class _Auditor:
                     self._find(Rule.NUMBER, found, "one above it", task.job, task.number, task.tid)
                     continue
                 before = task.number
-                self._check_task(*task)
+                self._check_task(task)
         self._find_unknown(_NEVER)
         for number, tokens in sorted(self._placed.items()):
             if number <= self._facts.forgotten_to:
                 continue  # it has ended and is forgotten; others that were placed with it are not over
-            found = f"placed as {_texts(tokens)}, never accepted"
+            found = f"placed as {_texts(tokens)}, and in no parcel"
             self._find(Rule.PLACEMENT, found, "an accepted task", number=number)
 
-    def _check_task(self, number: TaskNumber, job: JobNumber, tid: str) -> None:
+    def _check_task(self, task: TaskRow) -> None:
         """The next one: all streams go on to it."""
+        number, job, tid, problem = task
         if job in self._facts.erasing:
             self._pass_over(number)
             return
@@ -222,12 +244,19 @@ class _Auditor:
         if not row.first_task <= number <= (_NEVER if row.last_task is None else row.last_task):
             within = f"{row.first_task} to {row.last_task or 'any'}"
             self._find(Rule.JOB, f"number {number}", f"one of its job, {within}", job, number, tid)
+        if problem:
+            self._find(Rule.PARCEL, problem, "its policy", job, number, tid)
         failed: Sequence[AttemptRow] = ()
         if self._attempts.number == number:
             failed = self._check_attempts([*self._attempts.at(number)], job, tid)
         bad_end = self._bad.take() if self._bad.number == number else None
         end = self._ends.take() if self._ends.number == number else None
+        is_late = self._late.number <= number and self._late.passes(number)
         if end is None:
+            if is_late:
+                self._find(
+                    Rule.FORGETTING, "an open task that is to be forgotten", "an end", job, number, tid
+                )
             self._check_open(row, bad_end, total, number, tid)
         else:
             self._check_end(end, bad_end, failed, total, tid)
@@ -237,9 +266,8 @@ class _Auditor:
     def _pass_over(self, number: TaskNumber) -> None:
         """The job of this task is forgotten, and its rows are about to go."""
         self._find_unknown(number)
-        for stream in (self._ends, self._bad, self._attempts):
-            for _ in stream.at(number):
-                pass
+        for stream in (self._ends, self._bad, self._attempts, self._late):
+            stream.passes(number)
 
     def _job(self, job: JobNumber, number: TaskNumber, tid: str) -> tuple[JobRow, JobSum]:
         total = self._sums.get(job)
@@ -277,9 +305,10 @@ class _Auditor:
         for place, row in enumerate(failed, 1):
             number, token = row.task, row.token
             self.report.attempts += 1
-            if row.problem or row.end is None:
+            if row.problem:
                 found = f"attempt {token_text(token)}: {row.problem}"
                 self._find(Rule.FILE, found, "its outcome", job, number, tid)
+            if row.end is None:
                 continue
             self._check_token(token, job, number, tid)
             if row.end.token != token:
@@ -393,22 +422,22 @@ class _Auditor:
             )
         for attempt in self._attempts.before(number):
             self._check_token(attempt.token, 0, attempt.task, "")
-            found = (
-                f"attempt {attempt.attempt} ({token_text(attempt.token)}) at a task that was never accepted"
-            )
+            found = f"attempt {attempt.attempt} ({token_text(attempt.token)}) at a task that is in no parcel"
             self._find(Rule.ATTEMPT, found, "an accepted task", number=attempt.task)
         for end in self._ends.before(number):
             self.report.ended += 1
-            found = f"the end {end.state} of a task that was never accepted"
+            found = f"the end {end.state} of a task that is in no parcel"
             self._find(Rule.END, found, "an accepted task", number=end.task)
         for bad in self._bad.before(number):
-            found = f"{bad.state} in the list of bad ends, for a task that was never accepted"
+            found = f"{bad.state} in the list of bad ends, for a task that is in no parcel"
             self._find(Rule.BAD_END, found, "an accepted task", number=bad.task)
 
     # Sums.
 
     def _check_jobs(self) -> None:
         for job, total in self._sums.items():
+            if job in self._facts.erasing:
+                continue  # nothing of it was counted
             row, ended, known = self._rows[job], sum(total.ended.values()), self._known[job]
             if known != ended + total.open:
                 found = f"{known} tids of {ended} ended and {total.open} open tasks"

@@ -17,11 +17,12 @@ from cyclone.model.task import End, JobNumber, TaskNumber, Token
 
 
 class TaskRow(NamedTuple):
-    """One accepted task, as its parcel or the index of tids knows it."""
+    """One accepted task, as its parcel or the index of tids knows it. problem: with its policy, in its parcel."""
 
     number: TaskNumber
     job: JobNumber
     tid: str
+    problem: str = ""
 
 
 class ParcelRow(NamedTuple):
@@ -35,7 +36,7 @@ class ParcelRow(NamedTuple):
 
 
 class AttemptRow(NamedTuple):
-    """An attempt that did not end its task. token: its key; `end` has it as well."""
+    """An attempt that did not end its task. token: its key; `end` has it as well. problem: with it, or with its end."""
 
     task: TaskNumber
     token: Token
@@ -67,6 +68,13 @@ class PlacementRow(NamedTuple):
     first: Token
     numbers: Sequence[TaskNumber]
     problem: str = ""
+
+
+class LateRow(NamedTuple):
+    """In the list of tasks that are to be forgotten when they have ended for long enough."""
+
+    task: TaskNumber
+    job: JobNumber
 
 
 class JobRow(NamedTuple):
@@ -118,6 +126,9 @@ class Facts(Protocol):
 
     def placements(self) -> Iterator[PlacementRow]: ...
 
+    def late(self) -> Iterator[LateRow]:
+        """By task."""
+
 
 class Rule(StrEnum):
     """What a violation is one of; what each demands is in `RULES`."""
@@ -134,18 +145,19 @@ class Rule(StrEnum):
     TOKEN = "token"  # noqa: S105 - a word
     PLACEMENT = "placement"
     LIVE = "live"
+    FORGETTING = "forgetting"
     RECORD = "record"
 
 
 #: What must be true of every store at every moment; the manual is made from it.
 RULES = {
-    Rule.FILE: "the store is an intact database (SQLite's `quick_check`), and every row can be read",
+    Rule.FILE: "the store is an intact database (SQLite's `integrity_check`), and every row can be read",
     Rule.BALANCE: "accepted = ended + open + forgotten, in each job and all together",
-    Rule.PARCEL: "each accepted task is in one parcel, with its payload, and in the index of tids, under the same "
-    "number, job and tid",
+    Rule.PARCEL: "each accepted task is in one parcel, with its payload, under a policy that is there, and in the index of "
+    "tids, under the same number, job and tid",
     Rule.NUMBER: "numbers of tasks are unique and ascend",
-    Rule.JOB: "a job was opened and has its tasks between its first and last number; a closed one has no open task, and "
-    "none that did not succeed if it is `succeeded`",
+    Rule.JOB: "a job was opened and has its tasks between its first and last number; it is closed when its state says so, and "
+    "has then no open task, and none that did not succeed if it is `succeeded`",
     Rule.END: "each end is that of an accepted task, and fits to the outcome of its last attempt",
     Rule.BAD_END: "the list of tasks that did not succeed, which `cyclone tasks` reads, is that of the ends",
     Rule.COUNT: "the store has counted as many ends of each state as there are; of a job that has forgotten some, as many more as these",
@@ -155,6 +167,7 @@ RULES = {
     "and an end is by the newest of its task",
     Rule.PLACEMENT: "what is placed was accepted; at most one attempt at a task is without outcome, and none before another",
     Rule.LIVE: "a master that wakes up finds every open task: `live_blocks` covers it",
+    Rule.FORGETTING: "neither a job that is there nor a task that is open is about to be forgotten",
     Rule.RECORD: "each record of a task that succeeded is at its sink: in one row of one table, in its spool, or among its dead "
     "letters; or else it waits at a controller (only where sinks are asked, see below)",
 }

@@ -12,62 +12,58 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
-
-import msgspec
+from typing import Any, Self
 
 from cyclone.errors import ConfigError, StoreCorrupt, StoreError
-from cyclone.model.audit import AttemptRow, BadEndRow, EndRow, JobRow, ParcelRow, PlacementRow, TaskRow
-from cyclone.model.lifecycle import State
-from cyclone.model.task import End, TaskNumber
+from cyclone.model.audit import (
+    AttemptRow,
+    BadEndRow,
+    EndRow,
+    JobRow,
+    LateRow,
+    ParcelRow,
+    PlacementRow,
+    TaskRow,
+)
+from cyclone.model.task import Cause, Epoch, TaskNumber
 from cyclone.store.blocks import ranges
 from cyclone.store.database import VERSION, expect_store
+from cyclone.store.rows import Meta, end_of, numbers_of, payloads_of, policy_of, rows_of, story_of
 
 _CACHE_KIB = 32 * 1024
 _DAMAGE_MOST = 100
 
 #: SQLite takes values of any type in most columns (sqlite.org/datatype3.html), so that others may have written some.
+#: What is kept as msgpack is looked at when it is read.
 _TYPES = {
     "job": {
         "name": "text",
         "state": "text",
+        "opened_at": "real",
+        "closed_at": "real",
         "first_task": "integer",
         "coalesce(last_task, 0)": "integer",
+        "coalesce(remember_s, 0.0)": "real",
+        "swept": "integer",
         "forgotten": "integer",
     },
-    "erasing": {"job": "integer"},
+    "erasing": {"job": "integer", "coalesce(next_task, 0)": "integer", "last_task": "integer"},
+    "late": {"job": "integer", "ended_at": "real", "task": "integer"},
     "job_count": {"job": "integer", "state": "text", "tasks": "integer"},
+    "policy": {"kind": "text"},
     "task": {"job": "integer", "tid": "text", "number": "integer"},
-    "parcel": {"last": "integer", "payloads": "blob"},
-    "attempt": {"task": "integer", "token": "integer", "attempt": "integer"},
+    "parcel": {"last": "integer", "accepted_at": "real"},
+    "placement": {"name": "text", "life": "text"},
+    "attempt": {"task": "integer", "token": "integer", "attempt": "integer", "peer": "text", "cause": "text"},
     "ended_badly": {"state": "text"},
 }
-
-# The forms are those that `SqliteStore` writes; they are read with other eyes here.
-
-#: `(number, job, tid, policy, after)`
-_Row: TypeAlias = tuple[int, int, str, int, tuple[str, ...]]
-
-
-class _Story(msgspec.Struct, array_like=True, gc=False):
-    """ended_at: not there where the first version wrote it."""
-
-    state: State
-    attempts: int
-    peer: str
-    end: End | None
-    reason: str
-    value: bytes
-    ended_at: float = 0.0
-
-
-_rows_of: Callable[[bytes], list[_Row]] = msgspec.msgpack.Decoder(list[_Row]).decode
-_story_of: Callable[[bytes], _Story] = msgspec.msgpack.Decoder(_Story).decode
-_end_of: Callable[[bytes], End] = msgspec.msgpack.Decoder(End).decode
-_numbers_of: Callable[[bytes], list[int]] = msgspec.msgpack.Decoder(list[TaskNumber]).decode
+_CAUSES = frozenset(Cause)
+#: Most tasks of a store share a few.
+_POLICIES_KEPT = 10_000
 
 
 class StoredFacts:
@@ -110,7 +106,10 @@ class StoredFacts:
         return not self.is_at_rest or (self._looks() == self._found and not self._has_log())
 
     def damage(self) -> Iterator[str]:
-        for (line,) in self._select(f"PRAGMA quick_check({_DAMAGE_MOST})"):
+        if self._problem:
+            raise StoreCorrupt(self._problem)
+        # Not `quick_check`: it would not compare indexes with their tables, of which the large ones have none.
+        for (line,) in self._select(f"PRAGMA integrity_check({_DAMAGE_MOST})"):
             if line != "ok":
                 yield str(line)
         for table, columns in _TYPES.items():
@@ -134,26 +133,30 @@ class StoredFacts:
             yield JobRow(number, "", "", 0, None, left)
 
     def live(self) -> list[tuple[TaskNumber, TaskNumber]]:
-        try:
-            return ranges(self._meta.get("live_blocks"))
-        except msgspec.DecodeError as error:
-            raise StoreCorrupt(f"live_blocks: {error}") from error
+        return ranges(self._meta.live_blocks)
 
     def parcels(self) -> Iterator[ParcelRow]:
-        for first, last, tasks in self._select("SELECT first, last, tasks FROM parcel ORDER BY first"):
+        for first, last, tasks, payloads in self._select(
+            "SELECT first, last, tasks, payloads FROM parcel ORDER BY first"
+        ):
             try:
-                rows = [TaskRow(number, job, tid) for number, job, tid, _, _ in _rows_of(tasks)]
-                yield ParcelRow(first, last, rows, self._payloads(first))
-            except (msgspec.DecodeError, TypeError) as error:
-                yield ParcelRow(first, last, [], 0, _text(error))
+                rows = [
+                    TaskRow(number, job, tid, self._policy_problem(policy))
+                    for number, job, tid, policy, _ in rows_of(tasks)
+                ]
+                yield ParcelRow(first, last, rows, len(payloads_of(payloads)))
+            except StoreCorrupt as error:
+                yield ParcelRow(first, last, [], 0, str(error))
 
-    def _payloads(self, parcel: int) -> int:
-        """How many payloads there are, as the head of their list tells: they are not read."""
+    def _find_policy_problem(self, policy: int) -> str:
+        """Why it cannot be had; "" if it can."""
         try:
-            with self._connection.blobopen("parcel", "payloads", parcel, readonly=True) as payloads:
-                return _length(payloads.read(5))
-        except sqlite3.Error as error:
-            raise self._explained(error) from error
+            for (body,) in self._select("SELECT body FROM policy WHERE number = ?", (policy,)):
+                policy_of(body)
+                return ""
+        except StoreCorrupt as error:
+            return f"policy {policy}: {error}"
+        return f"policy {policy}, which is not there"
 
     def tasks(self) -> Iterator[TaskRow]:
         # They are kept by tid: SQLite sorts them, in a temporary file if they are many.
@@ -163,20 +166,23 @@ class StoredFacts:
             yield TaskRow(*row)
 
     def attempts(self) -> Iterator[AttemptRow]:
-        for task, token, attempt, body in self._select(
-            'SELECT task, token, attempt, "end" FROM attempt ORDER BY task, token'
+        for task, token, attempt, cause, body in self._select(
+            'SELECT task, token, attempt, cause, "end" FROM attempt ORDER BY task, token'
         ):
             try:
-                yield AttemptRow(task, token, attempt, _end_of(body))
-            except (msgspec.DecodeError, TypeError) as error:
-                yield AttemptRow(task, token, attempt, None, _text(error))
+                end = end_of(body)
+            except StoreCorrupt as error:
+                yield AttemptRow(task, token, attempt, None, str(error))
+            else:
+                problem = "" if cause in _CAUSES else f"billed to {cause!r}"
+                yield AttemptRow(task, token, attempt, end, problem)
 
     def ends(self) -> Iterator[EndRow]:
         for task, story in self._select("SELECT task, story FROM ended ORDER BY task"):
             try:
-                how = _story_of(story)
-            except (msgspec.DecodeError, TypeError) as error:
-                yield EndRow(task, None, 0, None, _text(error))
+                how = story_of(story)
+            except StoreCorrupt as error:
+                yield EndRow(task, None, 0, None, str(error))
             else:
                 yield EndRow(task, how.state, how.attempts, how.end)
 
@@ -187,13 +193,20 @@ class StoredFacts:
     def placements(self) -> Iterator[PlacementRow]:
         for first, numbers in self._select("SELECT first, numbers FROM placement ORDER BY first"):
             try:
-                yield PlacementRow(first, _numbers_of(numbers))
-            except (msgspec.DecodeError, TypeError) as error:
-                yield PlacementRow(first, [], _text(error))
+                yield PlacementRow(first, numbers_of(numbers))
+            except StoreCorrupt as error:
+                yield PlacementRow(first, [], str(error))
+
+    def late(self) -> Iterator[LateRow]:
+        for row in self._select("SELECT task, job FROM late ORDER BY task"):
+            yield LateRow(*row)
 
     # The file.
 
     def _prepare(self) -> None:
+        # A text that is none is a finding where it does not agree with another, and nothing to stop at.
+        self._connection.text_factory = lambda text: text.decode(errors="backslashreplace")
+        self._policy_problem = lru_cache(_POLICIES_KEPT)(self._find_policy_problem)
         [(application,)], [(version,)] = (
             self._select("PRAGMA application_id"), self._select("PRAGMA user_version"),
         )  # fmt: skip
@@ -207,21 +220,29 @@ class StoredFacts:
         ):
             list(self._select(setting))
         # The first reading of a transaction is the moment from which on it sees nothing new.
-        self._meta = dict(self._select("SELECT key, value FROM meta"))
-        self.epoch: int = self._meta.get("epoch", 0)
-        self.identity: str = self._meta.get("identity", "")
-        self.erasing = frozenset(job for (job,) in self._select("SELECT job FROM erasing"))
-        self.forgotten_to: TaskNumber = self._meta.get("last_task", 0)
-
-    def _select(self, statement: str) -> Iterator[Any]:
+        self._meta, self.erasing, self._problem = Meta(epoch=0), frozenset[int](), ""
         try:
-            yield from self._connection.execute(statement)
+            self._meta = Meta.of(self.path, self._select("SELECT key, value FROM meta"))
+            self.erasing = frozenset(job for (job,) in self._select("SELECT job FROM erasing"))
+        except StoreCorrupt as error:
+            self._problem = str(error)  # a store it is: that it is damaged is a finding
+        self.epoch: Epoch = self._meta.epoch
+        self.identity: str = self._meta.identity
+        self.forgotten_to: TaskNumber = self._meta.last_task
+
+    def _select(self, statement: str, values: Sequence[object] = ()) -> Iterator[Any]:
+        try:
+            # Not `yield from`, which would close the cursor of a connection that may be closed already.
+            for row in self._connection.execute(statement, values):  # noqa: UP028
+                yield row
         except sqlite3.Error as error:
             raise self._explained(error) from error
 
     def _has_log(self) -> bool:
-        with contextlib.suppress(FileNotFoundError):
-            return os.stat(f"{self.path}-wal").st_size > 0
+        for kind in ("wal", "journal"):
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(f"{self.path}-{kind}").st_size > 0:
+                    return True
         return False
 
     def _looks(self) -> tuple[int, ...]:
@@ -240,21 +261,12 @@ class StoredFacts:
             return StoreError(
                 f"{text}: there is a log that was not copied into the store; expected {expected}"
             )
+        if code == sqlite3.SQLITE_READONLY:
+            return StoreError(
+                f"{self.path}: found {self.path.name}-journal, of somebody who was killed while he changed the store; "
+                "expected that the start of a master has undone that"
+            )
         # SQLITE_ERROR: a table or a column is not there.
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
             return StoreCorrupt(text)
         return StoreError(text)
-
-
-def _length(head: bytes) -> int:
-    """Of a list in msgpack by its first bytes (github.com/msgpack/msgpack, "Array format family"). Raises TypeError."""
-    kind = head[:1]
-    if kind and kind[0] & 0xF0 == 0x90:
-        return kind[0] & 0x0F
-    if kind == b"\xdc" or kind == b"\xdd":
-        return int.from_bytes(head[1:3] if kind == b"\xdc" else head[1:5])
-    raise TypeError(f"payloads: found a value that begins with {kind!r}, expected a list")
-
-
-def _text(error: Exception) -> str:
-    return " ".join(str(error).split())

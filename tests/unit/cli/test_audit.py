@@ -60,7 +60,7 @@ def test_each_violation_is_told_with_its_job_and_task(ini, store, capsys) -> Non
         "\n"
         "Violations: 3 (bad_end 1, end 1, balance 1)\n"
         "  bad_end: job day (1), task 2 (b), found nothing in the list of bad ends, expected failed\n"
-        "  end: task 99, found the end succeeded of a task that was never accepted, expected an accepted task\n"
+        "  end: task 99, found the end succeeded of a task that is in no parcel, expected an accepted task\n"
         "  balance: found 8 accepted, 6 ended and 3 open, expected accepted = ended + open\n"
     )
 

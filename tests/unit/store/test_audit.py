@@ -6,6 +6,7 @@ import ctypes
 import sqlite3
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,7 @@ import msgspec
 import pytest
 
 from cyclone.cli.audit import audit_store
+from cyclone.core.audit import Tokens
 from cyclone.errors import ConfigError, StoreCorrupt, StoreError, StoreVersionError
 from cyclone.messages import TaskEnd
 from cyclone.model.audit import Rule
@@ -22,6 +24,7 @@ from cyclone.model.changes import JobClosed, JobOpened, JobRemembers, TaskAccept
 from cyclone.model.lifecycle import JobState, Outcome, State
 from cyclone.model.peer import Peer
 from cyclone.model.task import End, Policy, first_token
+from cyclone.store.backup import back_up
 from cyclone.store.sqlite import SqliteStore
 
 pack = msgspec.msgpack.encode
@@ -129,7 +132,7 @@ DAMAGES = {
     "an end that is gone": (
         Rule.COUNT, "DELETE FROM ended WHERE task = 4", 0, "1 counted as succeeded, expected 0"),
     "an end too many": (
-        Rule.END, "INSERT INTO ended SELECT 99, story FROM ended WHERE task = 4", 99, "never accepted"),
+        Rule.END, "INSERT INTO ended SELECT 99, story FROM ended WHERE task = 4", 99, "in no parcel"),
     "more ends than tasks": (
         Rule.BALANCE, "INSERT INTO ended SELECT 99, story FROM ended WHERE task = 4", 0,
         "found 8 accepted, 6 ended and 3 open"),
@@ -146,7 +149,7 @@ DAMAGES = {
     "an open task among the bad ends": (
         Rule.BAD_END, "INSERT INTO ended_badly VALUES (7, 'failed')", 7, "failed, without an end"),
     "a bad end of no task": (
-        Rule.BAD_END, "INSERT INTO ended_badly VALUES (99, 'failed')", 99, "never accepted"),
+        Rule.BAD_END, "INSERT INTO ended_badly VALUES (99, 'failed')", 99, "in no parcel"),
     "an attempt that is gone": (
         Rule.ATTEMPT, "DELETE FROM attempt WHERE task = 1 AND attempt = 1", 1, "attempt 2 in place 1 of 1"),
     "attempts that the end does not know": (
@@ -154,11 +157,11 @@ DAMAGES = {
     "an attempt counted twice": (
         Rule.ATTEMPT, "UPDATE attempt SET attempt = 1 WHERE task = 1", 1, "attempt 1 in place 2 of 2"),
     "an attempt at no task": (
-        Rule.ATTEMPT, "UPDATE attempt SET task = 99 WHERE task = 6", 99, "never accepted"),
+        Rule.ATTEMPT, "UPDATE attempt SET task = 99 WHERE task = 6", 99, "in no parcel"),
     "an attempt under another token": (
         Rule.ATTEMPT, "UPDATE attempt SET token = token + 50 WHERE task = 6", 6, "expected that of its own token"),
     "a placement of no task": (
-        Rule.PLACEMENT, "INSERT INTO placement VALUES (:T + 60, 'n', 'l', x'9163')", 99, "never accepted"),
+        Rule.PLACEMENT, "INSERT INTO placement VALUES (:T + 60, 'n', 'l', x'9163')", 99, "in no parcel"),
     "two attempts that are out": (
         Rule.PLACEMENT, "INSERT INTO placement VALUES (:T + 60, 'n', 'l', x'9105')", 5, "expected 1 at most"),
     "an attempt that is out after the end by another": (
@@ -182,9 +185,39 @@ DAMAGES = {
     "a parcel that cannot be read": (
         Rule.FILE, "UPDATE parcel SET tasks = x'c1' WHERE first = 4", 0, "parcel 4: "),
     "payloads that cannot be read": (
-        Rule.FILE, "UPDATE parcel SET payloads = x'c1' WHERE first = 4", 0, "payloads: found a value that begins with"),
+        Rule.FILE, "UPDATE parcel SET payloads = x'c1' WHERE first = 4", 0, "parcel 4: the store is damaged: "),
     "no payloads": (
-        Rule.FILE, "UPDATE parcel SET payloads = x'' WHERE first = 4", 0, "begins with b''"),
+        Rule.FILE, "UPDATE parcel SET payloads = x'' WHERE first = 4", 0, "parcel 4: the store is damaged: "),
+    "payloads that are cut": (
+        Rule.FILE, "UPDATE parcel SET payloads = substr(payloads, 1, 8) WHERE first = 4", 0, "Input data was truncated"),
+    "a policy that is gone": (
+        Rule.PARCEL, "DELETE FROM policy", 1, "policy 1, which is not there, expected its policy"),
+    "a policy that cannot be read": (
+        Rule.PARCEL, "UPDATE policy SET body = x'c1'", 1, "policy 1: the store is damaged"),
+    "an attempt that is billed to nothing that there is": (
+        Rule.FILE, "UPDATE attempt SET cause = 'weather' WHERE task = 6", 6, "billed to 'weather'"),
+    "a state of a job that is none": (
+        Rule.JOB, "UPDATE job SET state = 'odd' WHERE number = 2", 0, "found odd, not closed"),
+    "a job that is closed and open": (
+        Rule.JOB, "UPDATE job SET state = 'open' WHERE number = 1", 0, "found open, closed"),
+    "an open task that is to be forgotten": (
+        Rule.FORGETTING, "INSERT INTO late VALUES (2, 1.0, 5)", 5, "an open task that is to be forgotten"),
+    "a job that is being forgotten and is there": (
+        Rule.FORGETTING, "INSERT INTO erasing VALUES (2, 4, 8)", 0, "a job that is there and is being forgotten"),
+    "an epoch that is none": (
+        Rule.FILE, "UPDATE meta SET value = 'x' WHERE key = 'epoch'", 0, "Expected `int`, got `str`"),
+    "no epoch": (Rule.FILE, "DELETE FROM meta WHERE key = 'epoch'", 0, "missing required field `epoch`"),
+    "an epoch for which there is no token": (
+        Rule.FILE, "UPDATE meta SET value = 1 << 25 WHERE key = 'epoch'", 0, "Expected `int` <= 33554431"),
+    "no identity": (Rule.FILE, "DELETE FROM meta WHERE key = 'identity'", 0, "found no identity"),
+    "live blocks that are none": (
+        Rule.FILE, "INSERT OR REPLACE INTO meta VALUES ('live_blocks', x'c1')", 0, "live_blocks: "),
+    "live blocks that come twice": (
+        Rule.FILE, "INSERT OR REPLACE INTO meta VALUES ('live_blocks', x'9208920000')", 0, "live_blocks: "),
+    "a tid that is no text": (
+        Rule.PARCEL, "UPDATE task SET tid = CAST(x'ff' AS TEXT) WHERE number = 5", 5, r"found in the index of tids '\\xff'"),
+    "a moment that is none": (
+        Rule.FILE, "UPDATE parcel SET accepted_at = 'x'", 0, "2 rows of parcel with values of the wrong type"),
     "fewer payloads than tasks": (
         Rule.PARCEL, "UPDATE parcel SET payloads = x'91c40170' WHERE first = 4", 0, "with 1 payloads, expected 5"),
     "a story that cannot be read": (
@@ -337,6 +370,48 @@ def test_pages_that_are_damaged_are_a_violation_and_no_crash(tmp_path: Path) -> 
     assert not audit.is_whole
 
 
+def test_an_index_that_disagrees_with_its_table_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    audited_store.make(path)
+    with closing(sqlite3.connect(path)) as connection:
+        [(page,)] = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'job_by_closing'")
+        [(size,)] = connection.execute("PRAGMA page_size")
+    # The number of cells (sqlite.org/fileformat2.html, "B-tree Pages"): there is one closed job.
+    overwrite(path, (page - 1) * size + 3, bytes(2))
+
+    audit = audit_store(path)
+
+    assert (audit.violations.keys(), audit.accepted) == ({Rule.FILE}, 8)
+
+
+def test_what_is_damaged_is_told_and_nothing_else(tmp_path: Path) -> None:
+    """What was opened is closed in order, whatever is left of it."""
+    audited_store.make(tmp_path / "store")
+    damage(tmp_path / "store", "UPDATE parcel SET last = 'x'")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "cyclone.cli.main", "audit", "--store", tmp_path / "store"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "2 rows of parcel with values of the wrong type" in done.stdout
+
+
+def test_tokens_that_lie_far_apart_take_little_memory() -> None:
+    tokens = Tokens()
+
+    tracemalloc.start()
+    try:
+        assert all(tokens.is_new(place << 40) for place in range(2000))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert not tokens.is_new(1 << 40)
+    assert taken < 2000 * 1000
+
+
 def test_damage_where_no_row_is_is_found_as_well(tmp_path: Path) -> None:
     audited_store.make(tmp_path / "store")
     # How many pages are free (sqlite.org/fileformat2.html, "The Database Header"): more than there are.
@@ -376,6 +451,7 @@ PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
 READ_ONLY = """
 import os, sys
 from cyclone.cli.audit import audit_store
+from cyclone.core.audit import Tokens
 assert not os.access(os.path.dirname(sys.argv[1]), os.W_OK)
 print(audit_store(sys.argv[1]).accepted)
 """
@@ -466,6 +542,30 @@ def test_a_log_that_cannot_be_read_for_lack_of_its_index_is_said(tmp_path: Path)
     done = audit_without_writing(path)
 
     assert "expected store-shm beside it, or a directory where it can be made" in done.stderr
+
+
+def test_a_change_that_was_not_ended_is_not_taken_for_the_store(tmp_path: Path) -> None:
+    """As when the first opening of a back-up is killed: what it had written by then is still to be undone."""
+    audited_store.make(tmp_path / "store")
+    back_up(tmp_path / "store", tmp_path / "copy")
+    with closing(sqlite3.connect(tmp_path / "copy", isolation_level=None)) as connection:
+        for statement in (
+            "PRAGMA cache_size=1",
+            "BEGIN",
+            "DELETE FROM ended",
+            "DELETE FROM task",
+            "DELETE FROM parcel",
+        ):
+            connection.execute(statement)
+        connection.execute("INSERT INTO parcel VALUES (1, 8, 0.0, x'90', zeroblob(1000000))")
+        for kind in ("", "-journal"):
+            (tmp_path / f"place{kind}").write_bytes((tmp_path / f"copy{kind}").read_bytes())
+
+    with pytest.raises(StoreError, match="found place-journal, of somebody who was killed"):
+        audit_store(tmp_path / "place")
+
+    SqliteStore(tmp_path / "place").close()
+    assert audit_store(tmp_path / "place").findings == []
 
 
 def test_a_store_that_is_woken_while_it_is_read_is_read_again(
