@@ -319,8 +319,11 @@ def test_a_back_up_that_was_damaged_on_its_way_is_not_made_a_store(path: Path, t
     }.items():
         (tmp_path / name).write_bytes(carried)
 
-        with pytest.raises(StoreCorrupt, match="expected an intact store of Cyclone"):
-            SqliteStore(tmp_path / name)
+        with (
+            pytest.raises(StoreCorrupt, match="expected an intact store of Cyclone"),
+            closing(SqliteStore(tmp_path / name)),
+        ):
+            pass
 
         assert (tmp_path / name).read_bytes() == carried
 
