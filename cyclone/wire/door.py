@@ -248,7 +248,9 @@ class Door:
             if self._ring.refresh():
                 _log.info("keys read anew, for the list has changed")
         except KeyFileError as error:
-            self._complaints.add("keys not read anew", "the list of keys", f"the former one stays: {error}")
+            self._complaints.add(
+                "keys in disorder", "the list of keys", f"what this said stays in force: {error}"
+            )
 
     def _admit(self, frames: list[zmq.Frame]) -> Heard | None:
         self._connections.hear(frames[0])

@@ -202,24 +202,36 @@ class KeyRing:
         return True
 
     def reload(self) -> None:
-        """Read the list again. Raises KeyFileError naming the first bad file: the old list then stays in force."""
+        """Read the list again. Raises KeyFileError naming the first bad file.
+
+        What that file said before stays in force, and every other file counts: one that nobody can read, or that is
+        half written, keeps no key on the list that was revoked.
+        """
         # Looked at before it is read: what changes meanwhile is noticed the next time.
         seen, self._seen = self._look(), None
         _check_directory(self._directory)
+        former = {key.name: key for key in self._by_raw.values()}
         by_raw: dict[bytes, PublicKey] = {}
-        for file in sorted(self._directory.glob("*.public")):
+        problem: KeyFileError | None = None
+        # Who is on the list already goes first: of two files with one key it is the new one that is wrong.
+        for file in sorted(
+            self._directory.glob("*.public"), key=lambda file: (file.stem not in former, file)
+        ):
+            key: PublicKey | None
             try:
                 key = _public(file, trusted=True)
-            except KeyFileMissing:
-                if file.is_symlink():
-                    raise
-                continue  # it was revoked at this moment
-            _check_admissible(file, key)
-            if key.raw in by_raw:
-                raise KeyFileError(f"is the same key as that of {by_raw[key.raw].name}", file=file)
-            by_raw[key.raw] = key
-        by_user_id = {key.user_id: key for key in by_raw.values()}
-        self._by_raw, self._by_user_id, self._seen = by_raw, by_user_id, seen
+                _check_admissible(file, key)
+            except KeyFileError as error:
+                if isinstance(error, KeyFileMissing) and not file.is_symlink():
+                    continue  # it was revoked at this moment
+                problem = problem or error
+                key = former.get(file.stem)
+            if key is not None and (holder := by_raw.setdefault(key.raw, key)) is not key:
+                problem = problem or KeyFileError(f"is the same key as that of {holder.name}", file=file)
+        self._by_raw, self._by_user_id = by_raw, {key.user_id: key for key in by_raw.values()}
+        if problem is not None:
+            raise problem
+        self._seen = seen
 
     def _look(self) -> frozenset[tuple[str, int, int]]:
         """Name, number and last change of every file of the list."""

@@ -259,20 +259,25 @@ def test_a_door_notices_an_authorized_key_by_itself(network, later, tmp_path):
     assert network.hear()[0].peer.name == "node-9"
 
 
-def test_a_list_with_an_error_is_told_of_and_the_former_one_stays_until_it_is_mended(network, later, caplog):
+def test_a_list_with_an_error_is_told_of_and_keys_are_revoked_all_the_same(network, later, caplog):
     caplog.set_level("INFO")
+    line, other = network.line("client"), network.line("controller")
+    network.say(line, Open("job"))
+    network.hear()
     bad = network.key_dir / "authorized" / "bad.public"
     bad.write_text("name = half")
     keys.revoke(network.key_dir, "client")
     later()
-    network.say(network.line("client"), Open("job"))
+    network.say(line, Open("job"))
+    network.until(lambda: network.door.dropped["revoked"])
+    network.say(other, Started([1]))
     heard = network.hear()
 
     bad.unlink()
     later()
     network.until(lambda: "read anew, for" in caplog.text)
 
-    assert heard[0].message == Open("job")
+    assert heard[0].message == Started([1])
     assert str(bad) in caplog.text
     assert [key.name for key in network.ring.keys.values()] == ["controller"]
 

@@ -417,7 +417,7 @@ def test_a_link_on_the_list_that_leads_nowhere_is_told_of(key_dir):
         ring.reload()
 
 
-@pytest.mark.parametrize("harm", ["loose", "malformed", "renamed", "master", "double"])
+@pytest.mark.parametrize("harm", ["loose", "malformed", "copied", "master", "double", "double before it"])
 def test_a_bad_file_leaves_the_old_list_in_force(key_dir, harm):
     ring = keys.KeyRing(key_dir)
     before = dict(ring.keys)
@@ -427,19 +427,46 @@ def test_a_bad_file_leaves_the_old_list_in_force(key_dir, harm):
             file.chmod(0o666)
         case "malformed":
             file.write_text("nonsense\n")
-        case "renamed":
-            file.rename(file.with_name("other.public"))
+        case "copied":
+            shutil.copy2(file, file.with_name("other.public"))
         case "master":
             shutil.copy2(key_dir / "master.public", key_dir / "authorized" / "master.public")
-        case "double":
-            other = file.with_name("other.public")
+        case _:
+            name = "other" if harm == "double" else "before"
+            other = file.with_name(f"{name}.public")
             shutil.copy2(file, other)
-            rewritten(other, "^name = .*$", "name = other")
+            rewritten(other, "^name = .*$", f"name = {name}")
 
     with pytest.raises(KeyFileError, match="authorized"):
         ring.reload()
 
     assert ring.keys == before
+
+
+@pytest.mark.parametrize("harm", ["loose", "malformed", "a link to nowhere"])
+def test_a_bad_file_keeps_no_other_key_from_being_revoked_or_exchanged(key_dir, tmp_path, harm):
+    ring = keys.KeyRing(key_dir)
+    revoked, exchanged = keys.load_public(key_dir, "controller"), keys.load_public(key_dir, "client")
+    new = keys.make(tmp_path / "new", "client", Role.CLIENT).public_key
+    keys.revoke(key_dir, "client")
+    keys.authorize(key_dir, tmp_path / "new" / "client.public")
+    keys.revoke(key_dir, "controller")
+    bad = key_dir / "authorized" / "bad.public"
+    match harm:
+        case "loose":
+            shutil.copy2(key_dir / "sink.public", bad)
+            bad.chmod(0o666)
+        case "malformed":
+            bad.write_text("name = ba")
+        case _:
+            bad.symlink_to("nowhere")
+
+    with pytest.raises(KeyFileError, match=r"bad\.public"):
+        ring.refresh()
+
+    assert ring.still_admitted(revoked.user_id) is None
+    assert ring.still_admitted(exchanged.user_id) is None
+    assert [*ring.keys.values()] == [new]
 
 
 def test_a_list_of_somebody_else_is_refused(key_dir, monkeypatch):
