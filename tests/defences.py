@@ -851,6 +851,22 @@ DEFENCES = [
         "unit/wire/test_connections.py::test_beyond_the_bound_the_oldest_silent_ones_are_cut_off",
     ),
     Defence(
+        "connections that are heard have a bound of their own",
+        "who has one key cannot keep out those who have another",
+        "wire/connections.py",
+        "        if len(self._heard) <= most:\n",
+        "        if most:\n",
+        "unit/wire/test_connections.py::test_who_holds_all_connections_leaves_room_for_others",
+    ),
+    Defence(
+        "a connection that is one too many is not heard",
+        "nothing is placed on a controller that is about to be cut off",
+        "wire/door.py",
+        "if not self._connections.hear(frames[0]):",
+        "if self._connections.hear(frames[0]) is None:",
+        "unit/wire/test_connections.py::test_a_connection_that_is_one_too_many_is_not_heard",
+    ),
+    Defence(
         "who talks nonsense is not read for a while",
         "a key that was stolen, or a daemon gone mad, takes no time of others",
         "wire/strikes.py",

@@ -3,6 +3,8 @@
 libzmq bounds the size of a frame, the number of whole messages that wait, and the time for a handshake. It does not
 bound connections, until no file can be opened any more, nor the parts of a message that never ends, until there is no
 memory. Whoever is beyond a bound is cut off: the connection is shut down, as if the other side had done it.
+
+Strangers take no place from those who were heard, and who has a key takes none from those with another.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import resource
 import socket
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -17,11 +20,13 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from cyclone.wire.complaints import Complaints
-from cyclone.wire.sockets import Context, Socket, is_readable
+from cyclone.wire.sockets import Context, Socket, is_readable, told_of
 
 #: The most connections; and no more than a third of the files that this process may have open, for a sink may have
 #: two sockets that listen.
 CONNECTIONS_MAX = 10_000
+#: One in so many is for those of whom nothing was heard yet.
+_NEWCOMERS = 10
 
 _ENDPOINT = "inproc://connections"
 _LOOK_S = 1.0
@@ -36,7 +41,7 @@ _SRCFD = int(zmq.SRCFD)
 
 
 class Connections:
-    """Owns which connections there are, oldest first, and what each had sent when it was last heard.
+    """Owns which connections there are, oldest first, whose they are, and what each had sent when it was last heard.
 
     `monitor` belongs in the poller: when it is readable, `watch` is to be called.
     """
@@ -50,6 +55,10 @@ class Connections:
         self._unfinished_bytes_max = unfinished_bytes_max + _BUFFERS_BYTES
         self._strangers: dict[int, int] = {}  # of whom nothing was heard yet: {descriptor: bytes}
         self._heard: dict[int, int | None] = {}  # None: since the last look
+        self._holders: dict[
+            int, str
+        ] = {}  # of those that were heard: whose key it is, or without keys which address
+        self._held: defaultdict[str, dict[int, None]] = defaultdict(dict)
         self._look_at = clock() + _LOOK_S
         self._listening = listening
         listening.monitor(_ENDPOINT, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
@@ -62,11 +71,17 @@ class Connections:
     def __len__(self) -> int:
         return len(self._strangers) + len(self._heard)
 
-    def hear(self, frame: zmq.Frame) -> None:
-        """A message has come over the connection of this frame, whole."""
+    def hear(self, frame: zmq.Frame) -> bool:
+        """A message has come over the connection of this frame, whole. False: the connection was one too many."""
         descriptor = _descriptor(frame)
-        if descriptor in self._heard or self._strangers.pop(descriptor, None) is not None:
+        if descriptor in self._heard:
             self._heard[descriptor] = None
+        elif self._strangers.pop(descriptor, None) is not None:
+            self._heard[descriptor] = None
+            holder = self._holders[descriptor] = told_of(frame, "User-Id") or told_of(frame, "Peer-Address")
+            self._held[holder][descriptor] = None
+            return self._make_room() != descriptor
+        return True
 
     def cut(self, frame: zmq.Frame) -> None:
         """Cut off the connection over which this frame has come."""
@@ -92,14 +107,36 @@ class Connections:
             self.monitor.close(0)
 
     def _note(self, descriptor: int, *, accepted: bool) -> None:
-        self._heard.pop(descriptor, None)
-        self._strangers.pop(descriptor, None)
+        self._forget(descriptor)
         if accepted:
             self._strangers[descriptor] = 0
 
+    def _forget(self, descriptor: int) -> None:
+        self._strangers.pop(descriptor, None)
+        self._heard.pop(descriptor, None)
+        holder = self._holders.pop(descriptor, None)
+        if holder is not None:
+            del self._held[holder][descriptor]
+            if not self._held[holder]:
+                del self._held[holder]
+
+    def _make_room(self) -> int | None:
+        """Cut off the newest of whoever has the most, if those that were heard leave no room for newcomers.
+
+        The newest, so that a cluster that is too large for its bound keeps the same controllers.
+        """
+        most = _most() - _most() // _NEWCOMERS
+        if len(self._heard) <= most:
+            return None
+        holder, held = max(self._held.items(), key=lambda one: len(one[1]))
+        newest = next(reversed(held))
+        self._complaints.add("too many connections", holder, f"{len(held)} of {most}; the newest is cut off")
+        self._cut_off([newest])
+        return newest
+
     def _too_many(self) -> list[int]:
         """The oldest of those that have not said a word: the others may just be shaking hands."""
-        most = min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 3)
+        most = _most()
         excess = len(self) - most
         if excess <= 0:
             return []
@@ -125,8 +162,11 @@ class Connections:
             # It may be another one by now: whoever is cut off by mistake comes back, and to a file this does nothing.
             with suppress(OSError), _borrowed(descriptor) as connection:
                 connection.shutdown(socket.SHUT_RDWR)
-            self._heard.pop(descriptor, None)
-            self._strangers.pop(descriptor, None)
+            self._forget(descriptor)
+
+
+def _most() -> int:
+    return min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 3)
 
 
 def _descriptor(frame: zmq.Frame) -> int:

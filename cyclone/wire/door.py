@@ -37,6 +37,7 @@ from cyclone.wire.sockets import (
     parse,
     send,
     set_limits,
+    told_of,
 )
 from cyclone.wire.strikes import OUT_S, STRIKES_MOST, Offender, Strikes
 from cyclone.wire.zap import DOMAIN, Zap
@@ -253,7 +254,8 @@ class Door:
             )
 
     def _admit(self, frames: list[zmq.Frame]) -> Heard | None:
-        self._connections.hear(frames[0])
+        if not self._connections.hear(frames[0]):
+            return None
         try:
             return self._hear(frames)
         except _Unwelcome as unwelcome:
@@ -384,19 +386,12 @@ def _decoders(house: House) -> dict[Role | None, codec.Decoder]:
 
 
 def _offender(frame: zmq.Frame) -> Offender:
-    return Offender(_user_id(frame), _property(frame, "Peer-Address"))
+    return Offender(_user_id(frame), told_of(frame, "Peer-Address"))
 
 
 def _user_id(frame: zmq.Frame) -> str:
     """Whom ZAP let in; "" if there is no telling, which is on nobody's list."""
-    return _property(frame, "User-Id")
-
-
-def _property(frame: zmq.Frame, name: str) -> str:
-    try:
-        return str(frame.get(name))
-    except zmq.ZMQError:
-        return ""
+    return told_of(frame, "User-Id")
 
 
 def _resolved(address: str, host: str, ipv6: bool) -> str:

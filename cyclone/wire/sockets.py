@@ -153,6 +153,14 @@ def is_readable(socket: Socket) -> bool:
     return bool(int(socket.get(_EVENTS)) & _POLLIN)
 
 
+def told_of(frame: zmq.Frame, name: str) -> str:
+    """What libzmq knows of whoever has sent this frame; "" if there is no telling."""
+    try:
+        return str(frame.get(name))
+    except zmq.ZMQError:
+        return ""
+
+
 def parse(address: str) -> tuple[str, int]:
     """Host and port of `tcp://HOST:PORT`. Raises AddressError."""
     match = _TCP.match(address)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from cyclone.messages import Open
+from cyclone.messages import Open, Started
 from cyclone.wire import codec, connections
 from cyclone.wire import sockets as sockets_module
 from cyclone.wire.door import Door, Heard
@@ -79,6 +79,42 @@ def test_most_of_the_descriptors_are_for_others(network, knock, monkeypatch):
         network.until(lambda: network.door.dropped["too many connections"])
 
     assert len(network.door._connections) == 4
+
+
+def test_who_holds_all_connections_leaves_room_for_others(network, monkeypatch):
+    greedy = [network.line("controller", instance=str(number)) for number in range(9)]
+    for number, line in enumerate(greedy):
+        network.say(line, Started([number]))
+        network.hear()
+    monkeypatch.setattr(connections, "CONNECTIONS_MAX", 10)
+
+    other = network.line("client")
+    network.say(other, Open("job"))
+    [heard] = network.hear()
+    network.until(lambda: not greedy[-1].connected, line=greedy[-1])
+    for number, line in enumerate(greedy[:-1]):
+        network.say(line, Started([number]))
+
+    assert heard.message == Open("job")
+    assert {one.message.tokens[0] for one in network.hear(8)} == {*range(8)}
+
+
+def test_a_connection_that_is_one_too_many_is_not_heard(network, monkeypatch):
+    lines = [network.line("controller", instance=str(number)) for number in range(10)]
+    monkeypatch.setattr(connections, "CONNECTIONS_MAX", 10)
+    for number, line in enumerate(lines[:-1]):
+        network.say(line, Started([number]))
+        network.hear()
+
+    network.connect(lines[-1])
+    assert lines[-1].say(Started([9]))
+    heard = []
+    network.wait_for(
+        lambda: not lines[-1].connected, lambda: (heard.extend(network.poll()), lines[-1].wait(0))
+    )
+
+    assert heard == []
+    assert network.door.dropped == {"too many connections": 1}
 
 
 # Messages without an end.
