@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import configparser
 import difflib
+import grp
+import os
+import pwd
+import shlex
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -25,30 +30,42 @@ class Ini:
     what stands in the file is what is meant.
     """
 
-    def __init__(self, sections: Mapping[str, Mapping[str, str]], file: str | Path | None = None) -> None:
+    def __init__(
+        self, sections: Mapping[str, Mapping[str, str]], file: str | Path | None = None,
+        status: os.stat_result | None = None,
+    ) -> None:  # fmt: skip
+        """file, status: where it was read, and whose that was; to be named in errors, and asked who else can read it."""
         self.file = file
+        self.status = status
         self._sections = {name: dict(keys) for name, keys in sections.items()}
 
     @classmethod
     def read(cls, file: str | Path) -> Ini:
-        """Raises ConfigError when the file is missing, unreadable, not UTF-8 or not an ini file."""
+        """Raises ConfigError when the file is missing, unreadable, not UTF-8, not an ini file, or one that others can write.
+
+        It names programs and modules: who can write to it can do what its reader can.
+        """
         parser = configparser.ConfigParser(
             interpolation=None, strict=True, delimiters=("=",), default_section="",
             inline_comment_prefixes=None, comment_prefixes=("#", ";"),
         )  # fmt: skip
         parser.optionxform = str  # type: ignore[assignment, method-assign]  # `GPU` is not `gpu`
         try:
-            text = Path(file).read_text(encoding="utf-8")
+            with open(file, encoding="utf-8") as stream:
+                status = os.fstat(stream.fileno())
+                text = stream.read()
         except FileNotFoundError:
             raise ConfigError("no such file; expected an ini file", file=file) from None
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot be read: {error}", file=file) from None
+        if (others := others_who_may(status, stat.S_IWOTH)) and stat.S_ISREG(status.st_mode):
+            raise ConfigError(too_open(status, f"{others} can write to it", "go-w", file), file=file)
         try:
             parser.read_string(text, source=str(file))
         except configparser.Error as error:
             problem = f"{_problem(error)}; expected lines KEY = VALUE below lines [SECTION], each once"
             raise ConfigError(problem, file=file) from None
-        return cls({name: parser[name] for name in parser.sections()}, file)
+        return cls({name: parser[name] for name in parser.sections()}, file, status)
 
     def __getitem__(self, section: str) -> Mapping[str, str]:
         try:
@@ -132,6 +149,30 @@ class Ini:
         if value != value or value in (float("inf"), float("-inf")):
             raise self.wrong(section, key, f"found {text}, {expected}")
         return value
+
+
+def others_who_may(status: os.stat_result, what: int) -> str:
+    """Who may do that with a file besides its owner and root, in words; "" if nobody may.
+
+    what: S_IROTH or S_IWOTH of `stat`. A group that is there for the owner alone does not count: with such groups goes
+    a umask of 002 (Debian and Red Hat call them user private groups).
+    """
+    if status.st_mode & what:
+        return "everybody"
+    if not status.st_mode & what << 3:
+        return ""
+    try:
+        owner, group = pwd.getpwuid(status.st_uid), grp.getgrgid(status.st_gid)
+    except KeyError:
+        return f"the group {status.st_gid}"
+    is_private = owner.pw_gid == group.gr_gid and owner.pw_name == group.gr_name
+    return "" if is_private and {*group.gr_mem} <= {owner.pw_name} else f"the group {group.gr_name}"
+
+
+def too_open(status: os.stat_result, problem: str, change: str, file: str | Path) -> str:
+    """What is wrong with a file or directory that others may use, and the command that mends it."""
+    mode = stat.S_IMODE(status.st_mode)
+    return f"found mode {mode:04o}: {problem}; run: chmod {change} {shlex.quote(str(file))}"
 
 
 def _problem(error: configparser.Error) -> str:

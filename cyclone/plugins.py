@@ -6,7 +6,9 @@ import difflib
 import importlib
 import inspect
 import logging
+import os
 import re
+import stat
 import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -70,13 +72,23 @@ def make_importable(search_path: Iterable[str | Path]) -> None:
     """Let modules in the working directory and in these directories be imported by this process.
 
     They go to the end, so that a file of the user's that happens to be called like a module of the standard
-    library cannot take its place.
+    library cannot take its place. One that everybody can write to, such as /tmp, is passed over: modules that others
+    miss and go on without are imported by name as well, and anybody could put one there.
     """
     for directory in (Path.cwd(), *search_path):
+        if _is_for_everybody(directory):
+            continue
         place = str(Path(directory).absolute())
         if place not in sys.path:
             sys.path.append(place)
     importlib.invalidate_caches()
+
+
+def _is_for_everybody(directory: str | Path) -> bool:
+    try:
+        return bool(os.stat(directory).st_mode & stat.S_IWOTH)
+    except OSError:
+        return False  # nothing is found there anyway
 
 
 class _Unusable(Exception):
@@ -102,6 +114,8 @@ def _import(module: str) -> ModuleType:
         if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
             places = ", ".join(place or "." for place in sys.path)
             problem = f"no module {error.name!r} (for {module!r}); looked in: {places}"
+            if _is_for_everybody(here := Path.cwd()):
+                problem += f"; not in {here}, for everybody can write to it"
             raise _Unusable("module", problem) from None
         if module.startswith("cyclone.") and missing_extra(error):
             raise _Unusable("module", f"{module!r} {not_installed(error)}") from None

@@ -306,7 +306,7 @@ class PrivateCluster:
 
 
 def write_ini(file: Path, *layers: Sections) -> None:
-    """Write an ini file; later layers win, key by key."""
+    """Write an ini file, which may hold a password; later layers win, key by key."""
     sections: dict[str, dict[str, object]] = {}
     for layer in layers:
         for section, keys in layer.items():
@@ -316,6 +316,7 @@ def write_ini(file: Path, *layers: Sections) -> None:
         for section, keys in sections.items()
         for line in (f"[{section}]", *(f"{key} = {value}" for key, value in keys.items()))
     ]
+    file.touch(0o600)
     file.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 from cyclone.errors import ConfigError
-from cyclone.ini import Ini
+from cyclone.ini import Ini, others_who_may, too_open
 from cyclone.model.resources import Shape, shape
 
 #: Stands for the key of a section whose keys are free.
@@ -194,6 +194,7 @@ class Settings:
     def of(cls, ini: Ini) -> Self:
         """As `read`, from what was read already."""
         cls._refuse_unknown(ini)
+        cls._keep_secrets(ini)
         complete = cls._with_defaults(ini)
         settings = cls(ini_file=ini.file, **{
             name: setting.reader(complete, setting.section, setting.key)
@@ -232,20 +233,6 @@ class Settings:
                 lines += textwrap.wrap(meaning, 98, initial_indent=" " * 6, subsequent_indent=" " * 6)
         return "\n".join(lines)
 
-    @classmethod
-    def told_to_others(cls, ini: Ini) -> str:
-        """What is wrong with a file that holds a secret and that others can read; "" if nothing is."""
-        found = ini.sections()
-        secrets = [
-            f"[{setting.section}] {setting.key}"
-            for setting in cls.schema()
-            if (value := found.get(setting.section, {}).get(setting.key, "")) != setting.shown(value)
-        ]
-        mode = stat.S_IMODE(os.stat(ini.file).st_mode) if secrets and ini.file is not None else 0
-        if not mode & 0o077:
-            return ""
-        return f"{ini.file}: found mode {mode:04o}, expected 0600: others can read {' and '.join(secrets)}"
-
     def check(self, ini: Ini) -> None:
         """Rules that concern more than one key. Raises ConfigError."""
 
@@ -261,6 +248,25 @@ class Settings:
             if setting.default is not None and setting.key != ANY_KEY:
                 keys.setdefault(setting.key, setting.default)
         return Ini(complete, ini.file)
+
+    @classmethod
+    def _keep_secrets(cls, ini: Ini) -> None:
+        """Refuse a file that holds a secret and that others can read. The group may, if somebody has chosen it: where
+        the file belongs to the daemon, nobody has, for it would need no group to read it."""
+        found = ini.sections()
+        secrets = [
+            f"[{setting.section}] {setting.key}"
+            for setting in cls.schema()
+            if (value := found.get(setting.section, {}).get(setting.key, "")) != setting.shown(value)
+        ]
+        if not secrets or ini.status is None or ini.file is None:
+            return
+        is_ours = ini.status.st_uid == os.geteuid() != 0
+        others = others_who_may(ini.status, stat.S_IROTH)
+        if others == "everybody" or (others and is_ours):
+            problem = f"{others} can read {' and '.join(secrets)}"
+            change = "go-rwx" if is_ours else "o-rwx"
+            raise ConfigError(too_open(ini.status, problem, change, ini.file), file=ini.file)
 
     @classmethod
     def _refuse_unknown(cls, ini: Ini) -> None:
@@ -314,8 +320,14 @@ def reachable(target: str) -> str:
 
 
 def directories(ini: Ini, section: str, key: str) -> tuple[Path, ...]:
-    """As in PATH: separated by colons."""
-    return tuple(Path(part) for part in ini.text(section, key).split(":") if part)
+    """Where modules are looked for; separated by colons, as in PATH. What everybody could put there is refused."""
+    found = tuple(Path(part) for part in ini.text(section, key).split(":") if part)
+    for directory in filter(os.path.isdir, found):
+        # The group may: people who work together share such directories.
+        if (status := os.stat(directory)).st_mode & stat.S_IWOTH:
+            problem = too_open(status, "everybody can write to it", "o-w", directory)
+            raise ini.wrong(section, key, f"{directory}: {problem}")
+    return found
 
 
 def names(ini: Ini, section: str, key: str) -> tuple[str, ...]:

@@ -68,17 +68,14 @@ def run_daemon(
     try:
         ini = Ini.read(options.config_file)
         settings = settings_type.of(ini)
-        warning = settings_type.told_to_others(ini)
         if options.check:
-            if warning:
-                print(f"{program}: {warning}", file=sys.stderr)  # noqa: T201 - as below
             print(settings_type.explain(ini))  # noqa: T201 - this is what was asked for
             if check is not None:
                 check(settings)
             return EXIT_OK
         if options.action is not None:
             return int(options.action.run(settings))
-        return _serve(settings, serve, options.debug, warning)
+        return _serve(settings, serve, options.debug)
     except CycloneError as error:
         return _tell(program, error)
     except Exception:  # the outermost border of the process: a traceback for us, a line for the operator
@@ -117,15 +114,11 @@ def raise_descriptor_limit() -> None:
         log.warning("found a limit of %d open files, expected %d or more", most, _DESCRIPTORS_ENOUGH)
 
 
-def _serve(
-    settings: _Settings, serve: Callable[[_Settings, ServiceManager], int], debug: bool, warning: str
-) -> int:
+def _serve(settings: _Settings, serve: Callable[[_Settings, ServiceManager], int], debug: bool) -> int:
     spare_collector()
     # What a daemon makes it must be able to open again, whoever has started it.
     os.umask(os.umask(0o077) & 0o077)
     start_log(settings.log_file, debug=debug)
-    if warning:
-        log.warning("%s", warning)
     pid_file = PidFile(settings.pid_file)
     pid_file.acquire()
     manager = ServiceManager.take(os.environ)

@@ -28,6 +28,7 @@ from cyclone.errors import EXIT_OK, EXIT_TASK_FAILED, CommandFailed, RecordError
 from cyclone.messages import NUDGE, VALUE_BYTES_MAX, Assignment, Entry, Finished, Place
 from cyclone.model.lifecycle import Outcome
 from cyclone.model.task import End, Token
+from cyclone.plugins import make_importable
 from cyclone.process.channel import Channel
 from cyclone.process.progress import Progress
 from cyclone.process.reaper import Reaper
@@ -52,8 +53,7 @@ _NOT_YET: Any = object()
 
 def main(link_fd: int) -> None:
     """Run the reaper, whose forks are workers. link_fd: see `Reaper`."""
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.insert(0, here)
+    make_importable(())
     Reaper(link_fd, worker_main).run()
 
 

@@ -158,6 +158,7 @@ class Cluster:
     def write(self, name: str, text: str) -> Path:
         file = self.directory / name
         file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(0o600 if file.suffix == ".conf" else 0o644)
         file.write_text(text)
         return file
 

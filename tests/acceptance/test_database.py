@@ -649,6 +649,7 @@ def proxy(directory: Path, maria: MariaDb, option: str, **legacy: str) -> subpro
         f"user = {maria.user}", f"password = {maria.password}",
         "[legacy]", "fs = hebe", *(f"{key} = {value}" for key, value in legacy.items()),
     ]  # fmt: skip
+    (directory / "proxy.conf").touch(0o600)
     (directory / "proxy.conf").write_text("\n".join(lines) + "\n")
     program = Path(sys.executable).parent / "cyclone-database-proxy"
     return subprocess.run(

@@ -37,7 +37,7 @@ def change(site: Cluster, name: str, *changes: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("program", ["master", "controller", "database-proxy", "pushgateway-client"])
 def test_an_ini_file_is_accepted_as_it_is(site: Cluster, program: str) -> None:
-    # Of one that holds a password and that others can read is warned.
+    # One that holds a password and that others can read is refused.
     (site.directory / "Configuration" / f"{program}.conf").chmod(0o600)
 
     done = site.run("-f", f"Configuration/{program}.conf", "--check", program=program)

@@ -105,16 +105,21 @@ def test_no_secret_is_told_by_anybody(cluster: Cluster) -> None:
         assert [file.name for file in written if secret.encode() in file.read_bytes()] == []
 
 
-@pytest.mark.parametrize(("mode", "words"), [(0o640, "others can read [db] password"), (0o600, "")])
-def test_who_lets_others_read_a_password_is_told(cluster: Cluster, mode: int, words: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [(0o644, "everybody can read [db] password"), (0o622, "everybody can write"), (0o600, "")],
+)
+def test_who_lets_others_read_a_password_or_write_the_file_is_refused(
+    cluster: Cluster, mode: int, words: str
+) -> None:
     file = cluster.write("proxy.conf", f"[db]\npassword = {DB_PASSWORD}\n")
     file.chmod(mode)
 
     ended = cluster.run("-f", file, "--check", program="database-proxy")
 
-    assert ended.returncode == EXIT_OK
+    assert ended.returncode == (EXIT_CONFIG if words else EXIT_OK)
     assert words in ended.stderr
-    assert bool(ended.stderr) == bool(words)
+    assert len(ended.stderr.splitlines()) == bool(words)
 
 
 @pytest.mark.parametrize(

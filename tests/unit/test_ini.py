@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import grp
+import os
+import pwd
+import stat
 from pathlib import Path
 
 import pytest
 
 from cyclone.errors import ConfigError
-from cyclone.ini import Ini
+from cyclone.ini import Ini, others_who_may
 
 
 def ini(**keys: str) -> Ini:
@@ -188,3 +192,77 @@ def test_a_file_that_is_refused_is_not_quoted(tmp_path):
         Ini.read(file)
 
     assert "sesame" not in str(raised.value)
+
+
+# Who else may.
+
+ALICE, HER_OWN, PROJECT = 1000, 1000, 2000
+
+
+@pytest.fixture
+def people(monkeypatch):
+    """Alice has a group of her own and is in a project, of whose members nobody else is told here."""
+    users = {ALICE: ("alice", "x", ALICE, HER_OWN, "", "/", "/bin/sh")}
+    groups = {HER_OWN: ("alice", "x", HER_OWN, []), PROJECT: ("project", "x", PROJECT, [])}
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: pwd.struct_passwd(users[uid]))
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group(groups[gid]))
+    return groups
+
+
+def status(mode: int, uid: int = ALICE, gid: int = HER_OWN) -> os.stat_result:
+    return os.stat_result((stat.S_IFREG | mode, 0, 0, 1, uid, gid, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("mode", "gid", "others"),
+    [
+        (0o644, PROJECT, ""),
+        (0o664, PROJECT, "the group project"),
+        (0o664, 4711, "the group 4711"),
+        (0o664, HER_OWN, ""),
+        (0o666, HER_OWN, "everybody"),
+        (0o602, PROJECT, "everybody"),
+    ],
+)
+def test_who_may_write_besides_the_owner(people, mode, gid, others):
+    assert others_who_may(status(mode, gid=gid), stat.S_IWOTH) == others
+
+
+@pytest.mark.parametrize(
+    ("mode", "gid", "others"),
+    [
+        (0o600, PROJECT, ""),
+        (0o640, PROJECT, "the group project"),
+        (0o640, HER_OWN, ""),
+        (0o604, HER_OWN, "everybody"),
+    ],
+)
+def test_who_may_read_besides_the_owner(people, mode, gid, others):
+    assert others_who_may(status(mode, gid=gid), stat.S_IROTH) == others
+
+
+def test_a_group_is_not_private_when_somebody_else_is_in_it(people):
+    people[HER_OWN][3].append("mallory")
+
+    assert others_who_may(status(0o664), stat.S_IWOTH) == "the group alice"
+
+
+def test_the_owner_in_a_group_of_her_own_is_nobody_else(people):
+    people[HER_OWN][3].append("alice")
+
+    assert others_who_may(status(0o664), stat.S_IWOTH) == ""
+
+
+def test_a_file_that_others_can_write_to_is_refused_with_the_command_that_mends_it(tmp_path):
+    file = tmp_path / "master.conf"
+    file.write_text("[comm]\n")
+    file.chmod(0o646)
+
+    with pytest.raises(ConfigError) as raised:
+        Ini.read(file)
+
+    assert str(raised.value) == f"{file}: found mode 0646: everybody can write to it; run: chmod go-w {file}"
+
+
+def test_what_is_no_file_may_be_written_to_by_others():
+    assert Ini.read("/dev/null").sections() == {}

@@ -57,6 +57,25 @@ def test_a_file_of_the_user_does_not_hide_a_module_of_the_standard_library(tmp_p
     assert "has no class 'Mine'" in refused("wave").problem
 
 
+def test_no_module_is_looked_for_where_everybody_can_write(tmp_path: Path) -> None:
+    (tmp_path / "planted.py").write_text(GENERATOR)
+    tmp_path.chmod(0o1777)
+
+    problem = refused("planted").problem
+
+    assert problem.endswith(f"; not in {tmp_path}, for everybody can write to it")
+
+
+def test_no_module_is_looked_for_in_a_named_directory_where_everybody_can_write(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    place.chmod(0o777)
+
+    make_importable([place, tmp_path / "nowhere"])
+
+    assert str(place) not in sys.path
+
+
 def test_directories_are_added_once(tmp_path: Path) -> None:
     make_importable([tmp_path])
     make_importable([tmp_path])

@@ -58,6 +58,25 @@ def test_a_file_is_read_with_its_values(tmp_path: Path) -> None:
     assert (settings.target, settings.port, settings.store_max_bytes) == ("10.0.0.1", 6000, 2097152)
 
 
+def test_a_directory_for_modules_that_everybody_can_write_to_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+
+    error = refused(
+        MasterSettings, task_generator={"module": "m", "class": "Tasks", "path": f"/a:{tmp_path}"}
+    )
+
+    assert (error.section, error.key) == ("task_generator", "path")
+    assert f"{tmp_path}: found mode 1777: everybody can write to it" in str(error)
+
+
+def test_people_who_work_together_may_share_a_directory_for_modules(tmp_path: Path) -> None:
+    tmp_path.chmod(0o2775)
+
+    settings = MasterSettings.of(ini(task_generator={"module": "m", "class": "Tasks", "path": str(tmp_path)}))
+
+    assert settings.plugin_path == (tmp_path,)
+
+
 def test_a_master_without_a_generator_waits_for_clients() -> None:
     settings = MasterSettings.of(ini(control={"when_finished": "stop"}))
 

@@ -1,13 +1,16 @@
 import os
 import pickle
 import signal
+import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import task_zoo
 from kindergarten import Kindergarten, pid_in
 from task_zoo import Call, CannotBeUnpickled, Frozen
 
+from cyclone.daemons import worker
 from cyclone.model.lifecycle import Outcome
 from cyclone.process.reaper import NUDGE, Died
 
@@ -274,6 +277,16 @@ def test_a_worker_without_its_channel_dies(busy):
 
 
 # Where it works.
+
+
+def test_modules_in_the_working_directory_hide_no_others(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(worker, "Reaper", lambda *_: SimpleNamespace(run=lambda: None))
+
+    worker.main(0)
+
+    assert sys.path[-1] == str(tmp_path)
 
 
 def test_a_worker_has_only_what_it_needs(busy):
