@@ -634,6 +634,14 @@ DEFENCES = [
         "unit/test_plugins.py::test_no_module_is_looked_for_in_a_named_directory_where_everybody_can_write",
     ),
     Defence(
+        "the password of the database is for its proxy alone",
+        "daemons may be started from one environment, and a task may print its own",
+        "daemons/entry.py",
+        "        os.environ.pop(PASSWORD_VARIABLE, None)\n",
+        "        pass\n",
+        "acceptance/test_secrets.py::test_programs_of_tasks_get_the_environment_of_their_controller_and_no_secret",
+    ),
+    Defence(
         "a directory for modules that everybody can write to is refused",
         "what somebody has planted there is not executed",
         "settings.py",

@@ -24,7 +24,7 @@ from cyclone.loop import Loop
 from cyclone.process.pid_file import PidFile
 from cyclone.process.service_manager import ServiceManager
 from cyclone.settings import ControllerSettings, MasterSettings
-from cyclone.sinks.settings import DatabaseProxySettings, PushgatewayClientSettings
+from cyclone.sinks.settings import PASSWORD_VARIABLE, DatabaseProxySettings, PushgatewayClientSettings
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,9 @@ def run_daemon(
         parser.add_argument(action.flag, dest="action", action="store_const", const=action, help=action.help)
     parser.set_defaults(action=None)
     options = parser.parse_args(arguments)
+    if settings_type is not DatabaseProxySettings:
+        # Where all daemons are started from one environment, tasks and generators need not know it.
+        os.environ.pop(PASSWORD_VARIABLE, None)
     try:
         ini = Ini.read(options.config_file)
         settings = settings_type.of(ini)

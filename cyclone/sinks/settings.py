@@ -37,6 +37,9 @@ from cyclone.settings import (
 )
 from cyclone.sinks.batch import AGE_MAX_S, AGE_MIN_S, COUNT_MAX
 
+#: Where the password of the database may stand in the environment.
+PASSWORD_VARIABLE = "CYCLONE_DB_PASSWORD"  # noqa: S105 - the name of the variable
+
 
 def _addresses(ini: Ini, section: str, key: str) -> tuple[str, ...]:
     found = names(ini, section, key)
@@ -141,7 +144,7 @@ class DatabaseProxySettings(SinkSettings):
     user: str = text("db", "user", "cyclone", "Account to log in with.")
     password: str = secret(
         "db", "password", "",
-        "Its password; better in password_file, or in the environment as CYCLONE_DB_PASSWORD.",
+        f"Its password; better in password_file, or in the environment as {PASSWORD_VARIABLE}.",
         "text", lambda password: "***" if password else "",
     )  # fmt: skip
     password_file: Path | None = path(

@@ -11,6 +11,7 @@ from acceptance.test_access import command
 from acceptance.test_database_sink import JOB, KINDS
 
 from cyclone.errors import EXIT_CONFIG, EXIT_OK
+from cyclone.sinks.settings import PASSWORD_VARIABLE
 from cyclone.wire import keys
 from cyclone.wire.keys import Role
 
@@ -103,6 +104,33 @@ def test_no_secret_is_told_by_anybody(cluster: Cluster) -> None:
     for secret in planted:
         assert secret.encode() not in told
         assert [file.name for file in written if secret.encode() in file.read_bytes()] == []
+
+
+LOOK = """
+from cyclone.tasks.command import CommandTask
+
+class Job(Telling):
+    def run(self):
+        with open("generator", "w") as file:
+            file.write(repr(dict(os.environ)))
+        self.submit(CommandTask(["env"], stdout="program"))
+        for result in self.results():
+            self.on_result(result)
+"""
+
+
+def test_programs_of_tasks_get_the_environment_of_their_controller_and_no_secret(cluster: Cluster) -> None:
+    cluster.environment |= {PASSWORD_VARIABLE: DB_PASSWORD, "LOADEDMODULES": "gcc/14"}
+    cluster.write_job(LOOK)
+    master = cluster.start_master()
+    controller = cluster.start_controller()
+
+    assert (master.wait(), controller.wait()) == (EXIT_OK, EXIT_OK)
+
+    for name in ("program", "generator"):
+        seen = (cluster.directory / name).read_text()
+        assert [word for word in ("PATH", "HOME", "LOADEDMODULES") if word not in seen] == []
+        assert DB_PASSWORD not in seen
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,8 @@ from mysql.connector.conversion import MySQLConverter
 
 from cyclone.errors import ConfigError
 from cyclone.record import Field
+from cyclone.sinks.settings import PASSWORD_VARIABLE
 from cyclone.sinks.sql import DatabaseFailure, Definition, Failure, Row, Table, index_name, utc
-
-PASSWORD_VARIABLE = "CYCLONE_DB_PASSWORD"  # noqa: S105 - the name of the variable
 
 # It tells of its plug-ins with each connection.
 logging.getLogger("mysql").setLevel(logging.WARNING)
