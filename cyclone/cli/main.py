@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Sequence
 
 from cyclone.cli.commands import COMMANDS, make_parser
-from cyclone.cli.page import visible
+from cyclone.cli.page import visible, write_safely
 from cyclone.errors import EXIT_OK, CycloneError
 
 #: What a shell reports of a command that ended by SIGINT.
@@ -21,12 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises SystemExit, as argparse does, for `--help`, `--version` and a wrong usage.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    # What is made here nobody else may write to, and its owner may read, whatever the umask was.
-    os.umask((os.umask(0o077) | 0o022) & 0o077)
-    # What a terminal cannot show is written in its escaped form: no list ends at the tid that is in Greek.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    write_safely()
     command = next((word for word in words if word in COMMANDS), None)
     options = make_parser([command] if command is not None else []).parse_args(words)
     try:

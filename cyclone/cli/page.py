@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -14,6 +16,17 @@ from cyclone.model.resources import plain
 from cyclone.model.task import token_text
 
 _AMOUNTS = frozenset({"room", "free", "resources"})
+
+
+def write_safely() -> None:
+    """What this process makes nobody else may write to, and its owner may read, whatever the umask was.
+
+    What a terminal cannot show is written in its escaped form: no list ends at the tid that is in Greek.
+    """
+    os.umask((os.umask(0o077) | 0o022) & 0o077)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def visible(text: str) -> str:

@@ -13,7 +13,6 @@ import argparse
 import fcntl
 import hashlib
 import inspect
-import io
 import json
 import os
 import shlex
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclone.cli.own_daemons import LOOK_EVERY_S, STOPPING, Interrupted, OwnDaemons, block_signals, wait
-from cyclone.cli.page import visible
+from cyclone.cli.page import visible, write_safely
 from cyclone.errors import (
     EXIT_CONFIG,
     EXIT_OK,
@@ -59,12 +58,8 @@ class Unusable(CycloneError):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run it all and return the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    write_safely()
     options = _parser().parse_args(argv)
-    # What is made here nobody else may write to, and its owner may read, whatever the umask was.
-    os.umask((os.umask(0o077) | 0o022) & 0o077)
     block_signals()
     try:
         plan = Plan.of(options.directory, options.runtime)

@@ -23,8 +23,8 @@ from cyclone.drill.site import FORMER, NONSENSE, Site
 from cyclone.messages import Ended, Message, Refused, Report
 from cyclone.model.task import End
 from cyclone.wire import codec
-from cyclone.wire.keys import PublicKey, Role, load_pair, load_public
-from cyclone.wire.stranger import Stranger, of_version, strange_key
+from cyclone.wire.keys import PublicKey, Role, load_pair, load_public, new_pair
+from cyclone.wire.stranger import Stranger, of_version
 
 Course: TypeAlias = Generator[float, None, str]
 
@@ -293,11 +293,9 @@ def wrong_key(stroke: Stroke, site: Site) -> Course:
     knocked = 0
     server = _server(stroke, site)
     for pause_s in _ticks(stroke.lasts_s):
-        own = strange_key(dice.choice((Role.CONTROLLER, Role.CLIENT)))
+        own = new_pair("stranger", dice.choice((Role.CONTROLLER, Role.CLIENT)))
         # Now and then one who does not know the server either.
-        theirs = (
-            server if dice.random() < 0.7 else PublicKey("wrong", server.role, strange_key(Role.SINK).public)
-        )
+        theirs = server if dice.random() < 0.7 else new_pair("wrong", server.role).public_key
         with Stranger(_address(stroke, site), own, theirs) as stranger:
             if stranger.knock(_KNOCK_S):
                 raise Broken(f"the {stroke.victim} let in a key that is on no list")

@@ -24,7 +24,7 @@ from cyclone.model.peer import Peer
 from cyclone.wire import codec
 from cyclone.wire.complaints import Complaints
 from cyclone.wire.connections import Connections
-from cyclone.wire.keys import KeyPair, KeyRing, Role
+from cyclone.wire.keys import KeyPair, KeyRing, Role, new_pair
 from cyclone.wire.sockets import (
     LINGER_MS,
     MAX_MESSAGE_BYTES,
@@ -353,8 +353,7 @@ class Door:
 
     def _try_with_a_strange_key(self, endpoint: str, own: KeyPair) -> None:
         """Knock as a stranger. Raises AddressError, after closing the address, when that is let in."""
-        public, secret = zmq.curve_keypair()
-        stranger = KeyPair("stranger", Role.CLIENT, public, secret)
+        stranger = new_pair("stranger", Role.CLIENT)
         knocked = endpoint.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
         end = time.monotonic() + _PROBE_S
         with Connection(

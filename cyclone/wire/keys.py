@@ -111,6 +111,12 @@ class Listed:
 # Making and reading.
 
 
+def new_pair(name: str, role: Role) -> KeyPair:
+    """A key pair that is in no file and on nobody's list."""
+    public, secret = zmq.curve_keypair()
+    return KeyPair(name, role, public, secret)
+
+
 def make(key_dir: Path, name: str, role: Role) -> KeyPair:
     """Make a new key pair. Raises KeyFileError when the name is not one or is taken."""
     _check_name(name)
@@ -118,7 +124,7 @@ def make(key_dir: Path, name: str, role: Role) -> KeyPair:
     public_file = _public_file(key_dir, name)
     if public_file.exists():
         raise KeyFileError("exists already; it is never overwritten", file=public_file)
-    new = _new_pair(name, role)
+    new = new_pair(name, role)
     _create(_secret_file(key_dir, name), _text(new, new.secret), 0o600)
     # A secret without its public file was left by somebody who was killed in between: it is completed.
     pair = load_pair(key_dir, name)
@@ -165,7 +171,7 @@ def ensure(key_dir: Path) -> list[str]:
         entry, revoked = authorized / public_file.name, authorized / f"{name}.revoked"
         strangers = (public_file, entry, revoked)
         if not secret_file.exists() and not any(file.exists() for file in strangers):
-            pair = _new_pair(name, role)
+            pair = new_pair(name, role)
             if _create(secret_file, _text(pair, pair.secret), 0o600):
                 made.append(name)
         if not secret_file.exists():
@@ -324,11 +330,6 @@ def _secret_file(key_dir: Path, name: str) -> Path:
 
 def _public_file(directory: Path, name: str) -> Path:
     return directory / f"{name}.public"
-
-
-def _new_pair(name: str, role: Role) -> KeyPair:
-    public, secret = zmq.curve_keypair()
-    return KeyPair(name, role, public, secret)
 
 
 def _text(key: PublicKey | KeyPair, secret: bytes | None = None) -> str:

@@ -12,17 +12,11 @@ import zmq
 from cyclone.errors import Undecodable, WrongVersion
 from cyclone.messages import Message
 from cyclone.wire import codec
-from cyclone.wire.keys import KeyPair, PublicKey, Role
+from cyclone.wire.keys import KeyPair, PublicKey
 from cyclone.wire.sockets import MAX_MESSAGE_BYTES, Connection, Context, Inbox, send
 
 #: For what it says last to leave.
 _LINGER_MS = 200
-
-
-def strange_key(role: Role) -> KeyPair:
-    """A key pair that is on nobody's list."""
-    public, secret = zmq.curve_keypair()
-    return KeyPair("stranger", role, public, secret)
 
 
 def of_version(version: int, message: Message, instance: str, life: str) -> list[bytes]:

@@ -29,8 +29,8 @@ from cyclone.wire import codec, keys
 from cyclone.wire import door as door_module
 from cyclone.wire.complaints import Complaints
 from cyclone.wire.door import SINK, Door
-from cyclone.wire.keys import Role
-from cyclone.wire.stranger import Stranger, strange_key
+from cyclone.wire.keys import Role, new_pair
+from cyclone.wire.stranger import Stranger
 from cyclone.wire.strikes import OUT_S, STRIKES_MOST, WITHIN_S
 
 REPORT = Report(1.0, (), [])
@@ -638,7 +638,9 @@ def test_while_nobody_answers_for_keys_nobody_is_let_in(network, monkeypatch):
     monkeypatch.setattr(door_module, "Zap", Nobody)
     port = network.open_door().bind("tcp://127.0.0.1:0")
 
-    with Stranger(f"tcp://127.0.0.1:{port}", strange_key(Role.CONTROLLER), network.master) as stranger:
+    with Stranger(
+        f"tcp://127.0.0.1:{port}", new_pair("stranger", Role.CONTROLLER), network.master
+    ) as stranger:
         # It may be told so, or never hear anything.
         assert not stranger.knock(3.0)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from threading import Event, Thread
 
 from cyclone.messages import Refused, Report
-from cyclone.wire.keys import Role, load_pair
-from cyclone.wire.stranger import Stranger, of_version, strange_key
+from cyclone.wire.keys import Role, load_pair, new_pair
+from cyclone.wire.stranger import Stranger, of_version
 
 
 class Served:
@@ -30,7 +30,10 @@ class Served:
 
 
 def test_a_key_that_is_on_no_list_is_not_let_in(network) -> None:  # type: ignore[no-untyped-def]
-    with Served(network), Stranger(network.address, strange_key(Role.CONTROLLER), network.master) as stranger:
+    with (
+        Served(network),
+        Stranger(network.address, new_pair("stranger", Role.CONTROLLER), network.master) as stranger,
+    ):
         assert stranger.knock(5.0) is False
 
 
