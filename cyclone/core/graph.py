@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 
-from cyclone.core.live import Task
+from cyclone.core.live import TEXT_MOST, Task
 from cyclone.messages import Submission
 from cyclone.model.task import TaskNumber
 
@@ -70,7 +70,7 @@ def problem_with(after: Mapping[str, tuple[str, ...]], *known: Container[str]) -
     for tid, names in after.items():
         for name in names:
             if not any(name in tids for tids in known):
-                return f"task {tid!r} comes after {name!r}, which this job does not know"
+                return f"task {tid!r} comes after {name[:TEXT_MOST]!r}, which this job does not know"
     if cycle := find_cycle(after):
         named = cycle
         if len(cycle) > CYCLE_NAMED:

@@ -16,6 +16,8 @@ from cyclone.model.task import Cause, JobNumber, Policy, TaskNumber, Token
 WORKER = "workers"
 #: A task that came back so often without having run, as far as is known, is suspect.
 RETURNS_MOST = 5
+#: Of a text that was heard so much is told on; text that is quoted may grow tenfold.
+TEXT_MOST = 300
 
 
 class Task:

@@ -31,7 +31,7 @@ from cyclone.core.alarms import Alarms
 from cyclone.core.decision import Decision
 from cyclone.core.exclusion import Exclusion
 from cyclone.core.graph import predecessors, problem_with
-from cyclone.core.live import WORKER, Controller, History, Job, Task, move
+from cyclone.core.live import TEXT_MOST, WORKER, Controller, History, Job, Task, move
 from cyclone.core.placement import CALL_BACK_S, Placement
 from cyclone.core.ready_queue import ReadyQueue
 from cyclone.core.roster import Roster
@@ -85,10 +85,9 @@ EXPIRY_S = 1.0
 SUSPECTS_MOST = 1000
 #: Clients are heard of every two seconds. One that is silent for so long does not keep others from its job.
 CLIENT_SILENT_S = 6.0
-#: What a report may tell of its controller: so many workers at most, so many sinks, and this much text of each.
+#: What a report may tell of its controller: so many workers and sinks at most.
 WORKERS_MOST = 10_000
 SPOOLS_MOST = 100
-TEXT_MOST = 300
 #: An open job is kept, and told of, for ever if nobody closes it.
 JOBS_MOST = 10_000
 #: Policies at hand, so that tasks that are to be treated alike share theirs. Beyond them it begins anew.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from cyclone.core.decision import Letter
-from cyclone.core.live import Job
+from cyclone.core.live import TEXT_MOST, Job
 from cyclone.messages import AskGenerator, Command, CommandDone, GeneratorAnswer, Refused
 from cyclone.model.peer import Peer
 from cyclone.model.task import JobNumber
@@ -82,4 +82,4 @@ def _why_not(name: str, found: list[Job], jobs: Mapping[JobNumber, Job]) -> str:
         return f"several jobs have a generator, name one of them: {', '.join(names[:NAMED_MOST])}{more}"
     if name and any(job.name == name for job in jobs.values()):
         return f"nobody works on the job {name!r} at the moment"
-    return f"no open job {name!r}" if name else "no generator is there"
+    return f"no open job {name[:TEXT_MOST]!r}" if name else "no generator is there"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from cyclone.core import explain
-from cyclone.core.live import Task
+from cyclone.core.live import TEXT_MOST, Task
 from cyclone.core.scheduler import Scheduler
 from cyclone.messages import (
     AskCluster,
@@ -147,8 +147,8 @@ def _brief(view: TaskView) -> TaskView:
 def _story(message: AskTask, scheduler: Scheduler, store: Store, now: float) -> TaskStory | Refused:
     stored = store.task(message.tid, message.job)
     if stored is None:
-        of = f" of job {message.job!r}" if message.job else ""
-        return Refused(f"no task {message.tid!r}{of} is known", message.request)
+        of = f" of job {message.job[:TEXT_MOST]!r}" if message.job else ""
+        return Refused(f"no task {message.tid[:TEXT_MOST]!r}{of} is known", message.request)
     if stored.end is not None:
         view = _ended_view(stored)
         reason = explain.why_ended(stored.end)

@@ -133,6 +133,10 @@ def test_a_task_may_come_after_whatever_is_known_somewhere() -> None:
     assert problem_with({"a": ("b", "c")}, {"b"}, {"c": 1}) == ""
 
 
+def test_of_a_name_that_nobody_knows_no_more_is_told_than_a_person_reads() -> None:
+    assert len(problem_with({"a": ("\0" * 10**6,)}, set())) < 1500
+
+
 def test_a_task_may_not_come_after_what_nobody_knows() -> None:
     problem = problem_with({"a": ("b", "c")}, {"b"})
 

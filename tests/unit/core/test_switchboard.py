@@ -57,6 +57,12 @@ def test_an_answer_of_somebody_else_is_not_believed(switchboard):
     assert switchboard.done(OTHER, CommandDone(1, "1")) == []
 
 
+def test_of_a_name_that_is_not_known_no_more_is_told_than_a_person_reads(switchboard):
+    [refused] = switchboard.ask(ASKER, AskGenerator(7, "\0" * 10**6, "pause", {}), JOBS, 0.0)
+
+    assert len(refused.message.reason) < 1500
+
+
 @pytest.mark.parametrize(
     ("name", "jobs", "reason"),
     [

@@ -340,6 +340,13 @@ def test_an_unknown_task_is_refused_by_its_name(master: Master) -> None:
     assert said == Refused("no task 'nope' of job 'work' is known", 9)
 
 
+def test_of_a_name_that_is_not_known_no_more_is_told_than_a_person_reads(master: Master) -> None:
+    said = master.ask(AskTask(9, "\0" * 10**6, "\0" * 10**6))
+
+    assert isinstance(said, Refused)
+    assert len(said.reason) < 3000
+
+
 def test_a_task_whose_end_is_not_remembered_yet_is_to_be_asked_for_again(master: Master) -> None:
     master.join()
     master.submit("a")
