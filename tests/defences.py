@@ -658,6 +658,14 @@ DEFENCES = [
         "unit/daemons/test_worker.py::test_modules_in_the_working_directory_hide_no_others",
     ),
     Defence(
+        "a key in a directory that others can write to is refused",
+        "on a node as well, which makes no keys there",
+        "wire/keys.py",
+        "    _check_directory(key_dir)\n    return key",
+        "    return key",
+        "unit/wire/test_keys.py::test_a_key_in_a_directory_that_others_may_write_to_is_refused",
+    ),
+    Defence(
         "a file of the list with an error changes nothing",
         "a mistake of a hand neither locks anybody out nor lets anybody in",
         "wire/keys.py",

@@ -136,10 +136,12 @@ def make(key_dir: Path, name: str, role: Role) -> KeyPair:
 
 
 def load_pair(key_dir: Path, name: str) -> KeyPair:
-    """Raises KeyFileError: missing, malformed, owned by somebody else, or open to others."""
+    """Raises KeyFileError: missing, malformed, owned by somebody else, or open to others, as its directory may be."""
     _check_name(name)
     file = _secret_file(key_dir, name)
-    found = _fields(file, _read(file, forbidden=0o077, owners={os.geteuid()}), ("public", "secret"))
+    text = _read(file, forbidden=0o077, owners={os.geteuid()})
+    _check_directory(key_dir)
+    found = _fields(file, text, ("public", "secret"))
     public, secret = found["public"].encode(), found["secret"].encode()
     if zmq.curve_public(secret) != public:
         raise KeyFileError("its public half does not belong to its secret half", file=file)
@@ -149,10 +151,12 @@ def load_pair(key_dir: Path, name: str) -> KeyPair:
 def load_public(key_dir: Path, name: str) -> PublicKey:
     """A public key that is trusted from now on, so others must not be able to write to its file.
 
-    Raises KeyFileError: missing, malformed, or writable by others.
+    Raises KeyFileError: missing, malformed, or writable by others, as its directory may be.
     """
     _check_name(name)
-    return _public(_public_file(key_dir, name), trusted=True)
+    key = _public(_public_file(key_dir, name), trusted=True)
+    _check_directory(key_dir)
+    return key
 
 
 def ensure(key_dir: Path) -> list[str]:

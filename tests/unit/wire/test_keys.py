@@ -311,6 +311,14 @@ def test_a_pinned_key_that_others_may_write_is_refused(key_dir):
         keys.load_public(key_dir, "master")
 
 
+@pytest.mark.parametrize("load", [keys.load_pair, keys.load_public])
+def test_a_key_in_a_directory_that_others_may_write_to_is_refused(key_dir, load):
+    key_dir.chmod(0o1777)
+
+    with pytest.raises(KeyFileError, match="found mode 1777"):
+        load(key_dir, "controller")
+
+
 # The allow-list.
 
 
