@@ -421,14 +421,19 @@ def _check_access(file: Path, status: os.stat_result, forbidden: int, owners: se
 
 
 def _check_directory(directory: Path) -> None:
-    """Whoever may write to the directory may exchange every key in it."""
+    """Whoever may write to the directory may exchange every key in it, and so may who has put a link in its place."""
+    owners = {0, os.geteuid()}
     try:
-        status = directory.stat()
+        status, place = directory.stat(), directory.lstat()
     except OSError as error:
         raise KeyFileError(f"cannot be read: {error}", file=directory) from error
     if not stat.S_ISDIR(status.st_mode):
         raise KeyFileError("is not a directory", file=directory)
-    _check_access(directory, status, 0o022, {0, os.geteuid()})
+    if stat.S_ISLNK(place.st_mode) and place.st_uid not in owners:
+        raise KeyFileError(
+            f"is a symbolic link of {_user(place.st_uid)}, which is not followed", file=directory
+        )
+    _check_access(directory, status, 0o022, owners)
 
 
 def _user(number: int) -> str:

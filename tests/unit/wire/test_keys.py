@@ -311,6 +311,27 @@ def test_a_pinned_key_that_others_may_write_is_refused(key_dir):
         keys.load_public(key_dir, "master")
 
 
+@pytest.mark.parametrize("use", [keys.ensure, lambda key_dir: keys.load_public(key_dir, "master")])
+def test_a_link_of_somebody_else_in_the_place_of_the_directory_is_not_followed(
+    key_dir, tmp_path, monkeypatch, use
+):
+    link = tmp_path / "link"
+    link.symlink_to(key_dir)
+    of_link, lstat = link.lstat(), Path.lstat
+    theirs = os.stat_result((*of_link[:4], os.geteuid() + 1, *of_link[5:]))
+    monkeypatch.setattr(Path, "lstat", lambda path: theirs if path == link else lstat(path))
+
+    with pytest.raises(KeyFileError, match="is a symbolic link of"):
+        use(link)
+
+
+def test_a_link_of_our_own_in_the_place_of_the_directory_is_followed(key_dir, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(key_dir)
+
+    assert keys.load_public(link, "master") == keys.load_public(key_dir, "master")
+
+
 @pytest.mark.parametrize("load", [keys.load_pair, keys.load_public])
 def test_a_key_in_a_directory_that_others_may_write_to_is_refused(key_dir, load):
     key_dir.chmod(0o1777)
