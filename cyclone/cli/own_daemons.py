@@ -17,9 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cyclone.errors import EXIT_INTERNAL
 from cyclone.model.task import signal_name
-from cyclone.process.lineage import on_death_of_parent
+from cyclone.process.lineage import end_with_parent
 
 LOOK_EVERY_S = 0.1
 #: Whoever stops takes a moment; one that takes longer is told of.
@@ -55,9 +54,7 @@ def wait(seconds: float) -> None:
 
 def tie_to(parent: int) -> None:
     """In a child that is about to become another program: end when the parent ends, and hear signals again."""
-    on_death_of_parent(signal.SIGTERM)
-    if os.getppid() != parent:
-        os._exit(EXIT_INTERNAL)
+    end_with_parent(parent, signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -59,6 +59,8 @@ STREAM = 16
 BEAT_S = 2.0
 #: When nothing was answered for so long, something later is asked: the answer tells whether anything was lost.
 OVERDUE_S = 10.0
+#: So long one who was let in before may be refused.
+REFUSED_S = 60.0
 _PROTOCOL = 5
 
 
@@ -110,6 +112,7 @@ class Desk:
         self._asked: dict[int, _Request] = {}  # by number, oldest first
         self._close_request = 0  # said when all was accepted; nothing is handed in after it
         self._connections = 0  # how many the line has had
+        self._connected_at = 0.0
         self._beat_at = 0.0
         self._sent_at = 0.0
         self._batch = 0  # how many tasks were sent then
@@ -257,8 +260,7 @@ class Desk:
     # The line's thread.
 
     def _run_line(self) -> None:
-        for end in self._line.sockets:
-            self._selector.register(end, self._receive)
+        self._register_line()
         self._selector.register(self._wake_fd, self._forget_waking)
         try:
             while not self._closed:
@@ -291,9 +293,11 @@ class Desk:
             self._beat_at = 0.0
             self._hand_in_again()
         now = monotonic()
+        if self._line.connected:
+            self._connected_at = now
+        if self._line.refused_reason:
+            self._come_again(now, self._line.refused_reason)
         if now < self._beat_at or not self._line.connected:
-            if self._line.refused_reason:
-                raise MasterUnreachable(self._line.refused_reason)
             return
         self._beat_at = now + BEAT_S
         self._line.say(Open(self._job_name, self._job, self._remember_s))
@@ -301,6 +305,27 @@ class Desk:
             self._line.say(Close(self._close_request, self._job))
         elif self._asked and now - next(reversed(self._asked.values())).said_at > OVERDUE_S:
             self._say_submit([], [])
+
+    def _come_again(self, now: float, reason: str) -> None:
+        """Whoever was let in once may be refused because a network is bad, or many crowd at the door: that passes.
+
+        Raises MasterUnreachable when it does not, and to whoever was never let in.
+        """
+        if self._line.connected or not self._connections or now - self._connected_at > REFUSED_S:
+            raise MasterUnreachable(reason)
+        if now >= self._beat_at:
+            self._beat_at = now + BEAT_S
+            self._unregister_line()
+            self._line.reconnect()
+            self._register_line()
+
+    def _register_line(self) -> None:
+        for end in self._line.sockets:
+            self._selector.register(end, self._receive)
+
+    def _unregister_line(self) -> None:
+        for end in self._line.sockets:
+            self._selector.unregister(end)
 
     def _send(self) -> None:
         while self._done and self._line.connected:

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
+from cyclone.errors import EXIT_INTERNAL
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
@@ -39,6 +41,13 @@ def on_death_of_parent(signum: int) -> None:
     What happened before this call is not noticed: look at `getppid()` afterwards.
     """
     _prctl(_PR_SET_PDEATHSIG, signum)
+
+
+def end_with_parent(parent: int, signum: int) -> None:
+    """In a child that is about to become another program: get this signal when the parent ends, or end now if it has."""
+    on_death_of_parent(signum)
+    if os.getppid() != parent:
+        os._exit(EXIT_INTERNAL)
 
 
 def name_process(name: str) -> None:

@@ -359,13 +359,13 @@ class Door:
         with Connection(
             self._context, knocked, stranger, own.public_key, self._max_message_bytes, self._ipv6
         ) as probe:
-            events: list[zmq.Event] = []
-            while not events and time.monotonic() < end:
+            admitted = None
+            while admitted is None and time.monotonic() < end:
                 zmq.select([probe.monitor, *self.sockets[2:]], [], [], 0.05)
                 if self._zap is not None:
                     self._zap.serve(expected=stranger.public_key.raw)
-                events = [event for event in probe.events() if event != zmq.EVENT_DISCONNECTED]
-        if zmq.EVENT_HANDSHAKE_SUCCEEDED in events:
+                admitted = probe.admitted()
+        if admitted:
             self._socket.unbind(endpoint)
             raise AddressError(f"{endpoint} lets in keys that are on no list; not serving anybody")
 

@@ -24,11 +24,15 @@ from cyclone.wire.sockets import (
     Inbox,
     Socket,
     check_libzmq,
+    is_readable,
     parse,
     send,
 )
 
 _CLOSED_HANDSHAKES_MAX = 3
+
+#: libzmq says that it tries again at once, if it does: not after bytes that make no sense, of which it says nothing either.
+_TRIED_AGAIN_S = 1.0
 
 
 def connect(
@@ -83,7 +87,7 @@ class Line:
             codec.unseal(self._envelope)
         except Undecodable as error:
             raise RuleBroken(f"instance {instance!r} or life {life!r}: {error}") from error
-        self._complaints = Complaints(clock)
+        self._complaints, self._clock = Complaints(clock), clock
         self._context: Context = zmq.Context()
         self._refused_reason: str | None = None
         self._closed_handshakes = 0
@@ -108,6 +112,9 @@ class Line:
     @property
     def refused_reason(self) -> str | None:
         """Why the server does not want us, if it is there and that is so; None again once it has let us in."""
+        gone_at = self._gone_at
+        if self._refused_reason is None and gone_at is not None and self._clock() - gone_at >= _TRIED_AGAIN_S:
+            self._refused_reason = self._disagreement()
         return self._refused_reason
 
     def receive(self, limit: int = 1000) -> list[tuple[Message, list[bytes]]]:
@@ -136,9 +143,14 @@ class Line:
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until something has come in, or the connection has changed, but no longer than this."""
-        ready, _, _ = zmq.select([*self.sockets], [], [], timeout_s)
-        self._watch()
-        return bool(ready)
+        until = time.monotonic() + timeout_s
+        while True:
+            zmq.select([*self.sockets], [], [], max(0.0, until - time.monotonic()))
+            # That libzmq tries again is no news.
+            if self._watch() or is_readable(self._connection.socket):
+                return True
+            if time.monotonic() >= until:
+                return False
 
     def reconnect(self) -> None:
         """Begin anew over another connection, in the same life. What was on its way is given up.
@@ -163,6 +175,9 @@ class Line:
 
     def _open(self) -> None:
         self._refused_reason, self._closed_handshakes, self.connected = None, 0, False
+        self._gone_at: float | None = (
+            None  # when the connection was over and libzmq did not say that it tries again
+        )
         self._connection = Connection(
             self._context, self.address, self._own, self._server, self._max_message_bytes, self._ipv6
         )
@@ -184,9 +199,12 @@ class Line:
             self._complaints.add("undecodable", self.address, str(error))
         return None
 
-    def _watch(self) -> None:
-        for event in self._connection.events():
+    def _watch(self) -> bool:
+        """Whether the connection has changed."""
+        events = self._connection.events()
+        for event in events:
             self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            self._gone_at = self._clock() if event == zmq.EVENT_DISCONNECTED else None
             if self.connected:
                 self.connections += 1
                 self._closed_handshakes, self._refused_reason = 0, None
@@ -202,6 +220,7 @@ class Line:
                 self._closed_handshakes += 1
                 if self._closed_handshakes >= _CLOSED_HANDSHAKES_MAX:
                     self._refused_reason = self._disagreement()
+        return any(event != zmq.EVENT_CONNECT_RETRIED for event in events)
 
     def _disagreement(self) -> str:
         # Whether the other side names its reason before it hangs up is a race, so all of them stand here.

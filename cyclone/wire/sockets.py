@@ -82,7 +82,9 @@ class Connection:
         | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
         | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
         | zmq.EVENT_DISCONNECTED
+        | zmq.EVENT_CONNECT_RETRIED
     )
+    _OUTCOMES = _EVENTS & ~(zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED)
 
     def __init__(
         self, context: Context, address: str, own: KeyPair | None, server: PublicKey | None,
@@ -111,6 +113,11 @@ class Connection:
             told = self.monitor.recv_multipart(zmq.NOBLOCK)
             events.append(zmq.Event(parse_monitor_message(told)["event"]))
         return events
+
+    def admitted(self) -> bool | None:
+        """Whether the server has let us in, as far as that is known since it was asked last; None: it is not yet."""
+        outcomes = [event for event in self.events() if event & self._OUTCOMES]
+        return zmq.EVENT_HANDSHAKE_SUCCEEDED in outcomes if outcomes else None
 
     def close(self, linger_ms: int) -> None:
         if self.socket.closed:

@@ -40,11 +40,7 @@ class Stranger:
         until = time.monotonic() + timeout_s
         while self.admitted is None and (left_s := until - time.monotonic()) > 0:
             zmq.select([self._connection.monitor], [], [], left_s)
-            for event in self._connection.events():
-                if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                    self.admitted = True
-                elif event != zmq.EVENT_DISCONNECTED:
-                    self.admitted = False
+            self.admitted = self._connection.admitted()
         return self.admitted
 
     def say(self, frames: Sequence[bytes]) -> bool:

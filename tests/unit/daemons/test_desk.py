@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -101,6 +103,9 @@ class Master:
     def reconnect(self) -> None:
         """Cut all connections, and listen again."""
         self.close()
+        self.reopen()
+
+    def reopen(self) -> None:
         self._door = Door(None, None)
         self._door.bind(f"tcp://127.0.0.1:{self.port}")
         self._begin()
@@ -549,6 +554,44 @@ def test_a_job_that_is_cut_short_stays_open(desk: Desk, master: Master, caller: 
     close(desk, caller)
 
     assert master.heard_kinds() == [Submit]
+
+
+def let_be_refused(desk: Desk, master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes is hung up on, until the desk has begun anew or has given up."""
+    begun: list[str | None] = []
+    reconnect = desk._line.reconnect
+    monkeypatch.setattr(
+        desk._line, "reconnect", lambda: (begun.append(desk._line.refused_reason), reconnect())
+    )
+    master.close()
+    with socket.create_server(("127.0.0.1", master.port)) as shut_door:
+        shut_door.settimeout(0.05)
+        while not begun and desk._trouble is None:
+            with contextlib.suppress(TimeoutError):
+                shut_door.accept()[0].close()
+
+
+def test_whoever_was_let_in_once_comes_again_when_he_was_refused(
+    desk: Desk, master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_be_refused(desk, master, monkeypatch)
+    master.reopen()
+
+    desk.submit(Task("a"))
+
+    until(lambda: master.tids() == ["a"])
+
+
+def test_whoever_is_refused_for_too_long_gives_up(
+    desk: Desk, master: Master, monkeypatch: pytest.MonkeyPatch, stack: ExitStack
+) -> None:
+    stack.callback(master.reopen)  # for its end
+    monkeypatch.setattr(desk_module, "REFUSED_S", 0.0)
+    let_be_refused(desk, master, monkeypatch)
+    until(lambda: desk._trouble)
+
+    with pytest.raises(MasterUnreachable, match="does not speak without keys as this side does"):
+        desk.submit(Task("a"))
 
 
 def test_a_master_that_says_nothing_is_unreachable(master: Master, stack: ExitStack) -> None:

@@ -6,8 +6,16 @@ import sys
 import pytest
 from kindergarten import is_alive, pid_in, until
 
+from cyclone.errors import EXIT_INTERNAL
 from cyclone.process import lineage
-from cyclone.process.lineage import Process, descendants, has_variable, processes, slay_and_wait
+from cyclone.process.lineage import (
+    Process,
+    descendants,
+    end_with_parent,
+    has_variable,
+    processes,
+    slay_and_wait,
+)
 
 
 @pytest.fixture
@@ -109,3 +117,11 @@ def test_the_exit_of_children_is_collected():
     until(lambda: collected.extend(lineage.collect_dead()) or collected, "the dead child")
 
     assert collected == [(children.pop(), 3)]
+
+
+def test_a_child_whose_parent_has_ended_already_does_not_begin():
+    # Nobody has a parent with the number 0 here.
+    begun = subprocess.Popen(["true"], preexec_fn=lambda: end_with_parent(os.getppid(), signal.SIGKILL))
+    orphaned = subprocess.Popen(["true"], preexec_fn=lambda: end_with_parent(0, signal.SIGKILL))
+
+    assert (begun.wait(), orphaned.wait()) == (0, EXIT_INTERNAL)

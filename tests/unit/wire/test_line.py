@@ -173,6 +173,31 @@ def test_closing_twice_is_closing_once(network):
 # Being refused.
 
 
+def test_after_nonsense_the_line_has_to_begin_anew_and_says_so(network, free_port):
+    """libzmq gives up such a connection for good, and does not tell anybody (measured with 4.3.5)."""
+    now = [0.0]
+    with sockets.create_server(("127.0.0.1", free_port)) as nobody_of_ours:
+        line = network.line(address=f"tcp://127.0.0.1:{free_port}", clock=lambda: now[0])
+        connection, _ = nobody_of_ours.accept()
+        with connection:
+            # The tenth byte of a greeting makes it one of the first version, after which nothing can be understood
+            # (rfc.zeromq.org/spec/23, "Backwards Interoperability").
+            connection.sendall(b"\xff" + bytes(8) + b"\x80" + b"\xff" * 100)
+            network.wait_for(lambda: line._gone_at is not None, lambda: line.wait(0.05))
+    at_once = line.refused_reason
+    now[0] += 1.0
+    reason = line.refused_reason
+    door = network.open_door()
+    door.bind(f"tcp://127.0.0.1:{free_port}")
+
+    line.reconnect()
+    network.connect(line, door)
+
+    assert at_once is None
+    assert "does not speak with keys as this side does" in reason
+    assert line.refused_reason is None
+
+
 def test_a_key_of_no_list_is_told_so(network):
     stranger = keys.KeyPair("node-7", Role.CONTROLLER, *zmq.curve_keypair())
     line = network.line(own=stranger)
