@@ -22,7 +22,8 @@ from report import parser_of, report
 from cyclone.cli.audit import audit_store
 from cyclone.cli.bench import Load, Progress, run_through
 from cyclone.drill import database
-from cyclone.drill.work import SINK, Work
+from cyclone.drill.plan import DATABASE
+from cyclone.drill.work import Work
 from cyclone.drill.work import __name__ as kinds
 from cyclone.private_cluster import PrivateCluster, free_port
 from cyclone.process.lineage import descendants, processes
@@ -87,10 +88,10 @@ def start(cluster: PrivateCluster) -> None:
         "records": {"modules": kinds},
         "security": {"key_dir": cluster.key_dir},
     })  # fmt: skip
-    cluster.call("database_proxy", "database", "--create-table")
-    cluster.start("database", "database_proxy")
+    cluster.call("cyclone.daemons.database_proxy", "database", "--create-table")
+    cluster.start("database", "cyclone.daemons.database_proxy")
     for name in CONTROLLERS:
-        cluster.start_controller(name, 1, {"sinks": {SINK: f"127.0.0.1:{port}"}})
+        cluster.start_controller(name, 1, {"sinks": {DATABASE: f"127.0.0.1:{port}"}})
     cluster.await_controllers(len(CONTROLLERS))
 
 

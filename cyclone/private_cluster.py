@@ -22,7 +22,8 @@ from cyclone.client import Client
 from cyclone.daemons.desk import Desk
 from cyclone.errors import CycloneError, MasterUnreachable, RuleBroken
 from cyclone.messages import AskCluster, Cluster
-from cyclone.process.lineage import on_death_of_parent
+from cyclone.process.former_lives import sweep_former_lives
+from cyclone.process.lineage import end_with_parent
 from cyclone.wire.keys import Role, load_pair, load_public
 from cyclone.wire.line import Line, connect
 
@@ -48,24 +49,28 @@ class PrivateCluster:
     daemons are told.
 
     tell: is given a line for people at a time. name: what its directory is called after.
-    keep: leave the directory where it is. environment: what the daemons have in addition to ours.
+    keep: leave the directory where it is. environment: what the daemons have in addition to ours. Raises CycloneError.
     """
 
     def __init__(
         self, tell: Callable[[str], None], *, name: str = "bench", keep: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        self.directory = Path(tempfile.mkdtemp(prefix=f"cyclone-{name}-"))
+        try:
+            self.directory = Path(tempfile.mkdtemp(prefix=f"cyclone-{name}-"))
+        except OSError as error:
+            raise CycloneError(f"a directory for the cluster cannot be made: {error}") from error
         self.environment = dict(environment or {})
         self._tell = tell
         self.is_kept = keep
         self._port = free_port()
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
-        self._programs: dict[str, str] = {}
+        self._modules: dict[str, str] = {}
         self._desks: list[Desk] = []
         self._clients: list[Client] = []
+        self._last_steps = ExitStack()
 
-    def start_master(self, settings: Sections | None = None) -> None:
+    def start_master(self, settings: Sections | None = None, module: str = "cyclone.daemons.master") -> None:
         """Start it, again if it has ended, and return when it listens; on the same port every time.
 
         settings: besides what it needs to be here. Raises CycloneError when it ends or does not listen in time.
@@ -79,7 +84,7 @@ class PrivateCluster:
             "security": {"key_dir": self.key_dir},
         }
         self.write("master", ours, settings or {})
-        self.start("master", "master")
+        self.start("master", module)
         deadline = time.monotonic() + START_S
         while not port_file.exists():
             self.check()
@@ -104,7 +109,7 @@ class PrivateCluster:
             "security": {"key_dir": self.key_dir},
         }  # fmt: skip
         self.write(name, ours, settings or {})
-        self.start(name, "controller")
+        self.start(name, "cyclone.daemons.controller")
 
     def await_controllers(self, count: int, timeout_s: float = START_S) -> None:
         """Return when the master knows so many. Raises CycloneError when a daemon ends or it takes too long."""
@@ -194,40 +199,40 @@ class PrivateCluster:
         """Write the ini file of this daemon; of the layers, later ones win."""
         write_ini(self.directory / f"{name}.conf", *layers)
 
-    def start(self, name: str, program: str) -> None:
-        """Start it, again if it has ended. program: the module in `cyclone.daemons`. Returns at once."""
-        self._programs[name] = program
+    def start(self, name: str, module: str) -> None:
+        """Start it, again if it has ended. module: that is run, with the ini file of this name. Returns at once."""
+        self._modules[name] = module
+        us = os.getpid()
         with open(self.directory / f"{name}.log", "ab") as log:
             self._daemons[name] = subprocess.Popen(
-                self._command(program, name),
+                self._command(module, name),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 # ^C in this terminal is for us: we stop them in order.
                 start_new_session=True,
                 env={**os.environ, **self.environment, "CYCLONE_DAEMON": name},
-                preexec_fn=_die_with_us,
+                preexec_fn=lambda: end_with_parent(us, signal.SIGKILL),
             )
 
-    def call(self, program: str, name: str, *arguments: str) -> None:
+    def call(self, module: str, name: str, *arguments: str) -> None:
         """Have a daemon do something else than serve, with the ini file of this name. Raises CycloneError."""
-        command = [*self._command(program, name), *arguments]
+        command = [*self._command(module, name), *arguments]
         ended = subprocess.run(
             command, env={**os.environ, **self.environment}, capture_output=True, text=True, check=False
         )
         if ended.returncode != 0:
             raise CycloneError(
-                f"{program} {' '.join(arguments)} ended with {ended.returncode}: {ended.stderr}"
+                f"{module} {' '.join(arguments)} ended with {ended.returncode}: {ended.stderr}"
             )
 
-    def _command(self, program: str, name: str) -> list[str]:
+    def _command(self, module: str, name: str) -> list[str]:
         # -P: a file of the user's in the working directory must not replace a module of the library.
-        module = f"cyclone.daemons.{program}"
         return [sys.executable, "-P", "-m", module, "-f", str(self.directory / f"{name}.conf")]
 
     def restart(self, name: str) -> None:
         """Start one that has ended with the settings that it had. Returns at once."""
-        self.start(name, self._programs[name])
+        self.start(name, self._modules[name])
 
     def pid(self, name: str) -> int:
         return self._daemons[name].pid
@@ -250,6 +255,10 @@ class PrivateCluster:
         self.kill("master")
         del self._daemons["master"]
 
+    def at_end(self, step: Callable[[], None]) -> None:
+        """Have this done when the daemons have ended and the directory is still there; what was asked for last comes first."""
+        self._last_steps.callback(step)
+
     def keep(self) -> None:
         """Leave the directory where it is, also if that was not wanted at first."""
         self.is_kept = True
@@ -270,6 +279,10 @@ class PrivateCluster:
         try:
             self._hang_up_all()
             self._stop_daemons()
+            for lives in self.directory.glob("*.lives"):
+                # Of controllers that were killed; nobody starts them again, who would do this.
+                sweep_former_lives(lives, "over")
+            self._last_steps.close()
             if error is not None and not isinstance(error, KeyboardInterrupt):
                 self._tell_logs()
         finally:
@@ -342,7 +355,3 @@ def free_ports(count: int) -> list[int]:
                 continue
             found.append(port)
         return found
-
-
-def _die_with_us() -> None:
-    on_death_of_parent(signal.SIGKILL)

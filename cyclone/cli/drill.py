@@ -1,7 +1,8 @@
 """Make faults on purpose, with a cluster of real daemons of its own on this host, and see that no task is lost.
 
-Daemons, reapers, workers, the task generator and the database proxy are killed and stopped; messages are lost, doubled,
-delayed and overtaken, connections cut, held and halved; disks are full or read-only; wall clocks jump; strangers come.
+Daemons, reapers, workers, the task generator and sinks are killed and stopped; messages are lost, doubled, delayed and
+overtaken, connections cut, held, halved, garbled and open one way only; disks are full or read-only; wall clocks jump;
+strangers come.
 What goes wrong, whom it befalls and when is drawn from the seed, which is printed: the same seed draws the same plan.
 The tasks themselves write down what was executed, so that the store is not its own witness.
 
@@ -14,19 +15,21 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from cyclone.cli.bench import Progress
 from cyclone.cli.page import Table, tell, visible
 from cyclone.drill.disk import CannotMount, leave_mounts_of_others
-from cyclone.drill.plan import BY_NAME, FAULTS
+from cyclone.drill.plan import BY_NAME, FAULTS, NEED_DISKS, NEED_GATEWAY
 from cyclone.drill.run import Orders
 from cyclone.drill.run import run as run_once
 from cyclone.drill.sheet import RunReport, report
 from cyclone.drill.site import generator_of
 from cyclone.errors import EXIT_OK, EXIT_TASK_FAILED
+from cyclone.plugins import not_installed
 
 #: A run in which faults are made for longer is cut into several, so that many come to their end.
 RUN_S = 60.0
@@ -89,39 +92,55 @@ def run(options: argparse.Namespace) -> int:
         return _list()
     seed = random.randrange(SEED_MOST) if options.seed is None else options.seed
     tell(f"seed {seed}")
-    left_out: dict[str, str] = {}
-    try:
-        leave_mounts_of_others()
-    except CannotMount as problem:
-        left_out = {name: str(problem) for name in options.faults if "-disk" in name}
+    without = {NEED_DISKS: _no_disks(), NEED_GATEWAY: _no_gateway()}
+    left_out = {
+        name: why for names, why in without.items() if why for name in options.faults if name in names
+    }
     progress = Progress()
+    runs: list[RunReport] = []
     try:
-        runs = _runs(options, seed, not left_out, progress.show)
+        for orders in _orders(options, seed, without, progress.show):
+            runs.append(run_once(orders))
     finally:
         progress.clear()
-    told = report(runs, options.faults, left_out, seed)
-    if options.json:
-        print(json.dumps(told))
-    else:
-        _show(told)
+        # A drill that is interrupted, or cannot go on, tells of its runs so far.
+        told = report(runs, options.faults, left_out, seed)
+        if runs and options.json:
+            print(json.dumps(told))
+        elif runs:
+            _show(told)
     return EXIT_OK if told["passed"] else EXIT_TASK_FAILED
 
 
-def _runs(
-    options: argparse.Namespace, seed: int, has_disks: bool, show: Callable[[str], None]
-) -> list[RunReport]:
+def _no_disks() -> str:
+    """Why there can be no disks of the drill's own; "" if there can."""
+    try:
+        leave_mounts_of_others()
+    except CannotMount as problem:
+        return str(problem)
+    return ""
+
+
+def _no_gateway() -> str:
+    """Why there can be no Pushgateway client; "" if there can."""
+    try:
+        import_module("cyclone.daemons.gateway")
+    except ModuleNotFoundError as problem:
+        return not_installed(problem)
+    return ""
+
+
+def _orders(
+    options: argparse.Namespace, seed: int, without: Mapping[frozenset[str], str], show: Callable[[str], None]
+) -> Iterator[Orders]:
     length_s = options.minutes * 60
     count = max(1, round(length_s / RUN_S))
     generator = generator_of(options.generator)
-    return [
-        run_once(
-            Orders(
-                seed=seed + number, length_s=length_s / count, faults=options.faults, generator=generator, kinds=options.kinds,
-                has_disks=has_disks, keep=options.keep, tell=tell, show=show,
-            )
-        )
-        for number in range(count)
-    ]  # fmt: skip
+    for number in range(count):
+        yield Orders(
+            seed=seed + number, length_s=length_s / count, faults=options.faults, generator=generator, kinds=options.kinds,
+            has_disks=not without[NEED_DISKS], has_gateway=not without[NEED_GATEWAY], keep=options.keep, tell=tell, show=show,
+        )  # fmt: skip
 
 
 def _list() -> int:

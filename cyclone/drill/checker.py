@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from cyclone.drill.notes import AnyNote, Began, Ended, Given, Handed, Told, Woke
+from cyclone.drill.plan import DATABASE, PUSHGATEWAY
 from cyclone.model.task import Token, token_text
 
 
@@ -53,6 +54,9 @@ class Evidence:
 
     stored: of every task that the store knows; counted: how many ends there are in it.
     rows: `{tid: rows in the database of the sink}`; None if there is no such database.
+    misplaced: of these, rows that a task has instead of others.
+    shown: `{tid: samples that the Pushgateway counts}`; None if there is no such gateway. Its client has them in memory
+    only: of what was recorded before its last life, which began at client_began_at, nothing is promised.
     left: `{pid: command line}` of processes of the run that live after it.
     findings: what an audit of the store has found.
     expected: the state in which the task of this tid has to end, "" for any.
@@ -63,7 +67,10 @@ class Evidence:
     stored: Sequence[Stored]
     counted: int
     rows: Mapping[str, int] | None
+    shown: Mapping[str, int] | None = None
+    client_began_at: float = 0.0
     left: Mapping[int, str] = field(default_factory=dict)
+    misplaced: Mapping[str, int] = field(default_factory=dict)
     findings: Sequence[str] = ()
     expected: Callable[[str], str] = any_end
     has_ended: bool = True
@@ -123,6 +130,7 @@ class _Checker:
             for stored in self._evidence.stored:
                 self._check_end(stored)
             self._check_rows()
+            self._check_samples()
 
     def _add(self, kind: Kind, tid: str, text: str) -> None:
         self.found.append(Violation(kind, tid, text))
@@ -212,15 +220,23 @@ class _Checker:
 
     def _check_success(self, stored: Stored) -> None:
         tid = stored.tid
-        ended = [each for each in self._ended.get(tid, ()) if each.token == stored.token and each.ok]
-        if not ended:
+        ended = self._recorded(stored)
+        if ended is None:
             self._add(
                 Kind.WRONG, tid, f"succeeded as {token_text(stored.token)}, which nobody has seen to its end"
             )
             return
         for told in self._told.get(tid, ()):
-            if told.mark != ended[0].mark:
+            if told.mark != ended.mark:
                 self._add(Kind.WRONG, tid, "another value was told than was returned")
+
+    def _recorded(self, stored: Stored) -> Ended | None:
+        """How the attempt ended that is recorded as a success; None if there is none, or if nobody has seen it."""
+        if stored.state == "succeeded":
+            for each in self._ended.get(stored.tid, ()):
+                if each.token == stored.token and each.ok:
+                    return each
+        return None
 
     def _check_order(self) -> None:
         for tid, handed in self._handed.items():
@@ -235,15 +251,32 @@ class _Checker:
         if rows is None:
             return
         for stored in self._evidence.stored:
-            records = 0
-            if stored.state == "succeeded":
-                of = [
-                    each for each in self._ended.get(stored.tid, ()) if each.token == stored.token and each.ok
-                ]
-                records = of[0].records if of else 0
+            ended = self._recorded(stored)
+            records = ended.records.get(DATABASE, 0) if ended is not None else 0
             found = rows.get(stored.tid, 0)
             if found != records:
                 kind = Kind.LOST if found < records else Kind.DOUBLED
                 self._add(kind, stored.tid, f"has {found} rows in the database, expected {records}")
+        for tid, count in self._evidence.misplaced.items():
+            self._add(Kind.DOUBLED, tid, f"has {count} rows in the database twice, or of another task")
         for tid in sorted(rows.keys() - self._stored.keys()):
             self._add(Kind.DOUBLED, tid, "has rows in the database, and the store does not know it")
+
+    def _check_samples(self) -> None:
+        shown = self._evidence.shown
+        if shown is None:
+            return
+        for stored in self._evidence.stored:
+            ended = self._recorded(stored)
+            records = ended.records.get(PUSHGATEWAY, 0) if ended is not None else 0
+            found = shown.get(stored.tid, 0)
+            if found > records:
+                self._add(
+                    Kind.DOUBLED, stored.tid, f"has {found} samples in the Pushgateway, expected {records}"
+                )
+            elif ended is not None and found < records and ended.at >= self._evidence.client_began_at:
+                self._add(
+                    Kind.LOST, stored.tid, f"has {found} samples in the Pushgateway, expected {records}"
+                )
+        for tid in sorted(shown.keys() - self._stored.keys()):
+            self._add(Kind.DOUBLED, tid, "has samples in the Pushgateway, and the store does not know it")

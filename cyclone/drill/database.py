@@ -27,6 +27,16 @@ def rows(file: Path) -> Counter[str]:
     return found
 
 
+def rows_of_others(file: Path) -> Counter[str]:
+    """`{tid: rows of our own work that it has instead of others}`: those that it has twice, or that are another task's."""
+    with closing(sqlite3.connect(file)) as connection:
+        found = connection.execute(
+            "SELECT tid, count(*) - count(DISTINCT CASE WHEN tid = 'work-' || number THEN place END)"
+            " FROM drill GROUP BY tid"
+        )
+        return Counter({tid: count for tid, count in found if count})
+
+
 class Busy(Exception):
     """Somebody else has the database locked."""
 

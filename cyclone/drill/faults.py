@@ -15,10 +15,11 @@ import socket
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TypeAlias
 
 from cyclone.drill import database
-from cyclone.drill.plan import DAEMONS, DATABASE, FAULTS, MASTER, NODES, Stroke
+from cyclone.drill.plan import FAULTS, MASTER, NODES, Stroke
 from cyclone.drill.site import FORMER, NONSENSE, Site
 from cyclone.messages import Ended, Message, Refused, Report
 from cyclone.model.task import End
@@ -54,6 +55,7 @@ def begin(stroke: Stroke, site: Site) -> Course:
 
 
 def kill_daemon(stroke: Stroke, site: Site) -> Course:
+    _expect_life(stroke.victim, site)
     site.kill(stroke.victim)
     yield stroke.lasts_s
     site.start(stroke.victim)
@@ -61,12 +63,18 @@ def kill_daemon(stroke: Stroke, site: Site) -> Course:
 
 
 def kill_everything(stroke: Stroke, site: Site) -> Course:
-    for name in DAEMONS:
+    for name in site.daemons:
         site.kill(name)
     yield stroke.lasts_s
-    for name in random.Random(stroke.dice).sample(DAEMONS, len(DAEMONS)):
+    for name in random.Random(stroke.dice).sample(site.daemons, len(site.daemons)):
         site.start(name)
     return f"down for {stroke.lasts_s:.1f} s"
+
+
+def _expect_life(name: str, site: Site) -> None:
+    """Raises NoEffect if it has ended by itself, and is about to be started again."""
+    if site.cluster.exit_code(name) is not None:
+        raise NoEffect("it had ended just before")
 
 
 def end_controller(stroke: Stroke, site: Site) -> Course:
@@ -114,7 +122,10 @@ def _told_to_end(name: str, site: Site) -> Generator[float, None, None]:
 def kill_one(find: Callable[[str, str], bool]) -> Callable[[Stroke, Site], Course]:
     def course(stroke: Stroke, site: Site) -> Course:
         pid = _one(stroke, site, find)
-        os.kill(pid, signal.SIGKILL)
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            raise NoEffect("it had ended just before") from None
         yield 0.0
         return f"pid {pid}"
 
@@ -122,6 +133,7 @@ def kill_one(find: Callable[[str, str], bool]) -> Callable[[Stroke, Site], Cours
 
 
 def _one(stroke: Stroke, site: Site, find: Callable[[str, str], bool]) -> int:
+    _expect_life(stroke.victim, site)
     pids = site.below(stroke.victim, find)
     if not pids:
         raise NoEffect("there was none")
@@ -148,6 +160,7 @@ def _is_guard(name: str, _command: str) -> bool:
 
 
 def stop_daemon(stroke: Stroke, site: Site) -> Course:
+    _expect_life(stroke.victim, site)
     yield from _stopped(site.cluster.pid(stroke.victim), stroke.lasts_s)
     return f"for {stroke.lasts_s:.1f} s"
 
@@ -164,12 +177,25 @@ def stop_one(find: Callable[[str, str], bool]) -> Callable[[Stroke, Site], Cours
 def _stopped(pid: int, lasts_s: float) -> Generator[float, None, None]:
     try:
         os.kill(pid, signal.SIGSTOP)
+        yield _TICK_S
+        if not is_stopped(pid):
+            raise NoEffect("it had ended just before")
         yield lasts_s
     except ProcessLookupError:
         raise NoEffect("it had ended just before") from None
     finally:
         with suppress(ProcessLookupError):  # it may have been killed meanwhile, for having been silent
             os.kill(pid, signal.SIGCONT)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a signal has stopped it; one that has ended and was not collected takes signals as well."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    # proc_pid_stat(5): the state follows the name, which stands in parentheses.
+    return stat.rpartition(b")")[2].split()[0] == b"T"
 
 
 # The network.
@@ -191,9 +217,9 @@ def through_relay(stroke: Stroke, site: Site) -> Course:
 
 
 def absent_sink(stroke: Stroke, site: Site) -> Course:
-    yield from _told_to_end(DATABASE, site)
+    yield from _told_to_end(stroke.victim, site)
     yield stroke.lasts_s
-    site.start(DATABASE)
+    site.start(stroke.victim)
     return f"away for {stroke.lasts_s:.1f} s"
 
 
@@ -249,6 +275,7 @@ def clock_step(stroke: Stroke, site: Site) -> Course:
     step_s = random.Random(stroke.dice).choice(_STEPS_S)
     with _stepped(stroke.victim, step_s, site):
         yield stroke.lasts_s
+        _expect_step(stroke.victim, site)
     return f"by {step_s:g} s, and back after {stroke.lasts_s:.1f} s"
 
 
@@ -259,6 +286,7 @@ def clock_step_restart(stroke: Stroke, site: Site) -> Course:
         site.kill(stroke.victim)
         site.start(stroke.victim)
         yield stroke.lasts_s / 2
+        _expect_step(stroke.victim, site)
     return f"by {step_s:g} s, and back after {stroke.lasts_s:.1f} s; killed and started meanwhile"
 
 
@@ -271,6 +299,12 @@ def _stepped(name: str, step_s: float, site: Site) -> Iterator[None]:
         site.step_clock(name, 0.0)
 
 
+def _expect_step(name: str, site: Site) -> None:
+    """Raises NoEffect if it goes by the clock of this host: Python may find another module in the place of ours."""
+    if not site.goes_by_our_clock(name):
+        raise NoEffect("it does not look at the clock that was set")
+
+
 # Strangers, and friends who talk nonsense.
 
 
@@ -281,10 +315,13 @@ def old_version(stroke: Stroke, site: Site) -> Course:
         with Stranger(_address(stroke, site), own, server) as stranger:
             if stranger.knock(_KNOCK_S):
                 said += stranger.say(of_version(0, Report(0.0, (), []), "former", "life"))
-                refusals += sum(isinstance(answer, Refused) for answer in stranger.hear(_KNOCK_S))
+                for answer in stranger.hear(_KNOCK_S):
+                    if not isinstance(answer, Refused):
+                        raise Broken(f"the {stroke.victim} answered another version: {answer}")
+                    refusals += 1
         yield pause_s
-    if not said:
-        raise NoEffect("nobody could be spoken to")
+    if not refusals:
+        raise NoEffect(f"nobody answered what was said {said} times")
     return f"said {said} times, refused by name {refusals} times"
 
 
@@ -297,10 +334,13 @@ def wrong_key(stroke: Stroke, site: Site) -> Course:
         # Now and then one who does not know the server either.
         theirs = server if dice.random() < 0.7 else new_pair("wrong", server.role).public_key
         with Stranger(_address(stroke, site), own, theirs) as stranger:
-            if stranger.knock(_KNOCK_S):
-                raise Broken(f"the {stroke.victim} let in a key that is on no list")
-            knocked += 1
+            admitted = stranger.knock(_KNOCK_S)
+        if admitted:
+            raise Broken(f"the {stroke.victim} let in a key that is on no list")
+        knocked += admitted is False
         yield pause_s
+    if not knocked:
+        raise NoEffect("nobody answered the door")
     return f"{knocked} peers, none let in"
 
 
@@ -400,6 +440,7 @@ _COURSES: dict[str, Callable[[Stroke, Site], Course]] = {
     "end-controller": end_controller,
     "stop-master": stop_daemon,
     "stop-controller": stop_daemon,
+    "stop-reaper": stop_one(_is_reaper),
     "stop-worker": stop_one(_is_worker),
     "stop-generator": stop_one(_is_generator),
     "stop-proxy": stop_daemon,
@@ -411,8 +452,15 @@ _COURSES: dict[str, Callable[[Stroke, Site], Course]] = {
     "hold-bytes": through_relay,
     "halve-frames": through_relay,
     "drip-bytes": through_relay,
+    "garble-bytes": through_relay,
+    "one-way-up": through_relay,
+    "one-way-down": through_relay,
     "absent-sink": absent_sink,
     "slow-sink": slow_sink,
+    "kill-pushgateway": kill_daemon,
+    "stop-pushgateway": stop_daemon,
+    "absent-pushgateway": absent_sink,
+    "broken-gateway": through_relay,
     "full-disk": full_disk,
     "full-disk-restart": full_disk,
     "read-only-disk": read_only_disk,

@@ -52,12 +52,12 @@ class Began(Note, frozen=True):
 
 
 class Ended(Note, frozen=True):
-    """An attempt has ended by itself. records: how many it made; ok: it did not raise; mark: of the value."""
+    """An attempt has ended by itself. records: `{sink: how many it made}`; ok: it did not raise; mark: of the value."""
 
     at: float
     tid: str
     token: Token
-    records: int
+    records: dict[str, int]
     ok: bool
     mark: str = ""
 

@@ -13,11 +13,15 @@ import random
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-MASTER, DATABASE = "master", "database"
+MASTER, DATABASE, PUSHGATEWAY = "master", "database", "pushgateway"
 #: A controller behind a relay that reads messages, one behind a relay that sees bytes only, and one without any.
 NORTH, SOUTH, WEST = "north", "south", "west"
 NODES = (NORTH, SOUTH, WEST)
-DAEMONS = (MASTER, *NODES, DATABASE)
+#: Who has something on disk that must not be forgotten, and all.
+KEEPERS = (MASTER, *NODES, DATABASE)
+DAEMONS = (*KEEPERS, PUSHGATEWAY)
+#: The line between the task generator and the master, behind a relay of each kind.
+GENERATOR = "generator"
 EVERYBODY = "everybody"
 
 #: The lease of the master under drill: how long a silent controller is waited for.
@@ -26,7 +30,7 @@ LEASE_S = 2.0
 #: Nothing goes wrong before this: the daemons find each other, and tasks begin to flow.
 _FIRST_S = 1.5
 #: Between two faults, in the middle. Shorter ones overlap more and tell less of each.
-_GAP_S = 1.7
+_GAP_S = 1.4
 _BREATH_S = 0.5  # between two faults of one victim
 
 
@@ -53,6 +57,10 @@ _BORNE_S = 31.0
 _DOWN = (0.0, 2.0)
 _STOPPED = (1.2 * LEASE_S, 3.0 * LEASE_S)
 _BAD_NETWORK = (1.0, 1.8 * LEASE_S)
+_AWAY = (1.0, 4.0)
+_MESSAGES = (NORTH, GENERATOR)
+_BYTES = (SOUTH, GENERATOR, DATABASE)
+_LINES = (NORTH, SOUTH, GENERATOR)
 
 FAULTS = (
     Fault("kill-master", "kill -9, started again up to 2 s later", (MASTER,), *_DOWN),
@@ -67,23 +75,31 @@ FAULTS = (
     Fault("end-controller", "SIGTERM; started when it has ended", NODES, *_DOWN),
     Fault("stop-master", "SIGSTOP for longer than the lease", (MASTER,), *_STOPPED),
     Fault("stop-controller", "SIGSTOP for longer than the lease", NODES, *_STOPPED),
+    Fault("stop-reaper", "SIGSTOP of the process between controller and workers", NODES, *_STOPPED),
     Fault("stop-worker", "SIGSTOP of one worker", NODES, *_STOPPED),
     Fault("stop-generator", "SIGSTOP of the process of the task generator", (MASTER,), *_STOPPED),
     Fault("stop-proxy", "SIGSTOP of the database proxy", (DATABASE,), *_STOPPED),
-    Fault("lose-messages", "a third of all messages, both ways", (NORTH,), *_BAD_NETWORK),
-    Fault("double-messages", "half of all messages come twice", (NORTH,), *_BAD_NETWORK),
-    Fault("delay-messages", "each by up to a second, in their order", (NORTH,), *_BAD_NETWORK),
-    Fault("reorder-messages", "each overtakes others", (NORTH,), *_BAD_NETWORK),
-    Fault("cut-connections", "closed, and closed again whenever they come", (SOUTH, DATABASE), *_BAD_NETWORK),
-    Fault("hold-bytes", "connections stay open, and nothing passes", (SOUTH, DATABASE), *_STOPPED),
-    Fault("halve-frames", "half of what is on its way passes, then the end", (SOUTH, DATABASE), *_BAD_NETWORK),
-    Fault("drip-bytes", "a few hundred bytes at a time", (SOUTH, DATABASE), *_BAD_NETWORK),
-    Fault("absent-sink", "the database proxy is told to end, and started again", (DATABASE,), 1.0, 4.0),
-    Fault("slow-sink", "the database is locked by somebody else", (DATABASE,), 1.0, 4.0),
-    Fault("full-disk", "no byte of room", DAEMONS, 1.0, 3.0, ends_daemon=True),
-    Fault("full-disk-restart", "kill -9, and started without room", DAEMONS, 1.0, 3.0, ends_daemon=True),
+    Fault("lose-messages", "a third of all messages, both ways", _MESSAGES, *_BAD_NETWORK),
+    Fault("double-messages", "half of all messages come twice", _MESSAGES, *_BAD_NETWORK),
+    Fault("delay-messages", "each by up to a second, in their order", _MESSAGES, *_BAD_NETWORK),
+    Fault("reorder-messages", "each overtakes others", _MESSAGES, *_BAD_NETWORK),
+    Fault("cut-connections", "closed, and closed again whenever they come", _BYTES, *_BAD_NETWORK),
+    Fault("hold-bytes", "connections stay open, and nothing passes", _BYTES, *_STOPPED),
+    Fault("halve-frames", "half of what is on its way passes, then the end", _BYTES, *_BAD_NETWORK),
+    Fault("drip-bytes", "a few hundred bytes at a time", _BYTES, *_BAD_NETWORK),
+    Fault("garble-bytes", "something else arrives than was sent", _BYTES, *_BAD_NETWORK),
+    Fault("one-way-up", "what goes to the master passes, what comes from it does not", _LINES, *_STOPPED),
+    Fault("one-way-down", "what comes from the master passes, what goes to it does not", _LINES, *_STOPPED),
+    Fault("absent-sink", "the database proxy is told to end, and started again", (DATABASE,), *_AWAY),
+    Fault("slow-sink", "the database is locked by somebody else", (DATABASE,), *_AWAY),
+    Fault("kill-pushgateway", "kill -9 of the Pushgateway client, started again up to 2 s later", (PUSHGATEWAY,), *_DOWN),
+    Fault("stop-pushgateway", "SIGSTOP of the Pushgateway client", (PUSHGATEWAY,), *_STOPPED),
+    Fault("absent-pushgateway", "the Pushgateway client is told to end, and started again", (PUSHGATEWAY,), *_AWAY),
+    Fault("broken-gateway", "the Pushgateway hangs, hangs up or fails", (PUSHGATEWAY,), *_AWAY),
+    Fault("full-disk", "no byte of room", KEEPERS, 1.0, 3.0, ends_daemon=True),
+    Fault("full-disk-restart", "kill -9, and started without room", KEEPERS, 1.0, 3.0, ends_daemon=True),
     Fault(
-        "read-only-disk", "after kill -9; it is tried to start the daemon meanwhile", DAEMONS, 0.8, 2.0, ends_daemon=True
+        "read-only-disk", "after kill -9; it is tried to start the daemon meanwhile", KEEPERS, 0.8, 2.0, ends_daemon=True
     ),
     Fault("clock-step", "the wall clock of a daemon jumps up to a day, and back", DAEMONS, 0.5, 3.0),
     Fault("clock-step-restart", "as before, and the daemon is killed and started meanwhile", DAEMONS, 1.0, 3.0),
@@ -94,6 +110,9 @@ FAULTS = (
 )  # fmt: skip
 
 BY_NAME = {fault.name: fault for fault in FAULTS}
+#: What takes a disk of the drill's own, and what takes a Pushgateway client.
+NEED_DISKS = frozenset(name for name in BY_NAME if "-disk" in name)
+NEED_GATEWAY = frozenset(fault.name for fault in FAULTS if fault.victims == (PUSHGATEWAY,))
 
 
 @dataclass(frozen=True)

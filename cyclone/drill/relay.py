@@ -1,8 +1,9 @@
 """What stands between the daemons of a drill: a process with relays that lose, double, delay, cut and halve.
 
 Messages are encrypted, so whoever wants to lose or double one has to be a peer at both ends: to the controller it is
-the master, to the master it is the controller. The keys of its cluster are the drill's own. A relay of bytes knows
-nothing of that: it cuts, holds, halves and slows down what it cannot read.
+the master, to the master it is the controller, and the same for the task generator. The keys of its cluster are the drill's
+own. A relay of bytes knows nothing of that: it cuts, holds, halves, garbles and slows down what it cannot read. Where both
+stand on one line, each does what it is able to. The web server that plays the Pushgateway is here as well.
 
     python -m cyclone.drill.relay ERRAND
 
@@ -20,8 +21,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -30,12 +33,14 @@ import msgspec
 from cyclone.loop import Loop
 from cyclone.messages import Message
 from cyclone.model.peer import Peer
-from cyclone.process.lineage import on_death_of_parent
+from cyclone.process.replace import replace_content
 from cyclone.wire.door import Door
 from cyclone.wire.keys import KeyRing, load_pair, load_public
 from cyclone.wire.line import Line
 
 PASS = "pass"  # noqa: S105 - it is what a relay does most of the time
+_UP, _DOWN = "one-way-up", "one-way-down"
+_NOTHING = "nothing"
 
 #: How late a message may come that is delayed, or that others overtake.
 _LATE_S = 1.0
@@ -58,10 +63,13 @@ class Way(msgspec.Struct, frozen=True):
 
 
 class Errand(msgspec.Struct, frozen=True):
-    """What the process is told at its start."""
+    """What the process is told at its start. gateway: the name of the Pushgateway; shown: where it keeps what it was given."""
 
     key_dir: str
     ways: list[Way]
+    gateway: str
+    gateway_port: int
+    shown: str
 
 
 Letter: TypeAlias = tuple[Message, Sequence[bytes]]
@@ -84,6 +92,10 @@ class Weather:
         self._mode, self._dice = mode, random.Random(dice)
         return touched
 
+    def forget(self) -> None:
+        """What is on its way gets lost."""
+        self._waiting.clear()
+
     def take(self, letter: Letter, now: float) -> None:
         for at in self._moments(now):
             heapq.heappush(self._waiting, (at, next(self._count), letter))
@@ -97,6 +109,8 @@ class Weather:
                     self.touched += 1
                 else:
                     yield now
+            case "nothing":
+                self.touched += 1
             case "double-messages":
                 yield now
                 if dice.random() < _DOUBLED:
@@ -125,14 +139,14 @@ class Weather:
 
 
 class _Spoken(NamedTuple):
-    """For whom the relay passes: the controller, and the line on which it is him."""
+    """For whom the relay passes: the controller or generator, and the line on which it is him."""
 
     peer: Peer
     line: Line
 
 
 class MessageRelay:
-    """The master to one controller, and that controller to the master. Owns a door and a line."""
+    """The master to one controller or generator, and that one to the master. Owns a door and a line."""
 
     def __init__(self, way: Way, key_dir: Path, loop: Loop) -> None:
         self.up, self.down = Weather(), Weather()
@@ -145,7 +159,8 @@ class MessageRelay:
         self._spoken: _Spoken | None = None
 
     def change(self, mode: str, dice: int) -> int:
-        return self.up.change(mode, dice) + self.down.change(mode, dice + 1)
+        up, down = {_UP: (PASS, _NOTHING), _DOWN: (_NOTHING, PASS)}.get(mode, (mode, mode))
+        return self.up.change(up, dice) + self.down.change(down, dice + 1)
 
     def tick(self, now: float) -> None:
         for heard in self._door.receive():
@@ -176,6 +191,9 @@ class MessageRelay:
                 return
             self._unregister(self._spoken.line)
             self._spoken.line.close()
+            # What one life has said, or was told, another one cannot have: that is nothing that a network could do.
+            self.up.forget()
+            self.down.forget()
         key, _, instance = peer.name.partition("/")
         own, master = load_pair(self._key_dir, key), load_public(self._key_dir, "master")
         line = Line(self._target, own, master, instance=instance, life=peer.life)
@@ -228,22 +246,24 @@ class ByteRelay:
                 continue
             theirs.settimeout(None)
             self._pairs.add((ours, theirs))
-            self._start(self._pump, ours, theirs)
-            self._start(self._pump, theirs, ours)
+            self._start(self._pump, ours, theirs, ("hold-bytes", _DOWN))
+            self._start(self._pump, theirs, ours, ("hold-bytes", _UP))
 
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+    def _pump(self, source: socket.socket, target: socket.socket, held: Collection[str]) -> None:
         with suppress(OSError):
             while data := source.recv(_CHUNK):
-                self._pass_on(data, target)
+                self._pass_on(data, target, held)
         _hang_up(source, target)
         self._pairs -= {(source, target), (target, source)}
 
-    def _pass_on(self, data: bytes, target: socket.socket) -> None:
-        """Raises OSError when the connection is over."""
-        if self._mode == "hold-bytes":
-            self.touched += 1
-        while self._mode == "hold-bytes":
+    def _pass_on(self, data: bytes, target: socket.socket, held: Collection[str]) -> None:
+        """held: the modes in which nothing passes this way. Raises OSError when the connection is over."""
+        self.touched += self._mode in held
+        while self._mode in held:
             time.sleep(_LOOK_S)
+        if self._mode == "garble-bytes":
+            self.touched += 1
+            data = data[:-1] + bytes((data[-1] ^ 0xFF,))
         if self._mode == "halve-frames" and len(data) > 1:
             self.touched += 1
             target.sendall(data[: len(data) // 2])
@@ -266,6 +286,46 @@ def _hang_up(*ends: socket.socket) -> None:
         end.close()
 
 
+class Gateway:
+    """A Pushgateway, as far as the client goes: what is put is kept in a file."""
+
+    def __init__(self, port: int, shown: Path) -> None:
+        self.touched = 0
+        self._mode, self._dice = PASS, random.Random(0)
+        gateway = self
+
+        class Visit(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                gateway.answer(self, shown)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Nobody wants to read that."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Visit)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def change(self, mode: str, dice: int) -> int:
+        touched, self.touched = self.touched, 0
+        self._mode, self._dice = mode, random.Random(dice)
+        return touched
+
+    def answer(self, visit: BaseHTTPRequestHandler, shown: Path) -> None:
+        length = int(visit.headers["Content-Length"])
+        body = visit.rfile.read(length)
+        if self._mode == "broken-gateway":
+            self.touched += 1
+            how = self._dice.choice(("hangs", "hangs up", "fails"))
+            while how == "hangs" and self._mode == "broken-gateway":
+                time.sleep(_LOOK_S)
+            if how == "fails":
+                visit.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
+        elif len(body) == length:
+            # Two may come at once, when the client has given one of them up.
+            replace_content(shown, body)
+            visit.send_response(HTTPStatus.OK)
+            visit.end_headers()
+
+
 class Relays:
     """Owns all relays of this process, and hears what they are to do."""
 
@@ -278,6 +338,7 @@ class Relays:
             way.name: MessageRelay(way, key_dir, self._loop) for way in errand.ways if way.kind == "messages"
         }
         self._bytes = {way.name: ByteRelay(way) for way in errand.ways if way.kind == "bytes"}
+        self._gateways = {errand.gateway: Gateway(errand.gateway_port, Path(errand.shown))}
         self._loop.register(0, self._hear)
 
     def run(self) -> None:
@@ -295,8 +356,9 @@ class Relays:
         *lines, self._unread = (self._unread + said).split(b"\n")
         for line in lines:
             name, mode, dice = line.decode("ascii").split()
-            relay = self._messages.get(name) or self._bytes[name]
-            print(relay.change(mode, int(dice)), flush=True)  # noqa: T201 - the answer
+            found = (kind.get(name) for kind in (self._messages, self._bytes, self._gateways))
+            touched = sum(relay.change(mode, int(dice)) for relay in found if relay is not None)
+            print(touched, flush=True)  # noqa: T201 - the answer
 
 
 def _nothing() -> None:
@@ -304,7 +366,6 @@ def _nothing() -> None:
 
 
 if __name__ == "__main__":
-    on_death_of_parent(9)
     relays = Relays(msgspec.json.decode(sys.argv[1], type=Errand))
     print("ready", flush=True)  # noqa: T201 - the answer
     relays.run()

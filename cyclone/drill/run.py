@@ -8,13 +8,17 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from cyclone.drill import clock, database, faults
 from cyclone.drill.checker import Evidence, Kind, Violation, any_end, check
 from cyclone.drill.clerk import Clerk
-from cyclone.drill.plan import BY_NAME, Stroke, draw, same_victim
-from cyclone.drill.sheet import RunReport, Struck
+from cyclone.drill.notes import AnyNote, Given, Told
+from cyclone.drill.plan import EVERYBODY, GENERATOR, NEED_DISKS, Stroke, draw, same_victim
+from cyclone.drill.sheet import RunReport, Struck, judge
 from cyclone.drill.site import Site
 from cyclone.drill.witness import VARIABLE, Witness, now
+from cyclone.errors import CycloneError
 from cyclone.private_cluster import PrivateCluster, Sections
 
 #: Work goes on for so long after the last fault, so that it is seen how the cluster recovers.
@@ -31,7 +35,7 @@ class Orders:
     """What a run is to be like.
 
     length_s: of the time in which faults are made. kinds: modules with kinds of records besides our own.
-    has_disks: see `disk`.
+    has_disks: see `disk`. has_gateway: a Pushgateway client can be started.
     """
 
     seed: int
@@ -40,6 +44,7 @@ class Orders:
     generator: Sections
     kinds: Sequence[str]
     has_disks: bool
+    has_gateway: bool
     keep: bool
     tell: Callable[[str], None]
     show: Callable[[str], None]
@@ -51,29 +56,56 @@ def run(orders: Orders) -> RunReport:
     with PrivateCluster(orders.tell, name="drill", keep=orders.keep) as cluster:
         witness = Witness(cluster.directory)
         cluster.environment.update(_environment(witness))
-        site = Site(cluster, witness, orders.generator, orders.seed, orders.kinds, orders.has_disks)
-        try:
-            site.begin()
-            drill = _Drill(site, draw(orders.seed, orders.length_s, orders.faults), orders)
-            has_ended = drill.go()
-            troubles = site.died + (site.end(_END_S) if has_ended else [])
-            notes = witness.notes()
-            if has_ended:
-                findings = site.audited()
-                stored, counted = site.stored(notes)
-                rows = database.rows(site.records)
-                expected = expected_of_ours if site.is_ours else any_end
-                evidence = Evidence(
-                    notes, stored, counted, rows, _left(site), findings, expected=expected, died=troubles
-                )
-            else:
-                evidence = Evidence(notes, [], 0, None, has_ended=False, died=troubles)
-            violations = [*check(evidence), *drill.broken]
-            if violations:
-                cluster.keep()
-        finally:
-            site.close(keep=cluster.is_kept)
-    return RunReport(orders.seed, drill.struck, notes, violations, has_ended, time.monotonic() - began)
+        site = Site(
+            cluster,
+            witness,
+            orders.generator,
+            orders.seed,
+            orders.kinds,
+            orders.has_disks,
+            orders.has_gateway,
+        )
+        site.begin()
+        drill = _Drill(site, draw(orders.seed, orders.length_s, orders.faults), orders)
+        has_ended = drill.go()
+        troubles = site.died + (site.end(_END_S) if has_ended else [])
+        notes = _notes(witness)
+        if has_ended:
+            stored, counted = site.stored(notes)
+            evidence = Evidence(
+                notes, stored, counted, database.rows(site.records), site.shown(), site.client_began_at, _left(site),
+                misplaced=database.rows_of_others(site.records), findings=site.audited(), expected=expected_of_ours if site.is_ours else any_end, died=troubles,
+            )  # fmt: skip
+        else:
+            evidence = Evidence(notes, [], 0, None, has_ended=False, died=troubles)
+        violations = [*check(evidence), *drill.broken]
+        if has_ended and site.is_ours:
+            violations += in_vain(notes, was_calm=witness.calm_at is not None)
+        if violations:
+            cluster.keep()
+    made = [judge(struck, notes, violations) for struck in drill.struck]
+    told = len({note.tid for note in notes if isinstance(note, Told)})
+    return RunReport(orders.seed, made, told, violations, has_ended, time.monotonic() - began)
+
+
+def _notes(witness: Witness) -> list[AnyNote]:
+    """Raises CycloneError when some could not be written down, so that nobody knows what became of the run."""
+    try:
+        return witness.notes()
+    except msgspec.DecodeError as error:
+        raise CycloneError(f"the witness of the drill could not write down everything: {error}") from error
+
+
+def in_vain(notes: Sequence[AnyNote], *, was_calm: bool) -> list[Violation]:
+    """Why a run of our own work proves nothing. was_calm: nobody has ended it before its time."""
+    reasons = []
+    if not was_calm:
+        reasons.append("the master ended while tasks were still to come")
+    if not any(isinstance(note, Told) and note.state == "succeeded" for note in notes):
+        reasons.append("no task succeeded")
+    if not any(isinstance(note, Given) for note in notes):
+        reasons.append("nothing of the clerk was accepted")
+    return [Violation(Kind.WRONG, "", reason) for reason in reasons]
 
 
 def expected_of_ours(tid: str) -> str:
@@ -153,9 +185,14 @@ class _Drill:
             if any(same_victim(stroke, underway.stroke) for underway in self._underway):
                 continue
             self._ahead.remove(stroke)
-            if stroke.fault not in _NEED_DISKS or self._site.disks:
+            if self._is_possible(stroke):
                 course = faults.begin(stroke, self._site)
                 self._underway.append(_Underway(stroke, course, now(), 0.0))
+
+    def _is_possible(self, stroke: Stroke) -> bool:
+        if stroke.fault in NEED_DISKS:
+            return bool(self._site.disks)
+        return stroke.victim in (*self._site.daemons, GENERATOR, EVERYBODY)
 
     def _go_on(self, moment: float) -> None:
         for underway in self._underway[:]:
@@ -180,6 +217,3 @@ class _Drill:
         now_ = ", ".join(f"{each.stroke.fault} {each.stroke.victim}" for each in self._underway) or "-"
         state = "coming to its end" if end_by is not None else now_
         self._orders.show(f"seed {self._orders.seed}: {len(self.struck)} faults; {state}")
-
-
-_NEED_DISKS = frozenset(name for name in BY_NAME if "-disk" in name)

@@ -27,12 +27,26 @@ class Struck:
 
 
 @dataclass(frozen=True)
+class Made:
+    """What came of one fault. tasks: that were under way meanwhile; recovery_s: see `recovery_s`."""
+
+    struck: Struck
+    tasks: int = 0
+    lost: int = 0
+    doubled: int = 0
+    recovery_s: float | None = None
+
+
+@dataclass(frozen=True)
 class RunReport:
-    """What became of one run. lasted_s: from the first daemon to the last check."""
+    """What became of one run. told: tasks of whose end the generator heard; lasted_s: from the first daemon to the last check.
+
+    Without its notes: a drill may last for a week.
+    """
 
     seed: int
-    struck: Sequence[Struck]
-    notes: Sequence[AnyNote]
+    made: Sequence[Made]
+    told: int
     violations: Sequence[Violation]
     has_ended: bool
     lasted_s: float
@@ -69,25 +83,31 @@ def recovery_s(struck: Struck, notes: Sequence[AnyNote]) -> float | None:
     return min(ends) - over_at if ends else None
 
 
+def judge(struck: Struck, notes: Sequence[AnyNote], violations: Sequence[Violation]) -> Made:
+    """What came of this fault. What was lost is charged to every fault that the task has seen."""
+    if not struck.happened:
+        return Made(struck)
+    recovered_s = recovery_s(struck, notes)
+    until = struck.over_at + (recovered_s or 0.0)
+    touched = tids(note for note in notes if struck.began_at <= note.at <= until)
+    seen = [violation.kind for violation in violations if violation.tid in touched]
+    return Made(struck, len(touched), seen.count(Kind.LOST), seen.count(Kind.DOUBLED), recovered_s)
+
+
 def lines(runs: Sequence[RunReport], faults: Sequence[str]) -> dict[str, Line]:
-    """`{fault: line}`. What was lost is charged to every fault that the task has seen."""
+    """`{fault: line}`."""
     sheet: defaultdict[str, Line] = defaultdict(Line, {name: Line() for name in faults})
-    for run in runs:
-        broken = [violation for violation in run.violations if violation.kind is not Kind.WRONG]
-        for struck in run.struck:
-            line = sheet[struck.stroke.fault]
-            if not struck.happened:
-                line.without_effect += 1
-                continue
-            line.tried += 1
-            recovered_s = recovery_s(struck, run.notes)
-            if recovered_s is not None:
-                line.recovery_s.append(recovered_s)
-            until = struck.over_at + (recovered_s or 0.0)
-            touched = tids(note for note in run.notes if struck.began_at <= note.at <= until)
-            line.tasks += len(touched)
-            line.lost += sum(each.kind is Kind.LOST and each.tid in touched for each in broken)
-            line.doubled += sum(each.kind is Kind.DOUBLED and each.tid in touched for each in broken)
+    for made in (made for run in runs for made in run.made):
+        line = sheet[made.struck.stroke.fault]
+        if not made.struck.happened:
+            line.without_effect += 1
+            continue
+        line.tried += 1
+        line.tasks += made.tasks
+        line.lost += made.lost
+        line.doubled += made.doubled
+        if made.recovery_s is not None:
+            line.recovery_s.append(made.recovery_s)
     return dict(sheet)
 
 
@@ -99,9 +119,9 @@ def report(
     violations = [violation for run in runs for violation in run.violations]
     return {
         "seed": seed,
-        "passed": not violations,
+        "passed": bool(runs) and not violations,
         "faults_made": sum(line.tried for line in sheet.values()),
-        "tasks": sum(len({note.tid for note in run.notes if isinstance(note, Told)}) for run in runs),
+        "tasks": sum(run.told for run in runs),
         "lost": sum(violation.kind is Kind.LOST for violation in violations),
         "doubled": sum(violation.kind is Kind.DOUBLED for violation in violations),
         "wrong": sum(violation.kind is Kind.WRONG for violation in violations),
@@ -110,10 +130,7 @@ def report(
                 "seed": run.seed,
                 "ended": run.has_ended,
                 "seconds": round(run.lasted_s, 1),
-                "faults": [
-                    _made(struck, run.notes)
-                    for struck in run.struck
-                ],
+                "faults": [_told(made) for made in run.made],
                 "violations": [str(violation) for violation in run.violations],
             }
             for run in runs
@@ -130,13 +147,12 @@ def report(
     }  # fmt: skip
 
 
-def _made(struck: Struck, notes: Sequence[AnyNote]) -> dict[str, Any]:
-    stroke = struck.stroke
-    recovered_s = recovery_s(struck, notes) if struck.happened else None
+def _told(made: Made) -> dict[str, Any]:
+    struck, stroke = made.struck, made.struck.stroke
     return {
         "fault": stroke.fault, "victim": stroke.victim, "at_s": stroke.at_s, "lasts_s": stroke.lasts_s,
         "what": struck.what, "happened": struck.happened,
-        "recovery_s": None if recovered_s is None else round(recovered_s, 2),
+        "recovery_s": None if made.recovery_s is None else round(made.recovery_s, 2),
     }  # fmt: skip
 
 

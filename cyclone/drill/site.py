@@ -1,8 +1,9 @@
-"""The daemons of one run: a master, three controllers and a database proxy, and the relays between them.
+"""The daemons of one run: a master, three controllers, a database proxy and a Pushgateway client, and the relays between them.
 
-    north ── relay of messages ──┐
-    south ── relay of bytes ─────┼── master        all three ── relay of bytes ── database proxy
-    west ────────────────────────┘
+    north ── relay of messages ──┐                 all three ── relay of bytes ── database proxy
+    south ── relay of bytes ─────┼── master        all three ── Pushgateway client ── what plays the Pushgateway
+    west ────────────────────────┤
+    task generator ── of both ───┘
 
 Each daemon has a disk of its own for what it must not forget, where mounts can be had, and a wall clock of its own.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -24,21 +26,33 @@ from pathlib import Path
 import msgspec
 
 from cyclone.core.audit import Findings, audit
-from cyclone.drill import work
+from cyclone.drill import master, work
 from cyclone.drill.checker import Stored
 from cyclone.drill.disk import Disk
 from cyclone.drill.notes import AnyNote, tids
-from cyclone.drill.plan import DAEMONS, DATABASE, LEASE_S, MASTER, NODES, NORTH, SOUTH
+from cyclone.drill.plan import (
+    DAEMONS,
+    DATABASE,
+    GENERATOR,
+    KEEPERS,
+    LEASE_S,
+    MASTER,
+    NODES,
+    NORTH,
+    PUSHGATEWAY,
+    SOUTH,
+)
 from cyclone.drill.relay import PASS, Errand, Way
 from cyclone.drill.witness import VARIABLE, Witness, now
 from cyclone.errors import CycloneError
 from cyclone.ini import Ini
 from cyclone.private_cluster import PrivateCluster, Sections, free_ports, write_ini
-from cyclone.process.lineage import descendants, has_variable, on_death_of_parent, processes
+from cyclone.process.lineage import descendants, end_with_parent, has_variable, processes
 from cyclone.store.audit import StoredFacts
 from cyclone.store.sqlite import SqliteStore
 from cyclone.wire.keys import Role, authorize, make
 
+_PROXY = "cyclone.daemons.database_proxy"
 WORKERS = 3
 WINDOW = 400
 #: Keys of their own for peers who may speak and talk nonsense: a door suspends them, and nobody else is to suffer.
@@ -52,6 +66,12 @@ _EXCUSED_S = 1.0
 _TOGETHER_S = 5.0
 _LOOK_S = 0.02
 _CLOCK = struct.Struct("=d")
+#: Whoever has a port, besides the master: relays, the sinks, and what plays the Pushgateway.
+_LISTENERS = (NORTH, SOUTH, "generator bytes", "generator messages", "sink", DATABASE, PUSHGATEWAY, "gateway")
+
+#: Longer than any clock is set ahead: nothing is to vanish because of that.
+_STALE_S = 10 * 86_400
+_SAMPLE = re.compile(rf'{re.escape(work.SAMPLES)}{{.*\btask="([^"]+)".*}} (\d+)')
 
 
 @dataclass
@@ -78,24 +98,36 @@ class Site:
     seed: int
     kinds: Sequence[str]
     has_disks: bool
+    has_gateway: bool
     died: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._standing = {name: _Standing() for name in DAEMONS}
+        self.daemons = DAEMONS if self.has_gateway else KEEPERS
+        #: When the last life of the Pushgateway client began, on the boot-time clock.
+        self.client_began_at = 0.0
+        self._standing = {name: _Standing() for name in self.daemons}
         # That of the master is given to it already, and nobody listens there yet.
-        found = [port for port in free_ports(5) if port != self.cluster.port]
-        self._ports = dict(zip(("messages", "bytes", "sink", DATABASE), found, strict=False))
+        found = [port for port in free_ports(len(_LISTENERS) + 1) if port != self.cluster.port]
+        self._ports = dict(zip(_LISTENERS, found, strict=False))
         self._relays: subprocess.Popen[bytes] | None = None
         self.disks: dict[str, Disk] = {}
 
     # The beginning.
 
     def begin(self) -> None:
-        """Start everything. Raises CycloneError when the master does not come up."""
+        """Start everything, of which nothing is left when the cluster ends. Raises CycloneError."""
+        self.cluster.at_end(self.close)
+        try:
+            self._begin()
+        except OSError as error:
+            raise CycloneError(f"the cluster of the drill cannot be started: {error}") from error
+
+    def _begin(self) -> None:
         directory = self.cluster.directory
         (directory / "disks").mkdir()
-        for name in DAEMONS:
+        for name in self.daemons:
             (directory / f"{name}.clock").write_bytes(_CLOCK.pack(0.0))
+        for name in KEEPERS:
             if self.has_disks:
                 self.disks[name] = Disk(directory / "disks" / name)
             else:
@@ -105,12 +137,22 @@ class Site:
             authorize(self.cluster.key_dir, self.cluster.key_dir / f"{name}.public")
         config = directory / "generator.conf"
         own_ini: Sections = {"task_generator": {"config_file": config}} if self.is_ours else {}
-        write_ini(config, self.generator, own_ini, {"drill": {"seed": self.seed, "began": now()}})
-        self.cluster.start_master(self._master(config))
+        write_ini(
+            config,
+            self.generator,
+            own_ini,
+            {"drill": {"seed": self.seed, "began": now(), "gateway": self.has_gateway}},
+        )
+        self.cluster.environment[master.VARIABLE] = f"tcp://127.0.0.1:{self._ports['generator bytes']}"
+        self.cluster.start_master(self._master(config), master.__name__)
         self.cluster.write(DATABASE, self._database())
-        self.cluster.call("database_proxy", DATABASE, "--create-table")
-        self.cluster.start(DATABASE, "database_proxy")
+        self.cluster.call(_PROXY, DATABASE, "--create-table")
+        self.cluster.start(DATABASE, _PROXY)
         self._start_relays()
+        if self.has_gateway:
+            self.cluster.write(PUSHGATEWAY, self._pushgateway())
+            self.client_began_at = now()
+            self.cluster.start(PUSHGATEWAY, "cyclone.daemons.pushgateway_client")
         for name in NODES:
             self.cluster.start_controller(name, WORKERS, self._controller(name))
 
@@ -144,12 +186,12 @@ class Site:
         }
 
     def _controller(self, name: str) -> Sections:
-        port = {NORTH: self._ports["messages"], SOUTH: self._ports["bytes"]}.get(name, self.cluster.port)
+        sinks = {DATABASE: "sink", **({PUSHGATEWAY: PUSHGATEWAY} if self.has_gateway else {})}
         return {
             "control": {"state_dir": self.disk(name) / "state", "request_retry_wait_duration": 1},
-            "comm": {"port": port},
+            "comm": {"port": self._ports.get(name, self.cluster.port)},
             "processing": {"stop_grace": 1},
-            "sinks": {work.SINK: f"127.0.0.1:{self._ports['sink']}"},
+            "sinks": {sink: f"127.0.0.1:{self._ports[listener]}" for sink, listener in sinks.items()},
         }
 
     def _database(self) -> Sections:
@@ -159,27 +201,47 @@ class Site:
             "comm": {"target": "127.0.0.1", "port": self._ports[DATABASE]},
             "db": {"dialect": "sqlite", "file": self.records, "store_timeout": 0.2},
             "spool": {"file": disk / "spool", "dead_letters": disk / "dead"},
-            "records": {
-                "modules": ", ".join([work.__name__, *self.kinds]),
-                "path": self.generator["task_generator"].get("path", ""),
-            },
+            "records": self._records(),
             "security": {"key_dir": self.cluster.key_dir},
+        }
+
+    def _pushgateway(self) -> Sections:
+        return {
+            "control": {"pid_file": self.cluster.directory / f"{PUSHGATEWAY}.pid"},
+            "comm": {"target": "127.0.0.1", "port": self._ports[PUSHGATEWAY]},
+            "push": {
+                "url": f"http://127.0.0.1:{self._ports['gateway']}", "interval": 0.5, "timeout": 1, "stale_after": _STALE_S,
+            },
+            "records": self._records(),
+            "security": {"key_dir": self.cluster.key_dir},
+        }  # fmt: skip
+
+    def _records(self) -> dict[str, object]:
+        return {
+            "modules": ", ".join([work.__name__, *self.kinds]),
+            "path": self.generator["task_generator"].get("path", ""),
         }
 
     def _start_relays(self) -> None:
         errand = Errand(
             str(self.cluster.key_dir),
             [
-                Way(NORTH, "messages", self._ports["messages"], self.cluster.port),
-                Way(SOUTH, "bytes", self._ports["bytes"], self.cluster.port),
+                Way(NORTH, "messages", self._ports[NORTH], self.cluster.port),
+                Way(SOUTH, "bytes", self._ports[SOUTH], self.cluster.port),
+                Way(GENERATOR, "bytes", self._ports["generator bytes"], self._ports["generator messages"]),
+                Way(GENERATOR, "messages", self._ports["generator messages"], self.cluster.port),
                 Way(DATABASE, "bytes", self._ports["sink"], self._ports[DATABASE]),
             ],
+            PUSHGATEWAY,
+            self._ports["gateway"],
+            str(self._shown),
         )
+        us = os.getpid()
         with open(self.cluster.directory / "relays.log", "ab") as log:
             self._relays = subprocess.Popen(
                 [sys.executable, "-P", "-m", "cyclone.drill.relay", msgspec.json.encode(errand).decode()],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, bufsize=0, start_new_session=True,
-                preexec_fn=lambda: on_death_of_parent(signal.SIGKILL),
+                preexec_fn=lambda: end_with_parent(us, signal.SIGKILL),
             )  # fmt: skip
         self._answer()
 
@@ -212,6 +274,8 @@ class Site:
         before = self._standing[name]
         leaves = before.leaves
         if self.cluster.exit_code(name) is not None:
+            if name == PUSHGATEWAY:
+                self.client_began_at = now()
             self.cluster.restart(name)
             leaves = False
         self._standing[name] = _Standing(excused_until=before.excused_until, leaves=leaves)
@@ -238,6 +302,15 @@ class Site:
         # In place: the processes have this file mapped.
         with open(self.cluster.directory / f"{name}.clock", "r+b") as file:
             file.write(_CLOCK.pack(seconds))
+
+    def goes_by_our_clock(self, name: str) -> bool:
+        """Whether this daemon has the file of its clock mapped."""
+        file = str(self.cluster.directory / f"{name}.clock")
+        try:
+            maps = Path(f"/proc/{self.cluster.pid(name)}/maps").read_text(encoding="utf-8", errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return any(line.endswith(file) for line in maps.splitlines())
 
     def below(self, name: str, is_meant: Callable[[str, str], bool]) -> list[int]:
         """Processes below a daemon. is_meant: is asked with the name and the command line of each."""
@@ -283,12 +356,14 @@ class Site:
             # The drill itself has started it after the master had ended.
             self.cluster.signal(name, signal.SIGTERM)
         slow = self._await_end(NODES, until)
-        # Only now nobody delivers any more: the proxy passes on to its database what it has, and ends.
-        self.hold_down(DATABASE)
-        self.cluster.signal(DATABASE, signal.SIGTERM)
-        return slow + self._await_end((DATABASE,), until)
+        # Only now nobody delivers any more: the sinks pass on what they have, and end.
+        sinks = [name for name in self.daemons if name in (DATABASE, PUSHGATEWAY)]
+        for name in sinks:
+            self.hold_down(name)
+            self.cluster.signal(name, signal.SIGTERM)
+        return slow + self._await_end(sinks, until)
 
-    def _await_end(self, names: tuple[str, ...], until: float) -> list[str]:
+    def _await_end(self, names: Sequence[str], until: float) -> list[str]:
         while living := self._living(names):
             if time.monotonic() > until:
                 return [f"the {name} did not end after the master" for name in living]
@@ -299,13 +374,13 @@ class Site:
     def _living(self, names: Sequence[str]) -> list[str]:
         return [name for name in names if self.cluster.exit_code(name) is None]
 
-    def close(self, *, keep: bool) -> None:
-        """Stop the relays and unmount the disks. keep: what is on them is moved to where they were."""
+    def close(self) -> None:
+        """Stop the relays and unmount the disks; what is on them is moved to where they were if all is to be kept."""
         if self._relays is not None:
             self._relays.kill()
             self._relays.communicate()
         for disk in self.disks.values():
-            disk.unmount_keeping() if keep else disk.unmount()
+            disk.unmount_keeping() if self.cluster.is_kept else disk.unmount()
         self.disks.clear()
 
     def left(self) -> dict[int, str]:
@@ -322,6 +397,17 @@ class Site:
         """What the store, as it was left by the master, says against itself: see `cyclone audit`."""
         with StoredFacts(self.disk(MASTER) / "store.db") as facts:
             return [str(finding) for finding in audit(facts, str(facts.path), Findings()).findings]
+
+    @property
+    def _shown(self) -> Path:
+        return self.cluster.directory / "pushgateway.shown"
+
+    def shown(self) -> dict[str, int] | None:
+        """`{tid: samples}`, as what plays the Pushgateway was given them last; None without a client."""
+        if not self.has_gateway:
+            return None
+        text = self._shown.read_text(encoding="utf-8") if self._shown.exists() else ""
+        return {tid: int(value) for tid, value in _SAMPLE.findall(text)}
 
     def stored(self, notes: list[AnyNote]) -> tuple[list[Stored], int]:
         """What the store says of each task, and how many ends it counts; when the master has ended."""

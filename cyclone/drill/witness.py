@@ -13,10 +13,12 @@ which goes with the process whatever becomes of it.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -52,7 +54,8 @@ class Witness:
         line = msgspec.json.encode(note) + b"\n"
         file = os.open(self.directory / _NOTES, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.write(file, line)
+            if os.write(file, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(file)
 
@@ -116,9 +119,11 @@ class WitnessedTask(BaseTask):
 
     def execute(self) -> Any:
         witness, attempt = ours(), self.attempt
-        lock, alone = witness.claim(attempt.tid) if self.exclusive else (None, True)
+        # Its own: what the worker calls it is what is on trial.
+        tid = attempt.tid if self.tid is None else self.tid
+        lock, alone = witness.claim(tid) if self.exclusive else (None, True)
         node = os.environ.get("CYCLONE_DAEMON", "")
-        witness.note(Began(now(), attempt.tid, attempt.token, node, os.getpid(), alone))
+        witness.note(Began(now(), tid, attempt.token, node, os.getpid(), alone))
         count = _Count(self._recorder)
         ok, value = False, None
         try:
@@ -126,7 +131,7 @@ class WitnessedTask(BaseTask):
             ok = True
             return value
         finally:
-            witness.note(Ended(now(), attempt.tid, attempt.token, count.records, ok, mark(value)))
+            witness.note(Ended(now(), tid, attempt.token, count.records, ok, mark(value)))
             if lock is not None:
                 os.close(lock)
 
@@ -143,14 +148,14 @@ class _Count:
 
     def __init__(self, recorder: Recorder | None) -> None:
         self._recorder = recorder
-        self.records = 0
+        self.records: Counter[str] = Counter()  # by sink
 
     def record(
         self, sink: str, kind: type[Record], fields: Mapping[str, Any], at: float | None = None
     ) -> None:
         assert self._recorder is not None, "tasks are executed by workers, which lend a recorder"
         self._recorder.record(sink, kind, fields, at)
-        self.records += 1
+        self.records[sink] += 1
 
 
 class Witnessed(TaskGenerator):

@@ -9,14 +9,15 @@ import time
 from collections.abc import Iterator
 
 from cyclone.base_task import BaseTask
-from cyclone.drill.plan import LEASE_S
+from cyclone.drill.plan import DATABASE, LEASE_S, PUSHGATEWAY
 from cyclone.drill.witness import now, ours
 from cyclone.ini import Ini
 from cyclone.model.task import Retry
-from cyclone.record import Record
+from cyclone.record import Metric, Record
 from cyclone.task_generator import Result, TaskGenerator
 
-SINK = "database"
+#: Of a counter that the Pushgateway client shows, by tid.
+SAMPLES = "cyclone_drill_samples_total"
 
 #: So many tasks a second are handed in: what two cores do between two faults.
 PACE = 20
@@ -30,29 +31,46 @@ _POISONED = Retry(crashes=2, losses=10**6)
 
 
 class DrillRecord(Record, frozen=True):
-    """A row of a task under drill."""
+    """A row of a task under drill, the same whichever attempt has made it. place: among those of the task."""
 
     kind = "drill"
 
     number: int
-    attempt: int
+    place: int
+
+
+class DrillSample(Record, frozen=True):
+    """For the Pushgateway, of a task under drill."""
+
+    kind = "drill_sample"
+    metrics = (Metric(SAMPLES, "Samples of tasks under drill.", ("task",), lambda _: 1, "counter"),)
+
+    task: str
 
 
 class Work(BaseTask):
-    """Sleeps so many seconds, makes so many records, and fails at its first attempt if it should."""
+    """Sleeps so many seconds, makes so many records, and fails at its first attempt if it should.
+
+    sampled: whether each record is sent to the Pushgateway as well.
+    """
 
     retry = SPARED
 
-    def __init__(self, number: int, seconds: float, *, records: int = 0, fails: bool = False) -> None:
+    def __init__(
+        self, number: int, seconds: float, *, records: int = 0, fails: bool = False, sampled: bool = False
+    ) -> None:
         self.number, self.seconds, self.records, self.fails = number, seconds, records, fails
+        self.sampled = sampled
         self.tid = f"work-{number}"
 
     def execute(self) -> str:
         time.sleep(self.seconds)
         if self.fails and self.attempt.number == 1:
             raise OSError("the first attempt fails, as it should")
-        for _ in range(self.records):
-            self.record(SINK, DrillRecord, number=self.number, attempt=self.attempt.number)
+        for place in range(self.records):
+            self.record(DATABASE, DrillRecord, number=self.number, place=place)
+            if self.sampled:
+                self.record(PUSHGATEWAY, DrillSample, task=self.tid)
         return f"{self.number * 2}"
 
 
@@ -79,6 +97,7 @@ class Stream(TaskGenerator):
         self._seed = config.integer("drill", "seed")
         #: On the boot-time clock.
         self._began = config.seconds("drill", "began")
+        self._has_gateway = config.boolean("drill", "gateway")
 
     def run(self) -> None:
         """As that of every generator, but that one that is told to stop for the calm makes those first that are due."""
@@ -125,7 +144,7 @@ class Stream(TaskGenerator):
                 task.exclusive = True
                 return task
             case "records":
-                return Work(number, short_s, records=dice.randint(1, 5))
+                return Work(number, short_s, records=dice.randint(1, 5), sampled=self._has_gateway)
             case "after":
                 task = Work(number, short_s)
                 # Of those just before; whichever they are, but for the poison, which never succeeds.

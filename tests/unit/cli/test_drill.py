@@ -15,7 +15,7 @@ from cyclone.drill.checker import Kind, Violation
 from cyclone.drill.disk import CannotMount
 from cyclone.drill.plan import BY_NAME, Stroke
 from cyclone.drill.run import Orders
-from cyclone.drill.sheet import RunReport, Struck
+from cyclone.drill.sheet import Made, RunReport, Struck
 from cyclone.errors import EXIT_OK, EXIT_TASK_FAILED, EXIT_USAGE
 
 
@@ -27,7 +27,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Orders]:
     def run_once(order: Orders) -> RunReport:
         orders.append(order)
         struck = Struck(Stroke(1.0, "kill-master", "master", 1.0, 7), 8.0, 9.0, "down for 1.0 s")
-        return RunReport(order.seed, [struck], [], FOUND, has_ended=True, lasted_s=9.0)
+        return RunReport(order.seed, [Made(struck)], 0, FOUND, has_ended=True, lasted_s=9.0)
 
     FOUND.clear()
     monkeypatch.setattr(drill, "run_once", run_once)
@@ -115,9 +115,46 @@ def test_what_this_host_does_not_allow_is_left_out_aloud(
         in shown
     )
     assert not runs[0].has_disks
+    assert runs[0].has_gateway
     [never] = [line for line in shown.splitlines() if line.startswith("never happened")]
     assert "full-disk" not in never
     assert "stop-master" in never
+
+
+def test_without_the_package_of_the_pushgateway_client_its_faults_are_left_out(
+    runs: list[Orders], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_module: str) -> None:
+        raise ModuleNotFoundError("No module named 'requests'", name="requests")
+
+    monkeypatch.setattr(drill, "import_module", refuse)
+
+    run("--seed", "5")
+
+    [left_out] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out")]
+    assert left_out.startswith(
+        "left out: kill-pushgateway, stop-pushgateway, absent-pushgateway, broken-gateway: needs requests"
+    )
+    assert (runs[0].has_gateway, runs[0].has_disks) == (False, True)
+
+
+def test_a_drill_that_is_interrupted_tells_of_its_runs_so_far(
+    runs: list[Orders], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = drill.run_once
+
+    def run_twice(order: Orders) -> RunReport:
+        if len(runs) == 2:
+            raise KeyboardInterrupt
+        return once(order)
+
+    monkeypatch.setattr(drill, "run_once", run_twice)
+
+    with pytest.raises(KeyboardInterrupt):
+        run("--minutes", "5", "--seed", "5", "--json")
+
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert [each["seed"] for each in told["runs"]] == [5, 6]
 
 
 def test_the_list_names_every_fault(runs: list[Orders], capsys: pytest.CaptureFixture[str]) -> None:

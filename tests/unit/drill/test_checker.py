@@ -23,15 +23,15 @@ NOTES: list[AnyNote] = [
     Handed(3.1, "b", "second", ["a"]),
     Handed(3.2, "c", "second"),
     Began(4.0, "a", NEW, "west", 12),
-    Ended(4.5, "a", NEW, 0, True, "two"),
+    Ended(4.5, "a", NEW, {}, True, "two"),
     Told(4.6, "a", "second", "succeeded", "two"),
     Began(5.0, "b", NEW + 1, "west", 12),
-    Ended(5.5, "b", NEW + 1, 2, True),
+    Ended(5.5, "b", NEW + 1, {"database": 2, "pushgateway": 1}, True),
     Told(5.6, "b", "second", "succeeded"),
     Began(6.0, "c", NEW + 2, "west", 12),
     Told(6.1, "c", "second", "quarantined"),
     Began(7.0, "given-0", NEW + 3, "west", 13),
-    Ended(7.5, "given-0", NEW + 3, 0, True, "zero"),
+    Ended(7.5, "given-0", NEW + 3, {}, True, "zero"),
 ]
 STORED = [
     Stored("a", "succeeded", NEW),
@@ -40,7 +40,7 @@ STORED = [
     Stored("given-0", "succeeded", NEW + 3),
 ]
 SOUND = Evidence(
-    NOTES, STORED, 4, {"b": 2}, expected=lambda tid: "quarantined" if tid == "c" else "succeeded"
+    NOTES, STORED, 4, {"b": 2}, {"b": 1}, expected=lambda tid: "quarantined" if tid == "c" else "succeeded"
 )
 
 
@@ -117,6 +117,24 @@ def test_a_sound_run_has_no_violation() -> None:
         pytest.param(replace(SOUND, rows={"b": 2, "c": 1}), (Kind.DOUBLED, "c"), id="a row of a task that failed"),
         pytest.param(replace(SOUND, rows={"b": 2, "x": 1}), (Kind.DOUBLED, "x"), id="a row of nobody"),
         pytest.param(
+            replace(SOUND, misplaced={"b": 1}), (Kind.DOUBLED, "b"), id="one row twice, and another one not at all"
+        ),
+        pytest.param(replace(SOUND, shown={}), (Kind.LOST, "b"), id="a sample too few"),
+        pytest.param(replace(SOUND, shown={"b": 2}), (Kind.DOUBLED, "b"), id="a sample too many"),
+        pytest.param(replace(SOUND, shown={"b": 1, "c": 1}), (Kind.DOUBLED, "c"), id="a sample of a task that failed"),
+        pytest.param(replace(SOUND, shown={"b": 1, "x": 1}), (Kind.DOUBLED, "x"), id="a sample of nobody"),
+        pytest.param(
+            replace(
+                SOUND,
+                notes=[
+                    *(note for note in NOTES if getattr(note, "token", None) != NEW + 3),
+                    Began(7.0, "a", NEW + 3, "west", 13),
+                    Ended(7.5, "a", NEW + 3, {}, True, "two"),
+                ],
+            ),
+            (Kind.WRONG, "given-0"), id="another task that was executed in its place",
+        ),
+        pytest.param(
             with_(Began(4.1, "b", NEW - 3, "north", 14)), (Kind.WRONG, "b"), id="begun before what it comes after"
         ),
         pytest.param(replace(SOUND, counted=5), (Kind.DOUBLED, ""), id="more ends than tasks"),
@@ -152,13 +170,20 @@ def test_a_run_without_an_end_is_blamed_for_what_came_twice() -> None:
     assert found(evidence) == [(Kind.WRONG, ""), (Kind.DOUBLED, "a")]
 
 
-def test_without_a_database_rows_are_nobodys_concern() -> None:
-    assert check(replace(SOUND, rows=None)) == []
+def test_without_a_database_or_gateway_records_are_nobodys_concern() -> None:
+    assert check(replace(SOUND, rows=None, shown=None)) == []
+
+
+def test_samples_from_before_the_last_life_of_the_client_need_not_be_there() -> None:
+    assert check(replace(SOUND, shown={}, client_began_at=5.6)) == []
+    assert found(replace(SOUND, shown={"b": 2}, client_began_at=5.6)) == [(Kind.DOUBLED, "b")]
 
 
 def test_a_user_s_tasks_may_end_as_they_like() -> None:
     evidence = storing(Stored("b", "failed", NEW + 1))
 
-    kinds = [violation.text for violation in check(replace(evidence, expected=lambda _: "", rows=None))]
+    kinds = [
+        violation.text for violation in check(replace(evidence, expected=lambda _: "", rows=None, shown=None))
+    ]
 
     assert kinds == ["was told as succeeded, and the store has failed"]

@@ -5,19 +5,19 @@ from __future__ import annotations
 from cyclone.drill.checker import Kind, Violation
 from cyclone.drill.notes import AnyNote, Began, Ended, Handed, Told
 from cyclone.drill.plan import Stroke
-from cyclone.drill.sheet import RunReport, Struck, recovery_s, report
+from cyclone.drill.sheet import RunReport, Struck, judge, recovery_s, report
 
 NOTES: list[AnyNote] = [
     Handed(1.0, "before", "life"),
     Began(9.0, "before", 1, "north", 5),
-    Ended(11.0, "before", 1, 0, True),
+    Ended(11.0, "before", 1, {}, True),
     Told(11.5, "before", "life", "succeeded"),
     Handed(12.0, "after", "life"),
     Began(12.5, "after", 2, "south", 6),
-    Ended(13.0, "after", 2, 0, True),
+    Ended(13.0, "after", 2, {}, True),
     Told(13.5, "after", "life", "succeeded"),
     Began(14.0, "late", 3, "north", 5),
-    Ended(15.0, "late", 3, 0, True),
+    Ended(15.0, "late", 3, {}, True),
 ]
 
 
@@ -26,7 +26,8 @@ def struck(fault: str = "kill-master", victim: str = "master", *, happened: bool
 
 
 def run(*violations: Violation, strokes: tuple[Struck, ...] = (struck(),)) -> RunReport:
-    return RunReport(7, strokes, NOTES, violations, has_ended=True, lasted_s=20.0)
+    made = [judge(each, NOTES, violations) for each in strokes]
+    return RunReport(7, made, 2, violations, has_ended=True, lasted_s=20.0)
 
 
 def test_a_cluster_has_recovered_when_the_end_of_a_task_that_began_after_it_was_told() -> None:
@@ -86,3 +87,7 @@ def test_the_middle_and_the_worst_recovery_over_all_runs() -> None:
     told = report([run(strokes=strokes), run(strokes=strokes[:1])], [], {}, 7)
 
     assert told["faults"]["kill-master"]["recovery_s"] == {"p50": 2.5, "max": 3.5}
+
+
+def test_a_drill_without_a_run_has_not_passed() -> None:
+    assert not report([], ["kill-master"], {}, 7)["passed"]

@@ -139,8 +139,35 @@ def test_an_execution_leaves_two_lines_and_is_otherwise_as_without_a_witness(wit
         True,
     )
     assert isinstance(ended, Ended)
-    assert (ended.tid, ended.token, ended.records, ended.ok, ended.mark) == ("4", 77, 1, True, mark(8))
+    assert (ended.tid, ended.token, ended.records, ended.ok, ended.mark) == (
+        "4",
+        77,
+        {"database": 1},
+        True,
+        mark(8),
+    )
     assert ended.at >= began.at
+
+
+def test_a_task_that_is_executed_in_the_place_of_another_one_is_called_by_its_own_name(
+    witness: Witness,
+) -> None:
+    task = lent(WitnessedTask(Doubling(4)))
+    task._attempt = Attempt("job", "5", 77, 1)
+
+    task.execute()
+
+    assert {note.tid for note in witness.notes() if isinstance(note, Began | Ended)} == {"4"}
+
+
+def test_a_line_for_which_there_is_no_room_is_not_passed_over(
+    witness: Witness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, line: write(file, line[:-3]))
+
+    with pytest.raises(OSError, match="No space left"):
+        witness.note(Woke(now(), "life"))
 
 
 def test_a_task_that_raises_has_ended_as_well(witness: Witness) -> None:
@@ -188,7 +215,7 @@ def test_a_generator_is_watched_to_the_end_of_its_last_task(witness: Witness) ->
 def drilled(witness: Witness, began: float) -> Witnessed:
     """The work of a drill that began at this moment."""
     file = witness.directory / "stream.conf"
-    file.write_text(f"[drill]\nseed = 4\nbegan = {began}\n")
+    file.write_text(f"[drill]\nseed = 4\nbegan = {began}\ngateway = off\n")
     keys = {"module": "cyclone.drill.work", "class": "Stream", "config_file": str(file), "spare": "off"}
     generator = Witnessed(Ini({"task_generator": keys}))
     generator._attach(FakeDesk())

@@ -10,8 +10,8 @@ from cyclone.drill.work import PACE, Poison, Stream, Work
 from cyclone.ini import Ini
 
 
-def stream(seed: int = 4) -> Stream:
-    return Stream(Ini({"drill": {"seed": str(seed), "began": "0"}}))
+def stream(seed: int = 4, gateway: str = "on") -> Stream:
+    return Stream(Ini({"drill": {"seed": str(seed), "began": "0", "gateway": gateway}}))
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,13 @@ def test_every_kind_of_work_comes_within_a_minute(tasks: list[Work]) -> None:
     assert any(task.seconds > 0.5 and not task.exclusive for task in tasks)
     assert any(task.seconds < LEASE_S for task in exclusive)
     assert any(task.seconds > LEASE_S for task in exclusive)
+
+
+def test_samples_are_made_where_there_is_somebody_who_takes_them(tasks: list[Work]) -> None:
+    without = [stream(gateway="off").task(number) for number in range(600)]
+
+    assert any(task.sampled and task.records for task in tasks)
+    assert not any(task.sampled for task in without if isinstance(task, Work))
 
 
 def test_nobody_waits_for_the_poison_or_for_what_comes_later(tasks: list[Work]) -> None:
