@@ -15,7 +15,7 @@ from cyclone.drill import faults
 from cyclone.drill.faults import Broken, NoEffect, begin
 from cyclone.drill.plan import Stroke
 from cyclone.messages import Agreed, Message, Refused
-from cyclone.wire.keys import KeyPair, PublicKey, Role, strange_key
+from cyclone.wire.keys import KeyPair, PublicKey, Role, new_pair
 
 
 class FakeCluster:
@@ -102,8 +102,8 @@ def stranger(monkeypatch: pytest.MonkeyPatch) -> type[FakeStranger]:
 
     monkeypatch.setattr(faults, "Stranger", Ours)
     monkeypatch.setattr(faults, "_address", lambda *_: "tcp://127.0.0.1:1024")
-    monkeypatch.setattr(faults, "_server", lambda *_: strange_key(Role.MASTER).public_key)
-    monkeypatch.setattr(faults, "load_pair", lambda *_: strange_key(Role.CONTROLLER))
+    monkeypatch.setattr(faults, "_server", lambda *_: new_pair("stranger", Role.MASTER).public_key)
+    monkeypatch.setattr(faults, "load_pair", lambda *_: new_pair("stranger", Role.CONTROLLER))
     monkeypatch.setattr(FakeCluster, "key_dir", None, raising=False)
     return Ours
 
