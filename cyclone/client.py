@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
+from cyclone.clock import monotonic
 from cyclone.errors import MasterUnreachable, Refusal
 from cyclone.messages import Message, Open, Opened, Refused
 from cyclone.wire.keys import KeyPair, PublicKey
@@ -56,7 +56,7 @@ class Client:
         self._request += 1
         if _is_numbered(message):
             message = msgspec.structs.replace(message, request=self._request)
-        deadline = time.monotonic() + timeout_s
+        deadline = monotonic() + timeout_s
         asked_over = 0
         while True:
             line = self.line
@@ -69,7 +69,7 @@ class Client:
                 return answer
             if line.refused_reason is not None:
                 raise MasterUnreachable(line.refused_reason)
-            left_s = deadline - time.monotonic()
+            left_s = deadline - monotonic()
             if given_up():
                 raise MasterUnreachable(f"the question to the {self._server} at {line.address} was given up")
             if left_s <= 0:

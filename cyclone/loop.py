@@ -7,11 +7,12 @@ import select
 import signal
 import socket
 from collections.abc import Callable
-from time import monotonic
 from types import FrameType
 from typing import Any, Protocol
 
 import zmq
+
+from cyclone.clock import monotonic
 
 
 class HasFileno(Protocol):

@@ -4,7 +4,7 @@ A message may travel with an *enclosure*: a list of opaque byte strings (pickled
 that runs parallel to one list of the message. Minds see messages only; enclosures are carried past them,
 so the master cannot be made to interpret what is inside.
 
-Times named `at` are the sender's own monotonic clock and only ever echoed back to it. Unix times are for
+Times named `at` are of the sender's own clock (`clock.py`) and only ever echoed back to it. Unix times are for
 people; nothing is decided by them. Messages are arrays on the wire: new fields go to the end, with a default.
 """
 
@@ -275,7 +275,7 @@ class Kill(Message, frozen=True):
 class Guard(Message, frozen=True):
     """To the reaper: kill the worker and what it started at this moment, whatever becomes of its controller.
 
-    until: on the monotonic clock of the node; a later word replaces an earlier one. None: not any more.
+    until: by the clock of the node (`clock.py`); a later word replaces an earlier one. None: not any more.
     """
 
     slot: int

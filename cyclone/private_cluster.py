@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 from cyclone.client import Client
+from cyclone.clock import monotonic
 from cyclone.daemons.desk import Desk
 from cyclone.errors import CycloneError, MasterUnreachable, RuleBroken
 from cyclone.messages import AskCluster, Cluster
@@ -85,10 +86,10 @@ class PrivateCluster:
         }
         self.write("master", ours, settings or {})
         self.start("master", module)
-        deadline = time.monotonic() + START_S
+        deadline = monotonic() + START_S
         while not port_file.exists():
             self.check()
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 raise CycloneError(f"the master does not listen after {START_S:g} s")
             time.sleep(_POLL_S)
 
@@ -114,10 +115,10 @@ class PrivateCluster:
     def await_controllers(self, count: int, timeout_s: float = START_S) -> None:
         """Return when the master knows so many. Raises CycloneError when a daemon ends or it takes too long."""
         client = self.client()
-        deadline = time.monotonic() + timeout_s
+        deadline = monotonic() + timeout_s
         while (known := len(self.ask(client).controllers)) < count:
             self.check()
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 raise CycloneError(f"{known} of {count} controllers have reported after {timeout_s:g} s")
             time.sleep(_POLL_S)
 
@@ -154,13 +155,13 @@ class PrivateCluster:
 
     def ask(self, client: Client) -> Cluster:
         """What the master says of itself. Raises CycloneError when a daemon has ended or there is no answer."""
-        deadline = time.monotonic() + START_S
+        deadline = monotonic() + START_S
         while True:
             try:
                 reply = client.ask(AskCluster(request=0), timeout_s=_ASK_S)
             except MasterUnreachable:
                 self.check()
-                if time.monotonic() > deadline:
+                if monotonic() > deadline:
                     raise
             else:
                 if not isinstance(reply, Cluster):
@@ -303,10 +304,10 @@ class PrivateCluster:
         for daemon in self._daemons.values():
             daemon.send_signal(signal.SIGCONT)
             daemon.terminate()
-        deadline = time.monotonic() + STOP_S
+        deadline = monotonic() + STOP_S
         for daemon in self._daemons.values():
             try:
-                daemon.wait(max(0.0, deadline - time.monotonic()))
+                daemon.wait(max(0.0, deadline - monotonic()))
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()

@@ -26,6 +26,7 @@ from typing import Any, TextIO
 import cyclone
 from cyclone.base_task import BaseTask
 from cyclone.cli.page import tell
+from cyclone.clock import monotonic
 from cyclone.daemons.desk import Desk
 from cyclone.errors import EXIT_OK, CycloneError
 from cyclone.generators.benchmark import percentiles
@@ -259,11 +260,11 @@ def queue_up(
         desk = cluster.open_desk(name)
         for _ in range(most):
             desk.submit(make())
-        deadline = time.monotonic() + START_S
+        deadline = monotonic() + START_S
         while (accepted := _tasks_of(cluster.ask(client), name)) < most:
             cluster.check()
             progress.show(f"{first + accepted:,} of {count:,} tasks queued")
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 raise CycloneError(f"{accepted} of {most} tasks were accepted within {START_S:g} s")
             time.sleep(0.05)
         # It would hand in its tasks again to a master that is started again, and needs memory for them.
@@ -302,7 +303,7 @@ class Progress:
         self._next = 0.0
 
     def show(self, text: str) -> None:
-        now = time.monotonic()
+        now = monotonic()
         if self._stream is not None and now >= self._next:
             self._next = now + 0.1
             print(f"\r\x1b[K{text}", end="", file=self._stream, flush=True)

@@ -12,11 +12,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cyclone.clock import monotonic
 from cyclone.model.task import signal_name
 from cyclone.process.lineage import end_with_parent
 
@@ -111,14 +111,14 @@ class OwnDaemons:
 
     def stop(self) -> None:
         """Return when nothing of it runs any more; tell of whoever takes its time."""
-        tell_at = time.monotonic() + _TELL_AFTER_S
+        tell_at = monotonic() + _TELL_AFTER_S
         for signum, within_s in STOPPING:
-            deadline = time.monotonic() + within_s
+            deadline = monotonic() + within_s
             # One that is on its way out because everything has ended is not hurried.
             for name in self._living():
                 self._daemons[name].process.send_signal(signum)
-            while (living := self._living()) and time.monotonic() < deadline:
-                if time.monotonic() > tell_at:
+            while (living := self._living()) and monotonic() < deadline:
+                if monotonic() > tell_at:
                     tell_at = math.inf
                     print(f"Waiting for the end of the {' and the '.join(living)}; ^C: at once", flush=True)
                 if signal.sigtimedwait(_SIGNALS, LOOK_EVERY_S) is not None:

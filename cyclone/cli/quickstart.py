@@ -19,7 +19,6 @@ import shlex
 import signal
 import sys
 import sysconfig
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from typing import Any
 
 from cyclone.cli.own_daemons import LOOK_EVERY_S, STOPPING, Interrupted, OwnDaemons, block_signals, wait
 from cyclone.cli.page import visible, write_safely
+from cyclone.clock import monotonic
 from cyclone.errors import (
     EXIT_CONFIG,
     EXIT_OK,
@@ -335,8 +335,8 @@ class Daemons:
 
     def _port(self) -> int:
         """Where the master listens, as soon as it does."""
-        deadline = time.monotonic() + _START_S
-        while time.monotonic() < deadline:
+        deadline = monotonic() + _START_S
+        while monotonic() < deadline:
             try:
                 return int(self._plan.port_file.read_text())
             except FileNotFoundError:
@@ -381,12 +381,12 @@ def _write_ini(plan: Plan, name: str, values: Mapping[tuple[str, str], object]) 
 def _stop_former(file: Path) -> None:
     """End the daemon of an earlier quickstart that somebody has killed. Raises AlreadyRunning if it cannot be."""
     for signum, within_s in STOPPING:
-        deadline = time.monotonic() + within_s
+        deadline = monotonic() + within_s
         if (owner := _owner(file)) is None:
             return
         print(f"Stopping PID {owner}, which an earlier run has left behind.", flush=True)
         send(owner, signum)
-        while time.monotonic() < deadline:
+        while monotonic() < deadline:
             wait(LOOK_EVERY_S)
             if _owner(file) is None:
                 return
@@ -427,7 +427,7 @@ class Lines(Display):
         return None
 
     def show(self, progress: Mapping[str, Any]) -> None:
-        now = time.monotonic()
+        now = monotonic()
         if not progress or (now - self._said_at < _LINE_EVERY_S and progress["state"] == "running"):
             return
         known = progress["total"] is not None

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from cyclone.client import Client
+from cyclone.clock import monotonic
 from cyclone.core.audit import Findings, Sent
 from cyclone.core.trail import BATCH, Traced, Trail
 from cyclone.errors import MasterUnreachable, Refusal, RuleBroken
@@ -74,12 +75,12 @@ class SinkInquiry:
 
     def settle(self, audit: Audit) -> None:
         """Ask for the rest, and again for what is on its way; write the sums into the report."""
-        deadline = time.monotonic() + self._patience_s
+        deadline = monotonic() + self._patience_s
         for sink, trail in self._trails.items():
             while trail.due:
                 self._ask(sink, trail)
         waiting = self._spools() if self._has_unknown() else {}
-        while waiting is not None and self._has_unknown() and (left_s := deadline - time.monotonic()) > 0:
+        while waiting is not None and self._has_unknown() and (left_s := deadline - monotonic()) > 0:
             time.sleep(min(AGAIN_S, left_s))
             # Before the sinks are asked, or what arrives in between would be nowhere.
             waiting = self._spools()

@@ -16,11 +16,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from itertools import groupby
 from pathlib import Path
-from time import monotonic, sleep
+from time import sleep
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from cyclone.clock import monotonic
 from cyclone.core.crew import LINE, MASTER, REAPER, Crew, WorkerState
 from cyclone.core.decision import Decision, Letter
 from cyclone.core.intensity import Intensity

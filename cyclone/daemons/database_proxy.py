@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from cyclone.clock import monotonic
 from cyclone.daemons.entry import Action, run_daemon
 from cyclone.daemons.scraping import Scraping
 from cyclone.daemons.sink import Sink, Standing

@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 
+from cyclone.clock import monotonic
 from cyclone.core.courier import Courier
 from cyclone.errors import StoreFull
 from cyclone.loop import Loop

@@ -20,12 +20,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any, NamedTuple
 
 import msgspec
 
 from cyclone.base_task import BaseTask
+from cyclone.clock import monotonic
 from cyclone.errors import CycloneError, MasterUnreachable, Refusal, RuleBroken
 from cyclone.loop import Selector
 from cyclone.messages import (

@@ -7,8 +7,8 @@ import socket
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from time import monotonic
 
+from cyclone.clock import monotonic
 from cyclone.daemons.master_watch import MasterWatch, master_client
 from cyclone.daemons.sink import Standing
 from cyclone.errors import ConfigError, RecordError

@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
-from time import monotonic
 from typing import TYPE_CHECKING
 
 import cyclone
+from cyclone.clock import monotonic
 from cyclone.core.decision import Decision, Letter
 from cyclone.core.intensity import Intensity
 from cyclone.core.scheduler import Scheduler

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from itertools import accumulate, takewhile
 from pathlib import Path
 from socket import socketpair
-from time import monotonic
 from typing import NamedTuple, Protocol
 
+from cyclone.clock import monotonic
 from cyclone.daemons.entry import raise_descriptor_limit, report_ready
 from cyclone.errors import EXIT_OK, ConfigError, StoreError, StoreFull
 from cyclone.loop import Loop

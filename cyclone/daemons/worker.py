@@ -24,6 +24,7 @@ from types import FrameType
 from typing import Any
 
 from cyclone.base_task import Attempt
+from cyclone.clock import monotonic_ns
 from cyclone.errors import EXIT_OK, EXIT_TASK_FAILED, CommandFailed, RecordError, TaskError
 from cyclone.messages import NUDGE, VALUE_BYTES_MAX, Assignment, Entry, Finished, Place
 from cyclone.model.lifecycle import Outcome
@@ -116,7 +117,7 @@ class Worker:
     def _work(self, place: Place, payloads: list[bytes]) -> None:
         """Make all attempts of one message, and send what was kept back."""
         self._places += 1
-        places, mark, clock = self._places, self._progress.mark, time.monotonic_ns
+        places, mark, clock = self._places, self._progress.mark, monotonic_ns
         # Unix time is asked for once: from there on it is counted, and a step of the wall clock does no harm.
         started = sent = clock()
         unix_offset_s = time.time() - started * 1e-9

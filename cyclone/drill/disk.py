@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from cyclone.clock import monotonic
+
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
 _MS_RDONLY, _MS_REMOUNT, _MS_REC, _MS_PRIVATE = 1, 32, 16384, 1 << 18
 _MNT_DETACH = 2
@@ -85,7 +87,7 @@ class Disk:
 
     def make_read_only(self) -> bool:
         """Nobody may have a file open for writing. Whether it came to that."""
-        until = time.monotonic() + _CLOSING_S
+        until = monotonic() + _CLOSING_S
         while True:
             try:
                 _mount("cyclone-drill", str(self.directory), None, _MS_REMOUNT | _MS_RDONLY, None)
@@ -93,7 +95,7 @@ class Disk:
             except OSError as error:
                 if error.errno != errno.EBUSY:
                     raise
-                if time.monotonic() > until:
+                if monotonic() > until:
                     return False
             time.sleep(0.02)
 

@@ -12,12 +12,12 @@ import random
 import resource
 import signal
 import socket
-import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
+from cyclone.clock import monotonic
 from cyclone.drill import database
 from cyclone.drill.plan import FAULTS, MASTER, NODES, Stroke
 from cyclone.drill.site import FORMER, NONSENSE, Site
@@ -106,9 +106,9 @@ def _told_to_end(name: str, site: Site) -> Generator[float, None, None]:
     if site.cluster.exit_code(name) is not None:
         return  # it is about to be started again; that is put off
     site.cluster.signal(name, signal.SIGTERM)
-    until = time.monotonic() + _ENDING_S
+    until = monotonic() + _ENDING_S
     while (code := site.cluster.exit_code(name)) is None:
-        if time.monotonic() > until:
+        if monotonic() > until:
             site.kill(name)
             site.start(name)
             raise Broken(f"the {name} was told to end, and did not within {_ENDING_S:g} s")
@@ -421,9 +421,9 @@ def _port(stroke: Stroke, site: Site) -> int:
 
 def _ticks(lasts_s: float) -> Iterator[float]:
     """Pauses, until so much time has passed; one at least."""
-    until = time.monotonic() + lasts_s
+    until = monotonic() + lasts_s
     yield _TICK_S
-    while time.monotonic() < until:
+    while monotonic() < until:
         yield _TICK_S
 
 

@@ -30,6 +30,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from cyclone.clock import monotonic
 from cyclone.loop import Loop
 from cyclone.messages import Message
 from cyclone.model.peer import Peer
@@ -343,7 +344,7 @@ class Relays:
 
     def run(self) -> None:
         while not self._is_over:
-            now = time.monotonic()
+            now = monotonic()
             for relay in self._messages.values():
                 relay.tick(now)
             moments = [relay.next_moment for relay in self._messages.values()]

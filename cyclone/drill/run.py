@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from cyclone.clock import monotonic
 from cyclone.drill import clock, database, faults
 from cyclone.drill.checker import Evidence, Kind, Violation, any_end, check
 from cyclone.drill.clerk import Clerk
@@ -52,7 +53,7 @@ class Orders:
 
 def run(orders: Orders) -> RunReport:
     """Raises CycloneError when the cluster cannot even be started."""
-    began = time.monotonic()
+    began = monotonic()
     with PrivateCluster(orders.tell, name="drill", keep=orders.keep) as cluster:
         witness = Witness(cluster.directory)
         cluster.environment.update(_environment(witness))
@@ -85,7 +86,7 @@ def run(orders: Orders) -> RunReport:
             cluster.keep()
     made = [judge(struck, notes, violations) for struck in drill.struck]
     told = len({note.tid for note in notes if isinstance(note, Told)})
-    return RunReport(orders.seed, made, told, violations, has_ended, time.monotonic() - began)
+    return RunReport(orders.seed, made, told, violations, has_ended, monotonic() - began)
 
 
 def _notes(witness: Witness) -> list[AnyNote]:
@@ -119,8 +120,8 @@ def _environment(witness: Witness) -> dict[str, str]:
 
 
 def _left(site: Site) -> dict[int, str]:
-    until = time.monotonic() + _GONE_S
-    while (left := site.left()) and time.monotonic() < until:
+    until = monotonic() + _GONE_S
+    while (left := site.left()) and monotonic() < until:
         time.sleep(_TICK_S)
     return left
 
@@ -148,13 +149,13 @@ class _Drill:
 
     def go(self) -> bool:
         """Return when the run has come to its end, or has not for too long; whether it has."""
-        began = time.monotonic()
+        began = monotonic()
         calm_at = began + self._orders.length_s + _AFTER_S
         end_by: float | None = None
         is_over = False
         try:
             while True:
-                moment = time.monotonic()
+                moment = monotonic()
                 self._begin_what_is_due(moment - began)
                 self._go_on(moment)
                 self._clerk.tick(moment)

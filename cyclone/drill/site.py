@@ -25,6 +25,7 @@ from pathlib import Path
 
 import msgspec
 
+from cyclone.clock import monotonic
 from cyclone.core.audit import Findings, audit
 from cyclone.drill import master, work
 from cyclone.drill.checker import Stored
@@ -287,7 +288,7 @@ class Site:
         try:
             yield
         finally:
-            self._standing[name].excused_until = time.monotonic() + _EXCUSED_S
+            self._standing[name].excused_until = monotonic() + _EXCUSED_S
 
     def let_leave(self, name: str) -> None:
         """The master has told it to leave: it may end with 0."""
@@ -348,9 +349,9 @@ class Site:
 
     def end(self, within_s: float) -> list[str]:
         """Have everybody else end now that the master has. Returns what there is to say of those who did not."""
-        until = time.monotonic() + within_s
-        together = time.monotonic() + _TOGETHER_S
-        while self._living(NODES) and time.monotonic() < together:
+        until = monotonic() + within_s
+        together = monotonic() + _TOGETHER_S
+        while self._living(NODES) and monotonic() < together:
             time.sleep(_LOOK_S)
         for name in self._living(NODES):
             # The drill itself has started it after the master had ended.
@@ -365,7 +366,7 @@ class Site:
 
     def _await_end(self, names: Sequence[str], until: float) -> list[str]:
         while living := self._living(names):
-            if time.monotonic() > until:
+            if monotonic() > until:
                 return [f"the {name} did not end after the master" for name in living]
             time.sleep(_LOOK_S)
         codes = {name: self.cluster.exit_code(name) for name in names}

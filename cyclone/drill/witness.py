@@ -28,6 +28,7 @@ from typing import Any
 import msgspec
 
 from cyclone.base_task import Attempt, BaseTask, Recorder
+from cyclone.clock import monotonic
 from cyclone.drill.notes import AnyNote, Began, Ended, Handed, Told, Woke
 from cyclone.ini import Ini
 from cyclone.plugins import load_class
@@ -219,6 +220,6 @@ class _WitnessingDesk:
             yield result
 
     def sleep(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while not self.stopping and (left_s := until - time.monotonic()) > 0:
+        until = monotonic() + seconds
+        while not self.stopping and (left_s := until - monotonic()) > 0:
             self._desk.sleep(min(left_s, _LOOK_S))

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cyclone.clock import monotonic
 from cyclone.generators.files import SortedLines, replacing, write_json
 from cyclone.ini import Ini
 from cyclone.settings import Settings, path
@@ -90,15 +90,15 @@ class ChecksumTaskGenerator(TaskGenerator):
             for file in self.settings.outputs()
             for ending in (b"", b".tmp")
         }
-        started = time.monotonic()
+        started = monotonic()
         with ExitStack() as open_files:
             self._sums = open_files.enter_context(SortedLines(_name_of_sum))
             self._failures = open_files.enter_context(SortedLines(bytes))
             super().run()
             if self._walked and not self._open:
-                self._finish(time.monotonic() - started)
+                self._finish(monotonic() - started)
             else:
-                self._show_progress("stopped", now=time.monotonic())
+                self._show_progress("stopped", now=monotonic())
 
     def generate(self) -> Iterator[ChecksumTask]:
         here = os.getcwdb()
@@ -155,7 +155,7 @@ class ChecksumTaskGenerator(TaskGenerator):
         if settings.summary is not None:
             summary = {"directory": str(settings.directory), "manifest": str(settings.manifest), **counts}
             write_json(settings.summary, {**summary, "seconds": round(duration_s, 3)})
-        self._show_progress("finished", now=time.monotonic())
+        self._show_progress("finished", now=monotonic())
         self.log.info(
             "manifest written file=%s files=%d failed=%d directories_failed=%d",
             settings.manifest, counts["done"], counts["failed"], counts["directories_failed"],
@@ -164,9 +164,9 @@ class ChecksumTaskGenerator(TaskGenerator):
     def _show_progress(self, state: str, now: float | None = None) -> None:
         """Write the progress file if it is time to; in any case if `now` is given."""
         file = self.settings.progress
-        if file is None or (now is None and time.monotonic() - self._written_at < _PROGRESS_INTERVAL_S):
+        if file is None or (now is None and monotonic() - self._written_at < _PROGRESS_INTERVAL_S):
             return
-        self._written_at = time.monotonic()
+        self._written_at = monotonic()
         write_json(file, {"state": state, **self._counts()})
 
     def _counts(self) -> dict[str, Any]:

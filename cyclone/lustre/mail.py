@@ -22,13 +22,13 @@ from email import policy
 from email.message import EmailMessage
 from email.utils import format_datetime
 from pathlib import Path
-from time import monotonic
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from cyclone.clock import monotonic
 from cyclone.errors import TaskError
 from cyclone.process.replace import replace_content
 

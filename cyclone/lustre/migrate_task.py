@@ -25,7 +25,6 @@ import hashlib
 import logging
 import os
 import stat
-import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +32,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cyclone.base_task import BaseTask
+from cyclone.clock import monotonic
 from cyclone.lustre.lfs import (
     FailureClass,
     Layout,
@@ -179,14 +179,14 @@ class LustreOstMigrateTask(BaseTask):
         self.timeout = (1 + reads) * self.timeout_s + 10 * self.lfs_timeout_s + _AROUND_S
 
     def execute(self) -> MigrationResult:
-        begun = time.monotonic()
+        begun = monotonic()
         move = _Move(self, Lfs(self.lfs_bin, timeout_s=self.lfs_timeout_s))
         verdict = move.make()
         result = MigrationResult(
             **verdict._asdict(),
             source=self.source_ost, target=self.target_ost,
             bytes=move.bytes, nlink=move.nlink, fid=move.fid,
-            seconds=time.monotonic() - begun, attempt=self.attempt.number,
+            seconds=monotonic() - begun, attempt=self.attempt.number,
         )  # fmt: skip
         self._tell(result)
         return result

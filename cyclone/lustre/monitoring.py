@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from cyclone.base_task import BaseTask
+from cyclone.clock import monotonic
 from cyclone.ini import Ini
 from cyclone.lustre.alerts import body, subject
 from cyclone.lustre.incidents import Incidents, Notice
@@ -80,7 +81,7 @@ class LustreOstMonitoringTaskGenerator(TaskGenerator):
 
     def __init__(self, config: Ini) -> None:
         super().__init__(config)
-        self._monotonic, self._unix = time.monotonic, time.time
+        self._monotonic, self._unix = monotonic, time.time
         self._begun = self._missed = 0
         self._is_wanted_now = self._has_changed = False
         self._surveyor: Surveyor | None = None

@@ -9,9 +9,10 @@ import selectors
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, NamedTuple
+
+from cyclone.clock import monotonic
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def run(
     given_up: set by somebody who does not want to know any more.
     Raises OutOfTime, TooMuchOutput, and OSError when it cannot be started.
     """
-    patience = _Patience(None if timeout_s is None else time.monotonic() + timeout_s, given_up)
+    patience = _Patience(None if timeout_s is None else monotonic() + timeout_s, given_up)
     process: _Program | None = None
     outputs = None
     try:
@@ -149,7 +150,7 @@ class _Patience(NamedTuple):
         most_s = None if self.given_up is None else _LOOK_S
         if self.deadline is None:
             return most_s
-        left_s = self.deadline - time.monotonic()
+        left_s = self.deadline - monotonic()
         if left_s <= 0:
             raise _PatienceLost
         return left_s if most_s is None else min(left_s, most_s)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from time import monotonic
 from typing import TypeVar
 
+from cyclone.clock import monotonic
 from cyclone.lustre.inventory import Survey
 from cyclone.lustre.lfs import Lfs, LfsError, LfsTimedOut
 from cyclone.lustre.program import is_left_behind

@@ -23,6 +23,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import requests
 
+from cyclone.clock import monotonic
 from cyclone.metrics.exposition import Exposition, render
 from cyclone.metrics.family import Family
 from cyclone.metrics.figures import PushFigures
@@ -283,7 +284,7 @@ class Pusher:
     def end(self) -> None:
         """The last request; done by the thread."""
         if not self._delete_at_end:
-            self.push(time.monotonic(), time.time())
+            self.push(monotonic(), time.time())
         elif not (answer := self._group.delete()).is_good:
             log.warning("group not deleted url=%s status=%d reason=%s", self._group.name, *answer)
 
@@ -295,7 +296,7 @@ class Pusher:
                 try:
                     if self._stopping:
                         return self.end()
-                    self.push(time.monotonic(), time.time())
+                    self.push(monotonic(), time.time())
                 except Exception as error:
                     # A bug here must not end the pushing for as long as the daemon lives.
                     log.exception("push failed url=%s", self._group.name)

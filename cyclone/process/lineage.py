@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
+from cyclone.clock import monotonic
 from cyclone.errors import EXIT_INTERNAL
 
 _PR_SET_PDEATHSIG = 1
@@ -121,10 +122,10 @@ def slay_and_wait(find: Callable[[], set[int]], within_s: float) -> set[int]:
 
     Somebody is left after `within_s` seconds only if stuck in the kernel, or not ours to kill.
     """
-    deadline = time.monotonic() + within_s
+    deadline = monotonic() + within_s
     while left := slay(find):
         collect_dead()
-        if time.monotonic() > deadline:
+        if monotonic() > deadline:
             return left
         time.sleep(_LOOK_AGAIN_S)
     collect_dead()

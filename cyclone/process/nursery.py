@@ -8,11 +8,11 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from time import monotonic
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+from cyclone.clock import monotonic
 from cyclone.errors import RuleBroken
 from cyclone.messages import Finished, Guard, Hire, Kill
 from cyclone.process.channel import Channel, create_pair

@@ -22,7 +22,7 @@ class Standing(NamedTuple):
     """Where a worker stands.
 
     place: how many `Place` messages it has begun; assignment: its index in that message, None between two messages.
-    started_ns: when it began what it does, on the monotonic clock, which all processes of a host share.
+    started_ns: when it began what it does, by `cyclone.clock`, which all processes of a host share.
     """
 
     place: int

@@ -21,12 +21,12 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
 from types import FrameType
 from typing import TypeAlias
 
 import msgspec
 
+from cyclone.clock import monotonic
 from cyclone.errors import EXIT_INTERNAL, EXIT_OK
 from cyclone.messages import NUDGE, Guard, Hire, Kill
 from cyclone.process.control_group import ControlGroup
@@ -43,6 +43,7 @@ from cyclone.process.lineage import (
     slay,
     slay_descendants,
 )
+from cyclone.process.timer import Timer
 
 #: The environment variable with the pid of the worker; everything that a worker starts carries it.
 WORKER_VARIABLE = "CYCLONE_WORKER"
@@ -119,15 +120,19 @@ class Reaper:
         # Each worker has a group of its own in it.
         self._group = ControlGroup.below_ours(group_name(os.environ[LIFE_VARIABLE]))
         self._posted, self._post = socket.socketpair()
+        # When the next guard is due. A time-out of `poll` would stand still while the host is suspended.
+        self._timer = Timer()
 
     def run(self) -> None:
         """Serve until the controller is gone; return when nothing that could be killed is left below."""
         self._settle()
         poll = select.poll()
         poll.register(self._posted, select.POLLIN)
+        poll.register(self._timer, select.POLLIN)
         while not self._ending:
             poll.register(self._link, select.POLLIN | (select.POLLOUT if self._unsent else 0))
-            poll.poll(self._pause_ms())
+            self._timer.set(self._next_guard())
+            poll.poll()
             self._forget_posted()
             # Before any guard is enforced: it may have been put off or taken back while we were late.
             self._obey()
@@ -190,10 +195,10 @@ class Reaper:
                     if slot in self._workers:
                         self._workers[slot].until = until
 
-    def _pause_ms(self) -> float | None:
-        """Until the next guarded worker is due; None if there is none."""
+    def _next_guard(self) -> float | None:
+        """When the next guarded worker is due; None if there is none."""
         guards = [worker.until for worker in self._workers.values() if worker.until is not None]
-        return max(0.0, min(guards) - monotonic()) * 1000 if guards else None
+        return min(guards, default=None)
 
     def _enforce(self) -> None:
         """Kill those whose controller did not renew their lease: it may be stopped, and others may begin soon."""
@@ -288,7 +293,7 @@ class Reaper:
             os.setsid()
             name_process("cyclone-worker")
             _reset_signals()
-            for ours in (self._link, self._posted, self._post):
+            for ours in (self._link, self._posted, self._post, self._timer):
                 ours.close()
             os.environ[WORKER_VARIABLE] = str(os.getpid())
             self._enter_group()

@@ -6,7 +6,6 @@ parameters of a statement and never part of it.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from enum import StrEnum
 from functools import partial
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
+from cyclone.clock import monotonic
 from cyclone.errors import EXIT_CONFIG, EXIT_UNREACHABLE, CycloneError, RecordError
 from cyclone.messages import Entry
 from cyclone.record import UID_BYTES, Field, Record, Value, decode, fields, table
@@ -174,7 +174,7 @@ class Database:
     meant for the last (measured). Not after one about rows, which is an answer: there may be thousands of these.
     """
 
-    def __init__(self, dialect: Dialect, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, dialect: Dialect, clock: Callable[[], float] = monotonic) -> None:
         self._dialect = dialect
         self._clock = clock
         self._connection: Connection | None = None

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from cyclone.clock import monotonic
 from cyclone.errors import RecordError, StoreError
 from cyclone.messages import Entry
 from cyclone.record import Record
@@ -83,7 +84,7 @@ class Writer:
         dead_letters: str | Path,
         rule: BatchRule | None = None,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """Open the spool, but nothing else yet: `start` does.

@@ -13,10 +13,10 @@ would be live again.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from cyclone.clock import monotonic
 from cyclone.model.changes import TaskEnded
 from cyclone.model.task import JobNumber, TaskNumber
 from cyclone.store.database import Database
@@ -109,12 +109,12 @@ class Forgetting:
 
         keep_s: how long jobs are remembered after they were closed; None: for ever. now: Unix time.
         """
-        until = time.monotonic() + slice_s
+        until = monotonic() + slice_s
         self._now = {job: _OpenJob(each.remember_s, each.swept) for job, each in self._open.items()}
         begun = False
         while more := self._forget_a_little(keep_s, now):
             begun = True
-            if time.monotonic() >= until:
+            if monotonic() >= until:
                 break
         if begun:
             # What has the largest number may have gone, and the number must not come again.

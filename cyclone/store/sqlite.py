@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path
 from typing import Any
 
+from cyclone.clock import monotonic
 from cyclone.errors import RuleBroken, StoreFull
 from cyclone.messages import JobView, TaskEnd, TaskView
 from cyclone.model.changes import (
@@ -537,14 +538,14 @@ class SqliteStore:
     ) -> tuple[list[TaskView], bool]:
         # A kind that is rare among a hundred million would be looked for until every lease has run out. What
         # was found by then is told, and that there may be more.
-        deadline = time.monotonic() + _LOOK_S
+        deadline = monotonic() + _LOOK_S
         found: list[TaskView] = []
         parcel = Parcel(0, 0, 0.0, [])
         for number, name, first, last in self._spans(job):
             for ended, story in self._db.rows(
                 _LISTING[bool(states) and State.SUCCEEDED not in states], (first, last)
             ):
-                if len(found) == limit or time.monotonic() > deadline:
+                if len(found) == limit or monotonic() > deadline:
                     return found, True
                 if not parcel.first <= ended <= parcel.last:
                     parcel = parcel_of(self._db, ended)

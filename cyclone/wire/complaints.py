@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import codecs
 import logging
-import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+
+from cyclone.clock import monotonic
 
 _log = logging.getLogger("cyclone.wire")
 
@@ -28,7 +29,7 @@ class Complaints:
     And how many lines it has written in this minute.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.counts: Counter[str] = Counter()
         self._clock = clock
         self._told: OrderedDict[str, float] = OrderedDict()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
-import time
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple, Self, get_args
 
 import zmq
 
+from cyclone.clock import monotonic
 from cyclone.errors import AddressError, KeyFileError, RuleBroken, Undecodable, WrongVersion
 from cyclone.messages import AskRecords, Deliver, FromClient, FromController, Message, Refused
 from cyclone.model.peer import Peer
@@ -118,7 +118,7 @@ class Door:
 
     def __init__(
         self, own: KeyPair | None, ring: KeyRing | None, house: House = MASTER, *,
-        max_message_bytes: int = MAX_MESSAGE_BYTES, ipv6: bool = False, clock: Callable[[], float] = time.monotonic,
+        max_message_bytes: int = MAX_MESSAGE_BYTES, ipv6: bool = False, clock: Callable[[], float] = monotonic,
     ) -> None:  # fmt: skip
         """Raises KeyFileError when the key is not that of such a server."""
         if (own is None) != (ring is None):
@@ -355,12 +355,12 @@ class Door:
         """Knock as a stranger. Raises AddressError, after closing the address, when that is let in."""
         stranger = new_pair("stranger", Role.CLIENT)
         knocked = endpoint.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-        end = time.monotonic() + _PROBE_S
+        end = monotonic() + _PROBE_S
         with Connection(
             self._context, knocked, stranger, own.public_key, self._max_message_bytes, self._ipv6
         ) as probe:
             admitted = None
-            while admitted is None and time.monotonic() < end:
+            while admitted is None and monotonic() < end:
                 zmq.select([probe.monitor, *self.sockets[2:]], [], [], 0.05)
                 if self._zap is not None:
                     self._zap.serve(expected=stranger.public_key.raw)

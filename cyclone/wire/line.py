@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Self
 
 import zmq
 
+from cyclone.clock import monotonic
 from cyclone.errors import AddressError, KeyFileError, RuleBroken, Undecodable, WrongVersion
 from cyclone.messages import Message
 from cyclone.wire import codec
@@ -62,7 +62,7 @@ class Line:
 
     def __init__(
         self, address: str, own: KeyPair | None, server: PublicKey | None, *, instance: str = "", life: str,
-        max_message_bytes: int = MAX_MESSAGE_BYTES, ipv6: bool = False, clock: Callable[[], float] = time.monotonic,
+        max_message_bytes: int = MAX_MESSAGE_BYTES, ipv6: bool = False, clock: Callable[[], float] = monotonic,
     ) -> None:  # fmt: skip
         """Raises AddressError, KeyFileError (a key in a wrong role), RuleBroken (instance or life no such name)."""
         if (own is None) != (server is None):
@@ -143,13 +143,13 @@ class Line:
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until something has come in, or the connection has changed, but no longer than this."""
-        until = time.monotonic() + timeout_s
+        until = monotonic() + timeout_s
         while True:
-            zmq.select([*self.sockets], [], [], max(0.0, until - time.monotonic()))
+            zmq.select([*self.sockets], [], [], max(0.0, until - monotonic()))
             # That libzmq tries again is no news.
             if self._watch() or is_readable(self._connection.socket):
                 return True
-            if time.monotonic() >= until:
+            if monotonic() >= until:
                 return False
 
     def reconnect(self) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 import zmq
 
+from cyclone.clock import monotonic
 from cyclone.errors import Undecodable, WrongVersion
 from cyclone.messages import Message
 from cyclone.wire import codec
@@ -37,8 +37,8 @@ class Stranger:
 
     def knock(self, timeout_s: float) -> bool | None:
         """Wait until it is known whether we are let in, but no longer than this; return that."""
-        until = time.monotonic() + timeout_s
-        while self.admitted is None and (left_s := until - time.monotonic()) > 0:
+        until = monotonic() + timeout_s
+        while self.admitted is None and (left_s := until - monotonic()) > 0:
             zmq.select([self._connection.monitor], [], [], left_s)
             self.admitted = self._connection.admitted()
         return self.admitted

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
+
+from cyclone.clock import monotonic
 
 #: So much nonsense within so many seconds is no accident, and as long is nothing heard then.
 STRIKES_MOST = 100
@@ -30,7 +31,7 @@ class _Count(NamedTuple):
 class Strikes:
     """Owns who has had how many, for the latest thousand of them, and who is out until when. Moments are monotonic."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._counts: OrderedDict[Offender, _Count] = OrderedDict()
         self._out_until: dict[Offender, float] = {}

@@ -7,11 +7,11 @@ says is text to be read with care, and never more than a row.
 from __future__ import annotations
 
 import ipaddress
-import time
 from collections.abc import Iterable
 
 import zmq
 
+from cyclone.clock import monotonic
 from cyclone.errors import AddressError
 from cyclone.wire.complaints import Complaints
 from cyclone.wire.connections import Connections
@@ -40,7 +40,7 @@ class TextInbox:
         self._socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         self._inbox = Inbox(self._socket, 1)
         self._connections = Connections(
-            self._context, self._socket, self._complaints, time.monotonic, _TEXT_BYTES_MAX
+            self._context, self._socket, self._complaints, monotonic, _TEXT_BYTES_MAX
         )
 
     def bind(self, address: str) -> None:

@@ -27,6 +27,15 @@ KNOWS_WALL_CLOCK = {
     "drill/clock/sitecustomize.py",
 }  # fmt: skip
 
+#: They measure. What a task stops by itself by this clock, the controller stops by the other one.
+MEASURES = {
+    "cli/bench.py", "generators/benchmark.py",
+    "lustre/alert_io_task.py", "lustre/creation_check_task.py", "lustre/io_task.py",
+}  # fmt: skip
+
+#: `process/timer.py` has the kernel wait by it; the witness of a drill relies on nothing of what it bears witness to.
+KNOWS_CLOCKS = {"clock.py", "drill/witness.py"}
+
 _CODE = {"eval", "exec", "compile", "__import__", "execfile"}
 _SHELLS = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
 _OTHER_PICKLES = {"marshal", "shelve", "dill", "cloudpickle", "yaml", "jsonpickle"}
@@ -38,6 +47,17 @@ _WALL_CLOCKS = {
     "datetime.today",
     "date.today",
 }
+
+_CLOCKS = {
+    "time.monotonic",
+    "time.monotonic_ns",
+    "time.clock_gettime",
+    "time.clock_gettime_ns",
+    "time.CLOCK_MONOTONIC",
+    "time.CLOCK_MONOTONIC_RAW",
+    "time.CLOCK_BOOTTIME",
+}
+_STOP_WATCHES = {"time.perf_counter", "time.perf_counter_ns"}
 
 
 @cache
@@ -91,3 +111,8 @@ def test_only_those_who_run_the_code_of_users_unpickle() -> None:
 
 def test_the_wall_clock_is_asked_for_what_people_read_only() -> None:
     assert files_naming(*_WALL_CLOCKS) == KNOWS_WALL_CLOCK
+
+
+def test_whatever_is_waited_for_is_on_one_clock() -> None:
+    assert files_naming(*_CLOCKS) == KNOWS_CLOCKS
+    assert files_naming(*_STOP_WATCHES) == MEASURES

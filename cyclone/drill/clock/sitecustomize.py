@@ -2,7 +2,7 @@
 
 Python imports this module by its name at every start when its directory is on PYTHONPATH. `time.time` and `time.time_ns`
 then add what stands in a file of the drill; all wall-clock time that Cyclone decides, orders or records by comes from
-these two. The monotonic clocks are left alone, as a step of the real wall clock leaves them alone.
+these two. All other clocks are left alone, as a step of the real wall clock leaves them alone.
 """
 
 from __future__ import annotations

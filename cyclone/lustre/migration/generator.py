@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from cyclone.clock import monotonic
 from cyclone.errors import ConfigError, CycloneError
 from cyclone.generators.files import write_json
 from cyclone.ini import Ini
@@ -85,7 +86,7 @@ class LustreOstMigrationTaskGenerator(TaskGenerator):
     }
 
     #: What tests replace.
-    monotonic: Callable[[], float] = staticmethod(time.monotonic)
+    monotonic: Callable[[], float] = staticmethod(monotonic)
     wall: Callable[[], float] = staticmethod(time.time)
     background: Background = Threads()
 

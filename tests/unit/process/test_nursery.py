@@ -13,6 +13,7 @@ import task_zoo
 from kindergarten import DEADLINE_S, Kindergarten, is_alive, pid_in, until
 from task_zoo import Call
 
+from cyclone.clock import monotonic, monotonic_ns
 from cyclone.errors import RuleBroken
 from cyclone.process.former_lives import carriers, sweep_former_lives
 from cyclone.process.nursery import Nursery, ReaperDied
@@ -154,14 +155,14 @@ def test_the_page_names_the_attempt_that_killed_its_worker(garden):
 
 
 def test_the_page_tells_since_when(garden, tmp_path):
-    before = time.monotonic_ns()
+    before = monotonic_ns()
     garden.employ(1)
     garden.place(1, Call(task_zoo.mark_and_nap, str(tmp_path / "note")))
     pid_in(tmp_path / "note")
 
     standing = garden.hired[1].progress.read()
 
-    assert before < standing.started_ns < time.monotonic_ns()
+    assert before < standing.started_ns < monotonic_ns()
 
 
 def test_the_page_of_an_idle_worker_names_no_attempt(garden):
@@ -202,7 +203,7 @@ def test_a_stopped_worker_blocks_nobody(garden):
 @pytest.mark.parametrize("function", [task_zoo.mark_and_nap, task_zoo.start_a_daemon], ids=name)
 def test_a_guarded_worker_dies_at_its_moment_without_another_word(garden, tmp_path, function):
     worker = garden.employ(1)
-    garden.nursery.guard(1, time.monotonic() + 0.3)
+    garden.nursery.guard(1, monotonic() + 0.3)
 
     garden.place(1, Call(function, str(tmp_path / "note")))
     started = pid_in(tmp_path / "note")
@@ -212,12 +213,29 @@ def test_a_guarded_worker_dies_at_its_moment_without_another_word(garden, tmp_pa
     assert garden.expect(Died, 1) == Died(1, worker, -signal.SIGKILL)
 
 
+def test_a_guard_is_not_forgotten_while_the_host_sleeps(garden):
+    garden.employ(1)
+    garden.nursery.guard(1, monotonic() + 3600)
+    garden.employ(2)
+
+    timers = [
+        dict(line.split(":", 1) for line in said.splitlines())
+        for descriptor in Path(f"/proc/{garden.nursery._reaper.pid}/fdinfo").iterdir()
+        if "clockid" in (said := descriptor.read_text())
+    ]
+
+    # proc(5), /proc/pid/fdinfo. What is waited for with `poll` is on a clock that stands still meanwhile.
+    [timer] = timers
+    assert int(timer["clockid"]) == time.CLOCK_BOOTTIME
+    assert timer["it_value"].strip() != "(0, 0)"
+
+
 def test_a_guard_that_was_taken_back_or_put_off_kills_nobody(garden):
     workers = [garden.employ(slot) for slot in (1, 2, 3)]
     for slot in (1, 2, 3):
-        garden.nursery.guard(slot, time.monotonic() + 0.2)
+        garden.nursery.guard(slot, monotonic() + 0.2)
     garden.nursery.guard(1, None)
-    garden.nursery.guard(2, time.monotonic() + 60)
+    garden.nursery.guard(2, monotonic() + 60)
 
     assert garden.expect(Died, 3).pid == workers[2]
 
@@ -227,7 +245,7 @@ def test_a_guard_that_was_taken_back_or_put_off_kills_nobody(garden):
 def test_a_guard_that_crosses_the_death_of_its_worker_spares_the_next_one(garden):
     first = garden.employ(1)
     garden.employ(2)
-    moment = time.monotonic() + 1
+    moment = monotonic() + 1
     os.kill(first, signal.SIGKILL)
     wait_for_news(garden.nursery)
     garden.nursery.guard(1, moment)
@@ -243,12 +261,12 @@ def test_a_guard_that_crosses_the_death_of_its_worker_spares_the_next_one(garden
 
 def test_a_guard_that_was_taken_back_kills_nobody_although_the_reaper_is_late(garden):
     worker = garden.employ(1)
-    moment = time.monotonic() + 0.5
+    moment = monotonic() + 0.5
     garden.nursery.guard(1, moment)
     garden.employ(2)
     with stopped(garden.nursery._reaper.pid):
         garden.nursery.guard(1, None)
-        until(lambda: time.monotonic() > moment)
+        until(lambda: monotonic() > moment)
 
     garden.employ(3)
 
@@ -259,7 +277,7 @@ def test_a_guard_is_kept_while_the_controller_hears_nothing(cramped_garden):
     """The program of this test may have a handful of letters on the way."""
     garden = cramped_garden
     guarded, *others = (garden.employ(slot) for slot in range(20))
-    garden.nursery.guard(0, time.monotonic() + 0.5)
+    garden.nursery.guard(0, monotonic() + 0.5)
     for slot in range(1, 20):
         garden.nursery.kill(slot, signal.SIGKILL)
 
@@ -275,8 +293,8 @@ def test_a_burst_of_letters_arrives_whole_and_in_order(garden):
     worker = garden.employ(1)
     with stopped(garden.nursery._reaper.pid):
         for _ in range(2000):
-            garden.nursery.guard(1, time.monotonic() + 1000)
-        garden.nursery.guard(1, time.monotonic())
+            garden.nursery.guard(1, monotonic() + 1000)
+        garden.nursery.guard(1, monotonic())
         garden.turn()
 
     assert garden.expect(Died, 1) == Died(1, worker, -signal.SIGKILL)
