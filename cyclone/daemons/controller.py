@@ -157,7 +157,11 @@ class Controller:
 
     def _wait(self) -> None:
         now = monotonic()
-        moments = [self._crew.next_moment(now), now + self._settings.poll_timeout_s]
+        moments = [
+            self._crew.next_moment(now),
+            now + self._settings.poll_timeout_s,
+            self._nursery.look_after_reaper(),
+        ]
         if self._unkept:
             moments.append(self._keep_again_at)
         if self._delivery is not None and (moment := self._delivery.next_moment()) is not None:

@@ -34,6 +34,8 @@ def sweep_former_lives(file: str | Path, life: str, within_s: float = 5.0) -> se
     kept, left = [], set()
     for former in _read(file):
         groups = control_group.named(group_name(former))
+        for group in groups:
+            group.kill()
         survivors = slay_and_wait(lambda: _all_of(former, groups), within_s)  # noqa: B023 - called at once
         if survivors:
             kept.append(former)
@@ -81,21 +83,13 @@ def _all_of(life: str, groups: list[ControlGroup]) -> set[int]:
 
 
 def carriers(life: str) -> set[int]:
-    """Every process of our own user, but us, that was started with this life in its environment."""
+    """Every process but us that was started with this life in its environment, as far as we may look into it.
+
+    Whoever may is root, or of the same user: what root has started may have become somebody else since.
+    """
     variable = f"{LIFE_VARIABLE}={life}".encode()
-    us, user = os.getpid(), os.getuid()
-    return {
-        pid
-        for pid in map(int, filter(str.isdecimal, os.listdir("/proc")))
-        if pid != us and _belongs_to(pid, user) and has_variable(pid, variable)
-    }
-
-
-def _belongs_to(pid: int, user: int) -> bool:
-    try:
-        return os.stat(f"/proc/{pid}").st_uid == user
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    everybody = map(int, filter(str.isdecimal, os.listdir("/proc")))
+    return {pid for pid in everybody if pid != os.getpid() and has_variable(pid, variable)}
 
 
 def _read(file: Path) -> list[str]:

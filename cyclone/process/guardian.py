@@ -58,7 +58,7 @@ def _guard(child: int) -> int:
         elif heard == _PARENT_DIED:
             status = -signal.SIGKILL
         # One signal may stand for many deaths; most are of orphans, which concern nobody.
-        status = dict(collect_dead()).get(child, status)
+        status = collect_dead().get(child, status)
     slay_descendants()
     return status
 

@@ -137,17 +137,26 @@ def slay_descendants(within_s: float = LAST_SWEEP_S) -> set[int]:
     return slay_and_wait(lambda: descendants(os.getpid(), processes()), within_s)
 
 
-def collect_dead() -> list[tuple[int, int]]:
-    """Collect every child that has ended: `[(pid, exit code or minus the number of a signal), …]`."""
-    dead: list[tuple[int, int]] = []
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return dead
-        if pid == 0:
-            return dead
-        dead.append((pid, os.waitstatus_to_exitcode(status)))
+def find_dead() -> int | None:
+    """A child that has ended, if there is one. Its pid is nobody else's until it is collected."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return None if found is None else found.si_pid
+
+
+def collect(pid: int) -> int:
+    """Collect a child that has ended. Returns its exit code, or minus the number of a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def collect_dead() -> dict[int, int]:
+    """Collect every child that has ended: `{pid: exit code or minus the number of a signal}`."""
+    dead: dict[int, int] = {}
+    while (pid := find_dead()) is not None:
+        dead[pid] = collect(pid)
+    return dead
 
 
 def send(pid: int, signum: int) -> None:

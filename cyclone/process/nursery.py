@@ -19,16 +19,18 @@ from cyclone.process.channel import Channel, create_pair
 from cyclone.process.former_lives import LIFE_VARIABLE, remove_groups
 from cyclone.process.lineage import adopt_orphans, slay_descendants
 from cyclone.process.progress import Progress, create_page
-from cyclone.process.reaper import Born, Died, FromReaper, ToReaper, Unborn
+from cyclone.process.reaper import Born, Died, Echo, FromReaper, ToReaper, Unborn
 
 #: Each hire carries two descriptors, and the kernel bounds how many may be on their way (unix(7), ETOOMANYREFS).
 _HIRES_ON_THE_WAY_MAX = 16
 
 _LETTER_BYTES_MAX = 65536
 
-#: A reaper that has neither read nor said a letter for so long, while there was one to read, is stopped or stuck.
-#: Without it nobody can be killed; without it nobody below it lives either.
-PATIENCE_S = 10.0
+#: A reaper that has not said a word when it was looked after so many times, so far apart, is stopped or stuck. Without it
+#: nobody can be killed and no lease is enforced; without it nobody below it lives either. Times are counted and not
+#: seconds, because for those in which we were stopped ourselves, or our host slept, nobody is to blame.
+LOOK_S = 2.0
+LOOKS_MOST = 5
 
 #: From the end of its link to the end of the reaper.
 _LAST_BREATH_S = 1.0
@@ -78,7 +80,8 @@ class Nursery:
         self._ready = select.epoll()
         self._slots: set[int] = set()
         self._waits_for_room = False  # in the link, for letters
-        self._reaper_moved_at = 0.0  # when it last took or said a letter, monotonic
+        self._look_at = 0.0  # when to look after the reaper again, monotonic
+        self._looks: int | None = None  # since its last word; None: it has not said one yet
         self._unsent: deque[tuple[ToReaper, list[int]]] = deque()
         self._on_the_way = 0
         self._encode = msgspec.msgpack.Encoder().encode
@@ -92,6 +95,7 @@ class Nursery:
         if self._reaper is not None:
             raise RuleBroken("the nursery has a reaper already")
         self._life = life
+        self._looks = None
         self._hang_up()
         adopt_orphans()
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -135,6 +139,20 @@ class Nursery:
             self._unsent.append((Guard(slot, until), []))
             self._send()
 
+    def look_after_reaper(self) -> float:
+        """End it if it is stopped or stuck; `ReaperDied` follows. Returns when to call again, monotonic seconds."""
+        now = monotonic()
+        if now >= self._look_at and self._reaper is not None:
+            self._look_at = now + LOOK_S
+            if not self._looks:
+                self._unsent.append((Echo(), []))
+                self._send()
+            if self._looks is not None:
+                self._looks += 1
+                if self._looks > LOOKS_MOST:
+                    self._reaper.kill()
+        return self._look_at
+
     def receive(self) -> list[Event]:
         """What has happened since, in order. A slot may be hired for again after its `Died` or `Unborn`.
 
@@ -153,8 +171,10 @@ class Nursery:
             if not packet:
                 events.append(self._mourn(self._reaper))
                 break
-            self._reaper_moved_at = monotonic()
+            self._looks = 0
             letter = self._decode(packet)
+            if isinstance(letter, Echo):
+                continue
             events.append(letter)
             if isinstance(letter, Born | Unborn):
                 self._on_the_way -= 1
@@ -192,12 +212,9 @@ class Nursery:
                 socket.send_fds(self._link, [self._encode(letter)], fds)
             except BlockingIOError:
                 has_room = False
-                if monotonic() - self._reaper_moved_at > PATIENCE_S:
-                    self._reaper.kill()
             except (BrokenPipeError, ConnectionResetError):
                 break  # `receive` will say so
             else:
-                self._reaper_moved_at = monotonic()
                 self._on_the_way += hires
                 self._unsent.popleft()
                 for fd in fds:

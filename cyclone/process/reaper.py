@@ -33,8 +33,9 @@ from cyclone.process.control_group import ControlGroup
 from cyclone.process.former_lives import LIFE_VARIABLE, group_name
 from cyclone.process.lineage import (
     adopt_orphans,
-    collect_dead,
+    collect,
     descendants,
+    find_dead,
     has_variable,
     name_process,
     on_death_of_parent,
@@ -57,7 +58,11 @@ _FDS_BYTES = socket.CMSG_SPACE(_FDS.size)
 
 
 class Letter(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """One packet from the reaper; what it is told are messages of `cyclone.messages`."""
+    """One packet between controller and reaper; what a mind has it told are messages of `cyclone.messages`."""
+
+
+class Echo(Letter, frozen=True):
+    """Controller to reaper, which says it again: it is neither stopped nor stuck."""
 
 
 # Reaper to controller.
@@ -85,8 +90,8 @@ class Died(Letter, frozen=True):
     status: int
 
 
-ToReaper: TypeAlias = Hire | Kill | Guard
-FromReaper: TypeAlias = Born | Unborn | Died
+ToReaper: TypeAlias = Hire | Kill | Guard | Echo
+FromReaper: TypeAlias = Born | Unborn | Died | Echo
 
 #: What a worker does: `work(channel descriptor, progress descriptor, slot)`, until its channel ends.
 Work = Callable[[int, int, int], None]
@@ -139,6 +144,8 @@ class Reaper:
             self._enforce()
             self._bury()
             self._say()
+        if self._group is not None:
+            self._group.kill()
         slay_descendants()
         if self._group is not None:
             self._group.remove()
@@ -194,6 +201,8 @@ class Reaper:
                 case Guard(slot, until):
                     if slot in self._workers:
                         self._workers[slot].until = until
+                case Echo() as echo:
+                    self._tell(echo)
 
     def _next_guard(self) -> float | None:
         """When the next guarded worker is due; None if there is none."""
@@ -227,7 +236,7 @@ class Reaper:
             return  # it died while the letter was on its way
         pid = self._workers[slot].pid
         if signum == signal.SIGKILL:
-            slay(lambda: self._family(pid))
+            self._slay_family(pid)
         elif signum == NUDGE:
             send(pid, signum)
         else:
@@ -238,17 +247,28 @@ class Reaper:
 
     def _bury(self) -> None:
         slots = {worker.pid: slot for slot, worker in self._workers.items()}
-        for pid, status in collect_dead():
+        while (pid := find_dead()) is not None:
             slot = slots.get(pid)
             if slot is None:
-                continue  # an orphan that we had adopted
+                collect(pid)  # an orphan that we had adopted
+                continue
             # First what it left behind, then the news: who hears it may start the same work anew.
-            slay(lambda pid=pid: self._family(pid))  # type: ignore[misc]
+            self._slay_family(pid)
+            # Only now may the system give its pid to somebody else, who is not to be taken for it.
+            status = collect(pid)
             if self._group is not None:
                 # One in which somebody has yet to die is removed at the end.
                 self._group.below(str(pid)).remove()
             del self._workers[slot]
             self._tell(Died(slot, pid, status))
+            # Many may die at once, and each takes a while: we are not stuck.
+            self._say()
+
+    def _slay_family(self, worker: int) -> None:
+        slay(lambda: self._family(worker))
+        if self._group is not None:
+            # Also who is another user by now, whom we may not send a signal.
+            self._group.below(str(worker)).kill()
 
     def _family(self, worker: int) -> set[int]:
         """The worker, if it lives, and all that bears a sign of having been started by it."""

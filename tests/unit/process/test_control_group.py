@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,43 @@ def test_one_with_somebody_in_it_stays(ours: Path, monkeypatch: pytest.MonkeyPat
 
 def test_nobody_enters_where_we_may_not_write(ours: Path) -> None:
     assert not ControlGroup(ours / "gone").enter()
+
+
+def test_the_kernel_is_asked_to_kill_all_in_it(ours: Path) -> None:
+    (ours / "cgroup.kill").touch()
+
+    ControlGroup(ours).kill()
+
+    assert (ours / "cgroup.kill").read_text() == "1"
+
+
+def test_a_kernel_that_does_not_know_how_to_kill_a_group_is_not_taught(ours: Path) -> None:
+    ControlGroup(ours).kill()
+
+    assert list(ours.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV, errno.EACCES, errno.EOPNOTSUPP])
+def test_a_group_that_is_gone_or_not_ours_is_not_killed(
+    ours: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(_fd: int, _content: bytes) -> None:
+        raise OSError(number, "no")
+
+    (ours / "cgroup.kill").touch()
+    monkeypatch.setattr(os, "write", refuse)
+
+    ControlGroup(ours).kill()
+
+
+def test_that_a_group_cannot_be_killed_for_another_reason_is_told(
+    ours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(_fd: int, _content: bytes) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    (ours / "cgroup.kill").touch()
+    monkeypatch.setattr(os, "write", break_down)
+
+    with pytest.raises(OSError, match="broken"):
+        ControlGroup(ours).kill()

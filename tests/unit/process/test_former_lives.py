@@ -6,7 +6,7 @@ import pytest
 from kindergarten import is_alive, until
 
 from cyclone.errors import ConfigError
-from cyclone.process.former_lives import carriers, forget_lives, sweep_former_lives
+from cyclone.process.former_lives import carriers, forget_lives, group_name, sweep_former_lives
 
 
 @pytest.fixture
@@ -44,6 +44,33 @@ def test_what_a_former_life_left_is_killed(file, former, leftover):
     assert left == set()
     assert not is_alive(leftover.pid)
     assert file.read_text() == "next\n"
+
+
+def test_what_root_has_started_is_found_also_when_it_has_become_somebody_else(file, former):
+    nobody = 65534 if os.geteuid() == 0 else None
+    child = subprocess.Popen(["sleep", "600"], env={**os.environ, "CYCLONE_LIFE": former}, user=nobody)
+    until(lambda: carriers(former) == {child.pid})
+    sweep_former_lives(file, former)
+
+    left = sweep_former_lives(file, "next")
+
+    assert left == set()
+    assert not is_alive(child.pid)
+    child.wait()
+
+
+def test_the_kernel_is_asked_to_kill_whom_we_may_not(file, former, tmp_path, monkeypatch):
+    """A program that a task has started with sudo has the control group of its worker, and no other sign."""
+    monkeypatch.setattr("cyclone.process.control_group.hierarchy", lambda: tmp_path / "groups")
+    group = tmp_path / "groups" / group_name(former)
+    group.mkdir(parents=True)
+    (group / "cgroup.kill").touch()
+    sweep_former_lives(file, former)
+
+    monkeypatch.setattr("cyclone.process.control_group.ControlGroup.remove", lambda _: True)
+    sweep_former_lives(file, "next")
+
+    assert (group / "cgroup.kill").read_text() == "1"
 
 
 def test_what_carries_another_life_is_left_alone(file, leftover):

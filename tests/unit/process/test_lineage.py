@@ -111,12 +111,22 @@ def test_nobody_has_no_variable():
 
 
 def test_the_exit_of_children_is_collected():
-    children = {os.spawnvp(os.P_NOWAIT, "sh", ["sh", "-c", "exit 3"]), *()}
-    collected = []
+    child = os.spawnvp(os.P_NOWAIT, "sh", ["sh", "-c", "exit 3"])
 
-    until(lambda: collected.extend(lineage.collect_dead()) or collected, "the dead child")
+    collected = until(lineage.collect_dead, "the dead child")
 
-    assert collected == [(children.pop(), 3)]
+    assert collected == {child: 3}
+
+
+def test_a_child_that_was_found_dead_keeps_its_pid_until_it_is_collected():
+    child = os.spawnvp(os.P_NOWAIT, "sh", ["sh", "-c", "kill -TERM $$"])
+    found = until(lineage.find_dead, "the dead child")
+
+    os.kill(found, signal.SIGTERM)  # raises if there were nobody of that number
+
+    assert lineage.collect(found) == -signal.SIGTERM
+    assert found == child
+    assert lineage.find_dead() is None
 
 
 def test_a_child_whose_parent_has_ended_already_does_not_begin():

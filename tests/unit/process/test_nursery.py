@@ -15,7 +15,8 @@ from task_zoo import Call
 
 from cyclone.clock import monotonic, monotonic_ns
 from cyclone.errors import RuleBroken
-from cyclone.process.former_lives import carriers, sweep_former_lives
+from cyclone.process import nursery as nursery_module
+from cyclone.process.former_lives import carriers, remove_groups, sweep_former_lives
 from cyclone.process.nursery import Nursery, ReaperDied
 from cyclone.process.reaper import Born, Died, Unborn
 
@@ -215,19 +216,20 @@ def test_a_guarded_worker_dies_at_its_moment_without_another_word(garden, tmp_pa
 
 def test_a_guard_is_not_forgotten_while_the_host_sleeps(garden):
     garden.employ(1)
+
+    def clocks():
+        """proc(5), /proc/pid/fdinfo: of the timers that run. A time-out of `poll` would stand still meanwhile."""
+        timers = [
+            dict(line.split(":", 1) for line in said.splitlines())
+            for descriptor in Path(f"/proc/{garden.nursery._reaper.pid}/fdinfo").iterdir()
+            if "clockid" in (said := descriptor.read_text())
+        ]
+        return [int(timer["clockid"]) for timer in timers if timer["it_value"].strip() != "(0, 0)"]
+
+    assert clocks() == []
     garden.nursery.guard(1, monotonic() + 3600)
-    garden.employ(2)
 
-    timers = [
-        dict(line.split(":", 1) for line in said.splitlines())
-        for descriptor in Path(f"/proc/{garden.nursery._reaper.pid}/fdinfo").iterdir()
-        if "clockid" in (said := descriptor.read_text())
-    ]
-
-    # proc(5), /proc/pid/fdinfo. What is waited for with `poll` is on a clock that stands still meanwhile.
-    [timer] = timers
-    assert int(timer["clockid"]) == time.CLOCK_BOOTTIME
-    assert timer["it_value"].strip() != "(0, 0)"
+    until(lambda: clocks() == [time.CLOCK_BOOTTIME], "a timer")
 
 
 def test_a_guard_that_was_taken_back_or_put_off_kills_nobody(garden):
@@ -403,19 +405,54 @@ def test_after_a_killed_reaper_there_may_be_another(garden):
     assert garden.result(Call(task_zoo.echo, 5))[1] == 5
 
 
-def test_a_reaper_that_is_stopped_is_ended_in_the_end(garden, monkeypatch):
-    monkeypatch.setattr("cyclone.process.nursery.PATIENCE_S", 0.2)
+def look_after(garden, times, monkeypatch):
+    """As somebody does who has all the time that it takes."""
+    for _ in range(times):
+        due = garden.nursery._look_at
+        monkeypatch.setattr("cyclone.process.nursery.monotonic", lambda due=due: due)
+        assert garden.nursery.look_after_reaper() == due + nursery_module.LOOK_S
+
+
+@pytest.mark.parametrize(
+    "letters", [0, 100_000], ids=["with nothing to read", "with more to read than it can"]
+)
+def test_a_reaper_that_is_stopped_is_ended_in_the_end(garden, monkeypatch, letters):
     garden.employ(1)
     os.kill(garden.nursery._reaper.pid, signal.SIGSTOP)
+    for _ in range(letters):
+        garden.nursery.kill(1, signal.SIGURG)
 
-    def killed():
-        for _ in range(100):
-            garden.nursery.kill(1, signal.SIGURG)
-        return any(isinstance(event, ReaperDied) for event in garden.events)
+    look_after(garden, nursery_module.LOOKS_MOST + 1, monkeypatch)
 
-    garden.until(killed, "the end of the reaper")
-
+    assert garden.expect(ReaperDied) == ReaperDied(-signal.SIGKILL, frozenset())
     assert carriers(garden.life) == set()
+
+
+def test_a_reaper_is_not_ended_because_its_controller_was_stopped_or_its_host_slept(garden, monkeypatch):
+    garden.employ(1)
+    with stopped(garden.nursery._reaper.pid):
+        # In each of these an hour or a year may have passed since the last.
+        look_after(garden, nursery_module.LOOKS_MOST, monkeypatch)
+    garden.turn()
+
+    assert garden.result(Call(task_zoo.echo, 5))[1] == 5
+
+
+def test_a_reaper_that_answers_is_asked_again(garden, monkeypatch):
+    garden.employ(1)
+
+    for _ in range(3):
+        look_after(garden, nursery_module.LOOKS_MOST, monkeypatch)
+        garden.until(lambda: garden.nursery._looks == 0, "its answer")
+
+    assert garden.result(Call(task_zoo.echo, 5))[1] == 5
+
+
+def test_a_reaper_that_has_not_said_anything_yet_may_take_long_to_start(garden, monkeypatch):
+    with stopped(garden.nursery._reaper.pid):
+        look_after(garden, nursery_module.LOOKS_MOST * 3, monkeypatch)
+
+    garden.employ(1)
 
 
 def test_a_program_that_is_no_reaper_is_a_dead_reaper(capfd):
@@ -477,6 +514,7 @@ def test_a_worker_dies_with_its_reaper_although_nobody_is_left_to_kill_it(tmp_pa
     controller.wait()
 
     until(lambda: not carriers(life), "the end of all")
+    remove_groups(life)
 
 
 def is_child(pid, parent):
