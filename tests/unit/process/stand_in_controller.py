@@ -10,7 +10,7 @@ from cyclone.messages import Assignment, Place
 from cyclone.process.nursery import Nursery
 
 life, file, *functions = sys.argv[1:]
-nursery = Nursery("cyclone.daemons.worker")
+nursery = Nursery("groupless_reaper")
 nursery.start(life)
 hired = []
 for slot, function in enumerate(functions):

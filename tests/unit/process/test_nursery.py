@@ -16,7 +16,7 @@ from task_zoo import Call
 from cyclone.clock import monotonic, monotonic_ns
 from cyclone.errors import RuleBroken
 from cyclone.process import nursery as nursery_module
-from cyclone.process.former_lives import carriers, remove_groups, sweep_former_lives
+from cyclone.process.former_lives import carriers, sweep_former_lives
 from cyclone.process.nursery import Nursery, ReaperDied
 from cyclone.process.reaper import Born, Died, Unborn
 
@@ -514,7 +514,6 @@ def test_a_worker_dies_with_its_reaper_although_nobody_is_left_to_kill_it(tmp_pa
     controller.wait()
 
     until(lambda: not carriers(life), "the end of all")
-    remove_groups(life)
 
 
 def is_child(pid, parent):
