@@ -539,7 +539,7 @@ class KeptResults:
             return
         except OSError as error:
             raise ConfigError(f"cannot be used: {error.strerror}", file=directory) from None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             # Nothing is lost: the tasks are given out again. It is set aside for whoever wants to know.
             aside = self.file.with_suffix(".damaged")
             self.file.replace(aside)

@@ -100,10 +100,16 @@ def test_results_that_nobody_took_are_there_for_the_next_life(tmp_path: Path) ->
     assert kept.values() == {7: b"value"}
 
 
-def test_results_that_cannot_be_read_are_set_aside_and_given_up(tmp_path: Path) -> None:
-    (tmp_path / "undelivered").write_bytes(b"\xc1 nonsense")
+@pytest.mark.parametrize(("before", "written"), [(b"", b"\xffuck"), (b"\xc1", b"luck")])
+def test_results_that_cannot_be_read_are_set_aside_and_given_up(
+    tmp_path: Path, before: bytes, written: bytes
+) -> None:
+    KeptResults(tmp_path).keep([End(7, error="no luck")], {})
+    file = tmp_path / "undelivered"
+    damaged = before + file.read_bytes().replace(b"luck", written)
+    file.write_bytes(damaged)
 
     kept = KeptResults(tmp_path)
 
     assert kept.ends() == []
-    assert (tmp_path / "undelivered.damaged").read_bytes() == b"\xc1 nonsense"
+    assert (tmp_path / "undelivered.damaged").read_bytes() == damaged
