@@ -242,13 +242,6 @@ FAULTS = [
         first=310,
     ),
     Fault(
-        "a late heartbeat of a former life takes the job over",
-        "core/scheduler.py",
-        "silent_s < CLIENT_SILENT_S",
-        "silent_s < 0",
-        first=514,
-    ),
-    Fault(
         "a controller that was excluded never gets anything again",
         "core/exclusion.py",
         "if now < record.ill_until and controller.is_present",

@@ -1347,6 +1347,19 @@ def test_a_client_that_lost_its_job_for_a_while_hears_another_serial(master: Mas
     assert [opened.serial for opened in master.said(OTHER_CLIENT, Opened)] == [2]
 
 
+def test_a_late_heartbeat_of_a_former_life_does_not_take_the_job_over(master: Master) -> None:
+    node = running(master, "a")
+    master.open(client=OTHER_CLIENT)
+    master.hear(CLIENT, Open("job", 1))
+    answers = master.said(CLIENT, Opened)
+
+    master.ended(node, master.token("a"))
+    master.tick()
+
+    assert answers == []
+    assert len(master.said(OTHER_CLIENT, Results)) == 1
+
+
 def test_a_late_heartbeat_does_not_open_again_what_was_closed(master: Master) -> None:
     node = running(master, "a")
     master.hear(CLIENT, Close(1, 1))
