@@ -59,8 +59,9 @@ STREAM = 16
 BEAT_S = 2.0
 #: When nothing was answered for so long, something later is asked: the answer tells whether anything was lost.
 OVERDUE_S = 10.0
-#: So long one who was let in before may be refused.
+#: So long one who was let in before may be refused, and one who never was.
 REFUSED_S = 60.0
+REFUSED_FIRST_S = 10.0
 _PROTOCOL = 5
 
 
@@ -112,7 +113,7 @@ class Desk:
         self._asked: dict[int, _Request] = {}  # by number, oldest first
         self._close_request = 0  # said when all was accepted; nothing is handed in after it
         self._connections = 0  # how many the line has had
-        self._connected_at = 0.0
+        self._connected_at = 0.0  # when it was last seen to be, or began
         self._beat_at = 0.0
         self._sent_at = 0.0
         self._batch = 0  # how many tasks were sent then
@@ -262,6 +263,7 @@ class Desk:
     def _run_line(self) -> None:
         self._register_line()
         self._selector.register(self._wake_fd, self._forget_waking)
+        self._connected_at = monotonic()
         try:
             while not self._closed:
                 self._beat()
@@ -307,11 +309,12 @@ class Desk:
             self._say_submit([], [])
 
     def _come_again(self, now: float, reason: str) -> None:
-        """Whoever was let in once may be refused because a network is bad, or many crowd at the door: that passes.
+        """One may be refused because a network is bad, or many crowd at the door: that passes.
 
-        Raises MasterUnreachable when it does not, and to whoever was never let in.
+        Raises MasterUnreachable when it does not.
         """
-        if self._line.connected or not self._connections or now - self._connected_at > REFUSED_S:
+        patience_s = REFUSED_S if self._connections else REFUSED_FIRST_S
+        if self._line.connected or now - self._connected_at > patience_s:
             raise MasterUnreachable(reason)
         if now >= self._beat_at:
             self._beat_at = now + BEAT_S

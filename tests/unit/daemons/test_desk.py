@@ -582,6 +582,21 @@ def test_whoever_was_let_in_once_comes_again_when_he_was_refused(
     until(lambda: master.tids() == ["a"])
 
 
+def test_whoever_was_never_let_in_comes_again_for_a_while(
+    master: Master, monkeypatch: pytest.MonkeyPatch, stack: ExitStack
+) -> None:
+    master.close()
+    desk = Desk(Line(f"tcp://127.0.0.1:{master.port}", None, None, life="life-1"), "nightly")
+    stack.callback(desk.abandon)
+    opening = stack.enter_context(ThreadPoolExecutor()).submit(desk.open, DEADLINE_S)
+    let_be_refused(desk, master, monkeypatch)
+    master.reopen()
+
+    opening.result(DEADLINE_S)
+
+    assert desk.submit(Task("a")) == "a"
+
+
 def test_whoever_is_refused_for_too_long_gives_up(
     desk: Desk, master: Master, monkeypatch: pytest.MonkeyPatch, stack: ExitStack
 ) -> None:
