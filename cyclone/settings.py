@@ -574,7 +574,8 @@ class MasterSettings(Settings):
     )  # fmt: skip
     store_max_bytes: int | None = whole(
         "store", "max_bytes", "",
-        "Tasks are refused while the store is larger than this. Empty: the disk is the bound.",
+        "No new tasks are taken while the store is larger than this, and generators wait. What was taken goes on, "
+        "so it may grow somewhat more. Empty: the disk is the bound.",
         minimum=1_048_576, unit="bytes",
     )  # fmt: skip
     keep_finished_days: float | None = special(

@@ -149,17 +149,24 @@ class Scheduler:
     # The two doors.
 
     def receive(
-        self, sender: Peer, message: Message, now: float, recalled: Mapping[str, TaskEnd] | None = None
+        self,
+        sender: Peer,
+        message: Message,
+        now: float,
+        recalled: Mapping[str, TaskEnd] | None = None,
+        *,
+        full: str = "",
     ) -> Decision:
         """Decide about one message.
 
         recalled: for a `Submit`, those among its tids and their predecessors that ended earlier in this job.
+        full: why no new tasks can be taken for now; "" if they can.
         """
         decision = Decision()
         self.roster.excuse_own_absence(now)
         self.roster.hear(sender, now)
         if isinstance(message, Submit):
-            self._on_submit(sender, message, now, decision, recalled or {})
+            self._on_submit(sender, message, now, decision, recalled or {}, full)
         else:
             self._on[type(message)](sender, message, now, decision)
         return decision
@@ -378,7 +385,13 @@ class Scheduler:
         return f"{client.name} works on the job {job.name!r}"
 
     def _on_submit(
-        self, sender: Peer, message: Submit, now: float, decision: Decision, recalled: Mapping[str, TaskEnd]
+        self,
+        sender: Peer,
+        message: Submit,
+        now: float,
+        decision: Decision,
+        recalled: Mapping[str, TaskEnd],
+        full: str,
     ) -> None:
         job = self.jobs.get(message.job)
         if job is None or job.state is not JobState.OPEN:
@@ -395,7 +408,7 @@ class Scheduler:
         if problem := _problem_with(message) or problem_with(after, here, job.tasks, recalled):
             decision.say(sender, Refused(problem, message.request))
             return
-        if why := self._why_too_many(job, message, recalled):
+        if why := self._why_not_now(job, message, recalled, full):
             decision.say(sender, Refused(why, message.request, later=True))
             return
         if len(self._policies) >= POLICIES_KEPT:
@@ -427,13 +440,15 @@ class Scheduler:
             if task.policy.expires_s is not None:
                 self._alarms.set(now + task.policy.expires_s, (task, 0))
 
-    def _why_too_many(self, job: Job, message: Submit, recalled: Mapping[str, TaskEnd]) -> str:
+    def _why_not_now(self, job: Job, message: Submit, recalled: Mapping[str, TaskEnd], full: str) -> str:
         """Why these cannot be taken before others have ended; "" if they can."""
         open_tasks = len(job.tasks)
-        if open_tasks + len(message.tasks) <= self.window:
+        if not full and open_tasks + len(message.tasks) <= self.window:
             return ""
         # What is handed in again takes no place, also if the window was wider once.
         new = sum(task.tid not in job.tasks and task.tid not in recalled for task in message.tasks)
+        if full and new:
+            return full
         if not new or open_tasks + new <= self.window:
             return ""
         return f"{open_tasks} tasks of the job {job.name!r} have not ended, and its window is {self.window}"

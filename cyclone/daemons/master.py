@@ -87,6 +87,7 @@ class Master:
         self._generator_deaths = Intensity(GENERATOR_DEATHS_MOST)
         self._generator_must_end_by: float | None = None
         self._enclosures = Enclosures()
+        self._is_full = False  # the store, when tasks were submitted last
         self._loop = Loop()
         # First what may be refused, so that no store is left behind then.
         self._door, self._ring, self.address = _open_door(settings)
@@ -157,11 +158,21 @@ class Master:
         if isinstance(message, CommandDone):
             return Decision(letters=self._switchboard.done(sender, message))
         recalled: dict[str, TaskEnd] | None = None
+        full = ""
         if isinstance(message, Submit):
-            recalled = self._recall(message)
-        decision = self._mind.receive(sender, message, monotonic(), recalled)
+            recalled, full = self._recall(message), self._why_full()
+        decision = self._mind.receive(sender, message, monotonic(), recalled, full=full)
         self._enclosures.keep(message, heard.enclosure, decision)
         return decision
+
+    def _why_full(self) -> str:
+        """Why the store takes no new tasks; "" if it does."""
+        was_full, self._is_full = self._is_full, self._store.is_full
+        if self._is_full and not was_full:
+            log.warning("%s is larger than [store] max_bytes: no new tasks are taken", self._store.path)
+        elif was_full and not self._is_full:
+            log.info("%s has room again: new tasks are taken", self._store.path)
+        return "the store of the master is larger than [store] max_bytes" if self._is_full else ""
 
     def _recall(self, message: Submit) -> dict[str, TaskEnd]:
         """What has ended already of the tasks that are submitted and of those that they come after."""
@@ -211,6 +222,8 @@ class Master:
                 if self._stopping > stopping:
                     raise  # nothing was promised that is not on disk
             else:
+                if told_at > 0:
+                    log.info("there is room again")
                 return
 
     def _forget(self) -> bool:

@@ -40,7 +40,7 @@ def compact(store: str | Path) -> tuple[int, int]:
     path = file.resolved(Path(store))
     if not path.is_file():
         raise ConfigError("found no file, expected a store of Cyclone", file=path)
-    with contextlib.closing(Database(path, "full", 0)) as db:
+    with contextlib.closing(Database(path, "full")) as db:
         [(pages,)], [(free,)], [(page_bytes,)] = (
             db.read("PRAGMA page_count"), db.read("PRAGMA freelist_count"), db.read("PRAGMA page_size"),
         )  # fmt: skip

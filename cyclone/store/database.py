@@ -115,9 +115,7 @@ class Database:
     execute, executemany: within `transaction` only, which also turns what they raise into errors of ours.
     """
 
-    def __init__(
-        self, path: str | Path, durability: str, max_bytes: int, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, path: str | Path, durability: str, clock: Callable[[], float] = time.time) -> None:
         """As `SqliteStore`."""
         self.path = file.resolved(Path(path))
         self.upgraded_from: int | None = None  # the version of an older file, before it was opened
@@ -137,7 +135,7 @@ class Database:
             raise self._explained(error) from error
         self.execute = self._connection.execute
         try:
-            self._prepare(max_bytes)
+            self._prepare()
         except BaseException:
             self.close()
             raise
@@ -181,6 +179,12 @@ class Database:
     def executemany(self, statement: str, rows: Sequence[Sequence[object]]) -> int:
         """Execute it for each of the rows, which may be none. Returns how many rows of the table it touched."""
         return self._connection.executemany(statement, rows).rowcount if rows else 0
+
+    @property
+    def taken_bytes(self) -> int:
+        """So much of the file is in use; the rest is room of what was forgotten."""
+        [(pages,)], [(free,)] = self.read("PRAGMA page_count"), self.read("PRAGMA freelist_count")
+        return int(pages - free) * PAGE_BYTES
 
     def read(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
         return list(self.rows(statement, values))
@@ -245,7 +249,7 @@ class Database:
                 "expected that to be moved away together with its store"
             )
 
-    def _prepare(self, max_bytes: int) -> None:
+    def _prepare(self) -> None:
         """Make sure that the file is ours before anything is changed in it, then set the connection up."""
         read = self.read
         [(application,)], [(version,)] = read("PRAGMA application_id"), read("PRAGMA user_version")
@@ -273,11 +277,8 @@ class Database:
         ):
             read(setting)
         if not fresh and version < VERSION:
-            # Before the bound: a full store has to be upgraded before anything can be forgotten in it.
             self._step_up(version)
             self.upgraded_from = version
-        if max_bytes:
-            read("PRAGMA max_page_count=" + str(max(1, max_bytes // PAGE_BYTES)))
         if fresh:
             self._step_up(0)
 

@@ -118,14 +118,14 @@ class SqliteStore:
 
         durability: `full` loses nothing when the power fails; `normal` may lose the last transactions then,
         but nothing when the process is killed, and nothing before the last checkpoint.
-        max_bytes: bound of the file, 0 for none; the log beside it may take 32 MiB more. A full store cannot
-        remember ends either, so the bound has to be raised, or the disk, before anything goes on.
+        max_bytes: from which size on the store says that it is full; it goes on to remember what it is given. 0: never.
         clock: Unix time, for what people read and for how long a task has waited.
 
         Raises ConfigError (place), AlreadyRunning, StoreVersionError, StoreCorrupt, StoreFull, StoreError.
         """
         assert durability in ("full", "normal"), durability
-        self._db = Database(path, durability, max_bytes, clock)
+        self._db = Database(path, durability, clock)
+        self._max_bytes = max_bytes
         self.path = self._db.path
         self._clock = clock
         self._waking = False
@@ -151,6 +151,11 @@ class SqliteStore:
         if self._db.upgraded_from is not None:
             done.append(f"it was upgraded from version {self._db.upgraded_from} to version {VERSION}")
         return "; ".join(done)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is larger than it should be, so that no new tasks are to be taken."""
+        return bool(self._max_bytes) and self._db.taken_bytes > self._max_bytes
 
     def close(self) -> None:
         """Let go of the file. The last one who closes it copies the log into it and removes the log."""

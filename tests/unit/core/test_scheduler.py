@@ -1288,6 +1288,23 @@ def test_what_is_handed_in_again_takes_no_place_in_the_window() -> None:
     assert len(master.said(CLIENT, Accepted)) == 1
 
 
+def test_where_there_is_no_room_new_tasks_are_refused_for_now_and_others_are_not(master: Master) -> None:
+    job = master.open()
+    master.submit("a", job=job)
+
+    told = [
+        master.mind.receive(
+            CLIENT, Submit(9, job, [Policy()], [Submission(tid, 0)]), master.now, full="no room"
+        )
+        for tid in ("a", "b")
+    ]
+
+    assert [letter.message for decision in told for letter in decision.letters] == [
+        Accepted(9),
+        Refused("no room", 9, later=True),
+    ]
+
+
 def test_a_window_that_is_narrower_since_a_restart_keeps_what_was_taken() -> None:
     master = Master(window=3)
     master.submit("a", "b", "c")

@@ -70,6 +70,22 @@ def test_while_the_disk_is_full_nothing_is_said_and_then_everything(turn: Turn) 
     assert turn.done == ["wait", "wait", "remember", "say"]
 
 
+def test_that_the_store_is_larger_than_it_should_be_is_told_once_and_that_it_is_not_any_more(
+    turn: Turn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    sizes = iter([False, True, True, False])
+    monkeypatch.setattr(type(turn.master._store), "is_full", property(lambda _: next(sizes)))
+
+    reasons = [bool(turn.master._why_full()) for _ in range(4)]
+
+    assert reasons == [False, True, True, False]
+    told = [record.getMessage() for record in caplog.records if "new tasks are taken" in record.getMessage()]
+    assert len(told) == 2
+    assert "is larger than [store] max_bytes: no new tasks are taken" in told[0]
+    assert "has room again" in told[1]
+
+
 def test_a_disk_that_fails_ends_the_master_and_nothing_is_said(turn: Turn) -> None:
     turn.failures = [StoreError("disk I/O error")]
 

@@ -21,6 +21,7 @@ from cyclone.messages import TaskEnd
 from cyclone.model.changes import Change, JobClosed, JobOpened, JobRemembers, TaskAccepted, TaskEnded
 from cyclone.model.lifecycle import JobState, State
 from cyclone.model.task import End, Policy
+from cyclone.store.database import PAGE_BYTES
 from cyclone.store.sqlite import SqliteStore
 
 POLICY = Policy(kind="work.Look")
@@ -36,8 +37,10 @@ class Wall:
         return self.now
 
 
-def woken(path: Path, wall: Wall, *, max_bytes: int = 0) -> SqliteStore:
-    store = SqliteStore(path, "normal", max_bytes=max_bytes, clock=wall)
+def woken(path: Path, wall: Wall, *, disk_bytes: int = 0) -> SqliteStore:
+    store = SqliteStore(path, "normal", clock=wall)
+    if disk_bytes:
+        store._db.read(f"PRAGMA max_page_count={disk_bytes // PAGE_BYTES}")
     list(store.wake().live)
     return store
 
@@ -176,8 +179,8 @@ def test_what_was_looked_at_once_is_not_looked_at_again(tmp_path: Path, wall: Wa
         assert len(reads) < 15
 
 
-def test_a_store_that_is_full_by_its_own_bound_makes_room_by_forgetting(tmp_path: Path, wall: Wall) -> None:
-    with closing(woken(tmp_path / "store", wall, max_bytes=2_000_000)) as store:
+def test_a_store_makes_room_by_forgetting(tmp_path: Path, wall: Wall) -> None:
+    with closing(woken(tmp_path / "store", wall, disk_bytes=2_000_000)) as store:
         store.remember([JobOpened(1, "night"), JobOpened(2, "day")], {}, {})
         number = 1
         with contextlib.suppress(StoreFull):
@@ -192,6 +195,20 @@ def test_a_store_that_is_full_by_its_own_bound_makes_room_by_forgetting(tmp_path
         forget(store)
 
         run(store, range(number + 10, number + 100), job=2, payload=2000)
+
+
+def test_what_was_forgotten_takes_no_room(tmp_path: Path, wall: Wall) -> None:
+    with closing(SqliteStore(tmp_path / "store", "normal", max_bytes=1_000_000, clock=wall)) as store:
+        list(store.wake().live)
+        store.remember([JobOpened(1, "night")], {}, {})
+        run(store, range(1, 500), payload=3000)
+        before = store.is_full
+        store.remember([JobClosed(1, JobState.SUCCEEDED)], {}, {})
+        wall.now += 1.0
+
+        forget(store)
+
+        assert (before, store.is_full) == (True, False)
 
 
 def test_on_a_full_disk_nothing_is_forgotten_and_nothing_harmed(tmp_path: Path, wall: Wall) -> None:

@@ -21,16 +21,19 @@ from cyclone.model.changes import JobOpened, TaskAccepted, TaskEnded
 from cyclone.model.lifecycle import State
 from cyclone.model.task import End, Policy
 from cyclone.store import file, sqlite
-from cyclone.store.database import explained
+from cyclone.store.database import PAGE_BYTES, explained
 from cyclone.store.sqlite import SqliteStore
 
 POLICY = Policy(kind="work.Move")
 
 
 def woken(
-    path: Path, durability: str = "full", *, max_bytes: int = 0, payload_cache_bytes: int = 2**20
+    path: Path, durability: str = "full", *, disk_bytes: int = 0, payload_cache_bytes: int = 2**20
 ) -> SqliteStore:
-    store = SqliteStore(path, durability, max_bytes=max_bytes, payload_cache_bytes=payload_cache_bytes)
+    """disk_bytes: room that the disk has for it; 0 for as much as it wants."""
+    store = SqliteStore(path, durability, payload_cache_bytes=payload_cache_bytes)
+    if disk_bytes:
+        store._db.read(f"PRAGMA max_page_count={disk_bytes // PAGE_BYTES}")
     list(store.wake().live)
     return store
 
@@ -163,7 +166,7 @@ def test_durability_is_what_was_asked_for_but_an_epoch_is_always_synced(
 
 def test_a_full_store_writes_nothing_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
     path = tmp_path / "store"
-    with closing(woken(path, max_bytes=1_000_000)) as store:
+    with closing(woken(path, disk_bytes=1_000_000)) as store:
         store.remember([JobOpened(1, "night")], {}, {})
         accept(store, [1], bytes(600_000))
 
@@ -181,29 +184,42 @@ def test_a_full_store_writes_nothing_and_goes_on_when_there_is_room(tmp_path: Pa
 
 def test_a_full_store_can_be_opened_with_a_higher_limit(tmp_path: Path) -> None:
     path = tmp_path / "store"
-    with closing(woken(path, max_bytes=300_000)) as store:
+    with closing(woken(path, disk_bytes=300_000)) as store:
         store.remember([JobOpened(1, "night")], {}, {})
         with pytest.raises(StoreFull):
             accept(store, [1], bytes(400_000))
 
-    with closing(woken(path, max_bytes=900_000)) as store:
+    with closing(woken(path, disk_bytes=900_000)) as store:
         accept(store, [1], bytes(400_000))
 
     assert live(path) == [1]
 
 
-def test_a_limit_below_what_a_new_store_needs_is_told_as_full(tmp_path: Path) -> None:
-    with pytest.raises(StoreFull):
-        SqliteStore(tmp_path / "store", max_bytes=20_000)
+def test_a_store_that_is_larger_than_it_should_be_says_so_and_goes_on(tmp_path: Path) -> None:
+    with closing(SqliteStore(tmp_path / "store", max_bytes=500_000)) as store:
+        list(store.wake().live)
+        store.remember([JobOpened(1, "night")], {}, {})
+        before = store.is_full
+        accept(store, [1, 2], bytes(300_000))
 
-    SqliteStore(tmp_path / "store").close()
+        end(store, [1, 2])
+
+        assert (before, store.is_full) == (False, True)
+
+
+def test_a_store_without_a_bound_is_never_full(tmp_path: Path) -> None:
+    with closing(woken(tmp_path / "store")) as store:
+        store.remember([JobOpened(1, "night")], {}, {})
+        accept(store, [1], bytes(300_000))
+
+        assert not store.is_full
 
 
 def test_a_full_store_can_be_closed_though_it_cannot_list_its_live_tasks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "store"
-    store = woken(path, max_bytes=300_000)
+    store = woken(path, disk_bytes=300_000)
     store.remember([JobOpened(1, "night")], {}, {})
     accept(store, range(1, 4))
     end(store, [1, 2, 3])

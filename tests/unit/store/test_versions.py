@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from cyclone.errors import StoreFull
 from cyclone.model.changes import JobRemembers
 from cyclone.model.lifecycle import JobState, State
 from cyclone.store import database
@@ -106,18 +105,6 @@ def test_an_upgrade_that_fails_leaves_the_store_as_it_was(
     monkeypatch.undo()
     SqliteStore(first).close()
     assert version(first) == database.VERSION
-
-
-def test_a_store_that_is_full_by_its_own_bound_can_be_upgraded(first: Path) -> None:
-    size = first.stat().st_size
-
-    with closing(SqliteStore(first, max_bytes=size)) as store:
-        list(store.wake().live)
-
-
-def test_a_new_store_keeps_to_its_bound(tmp_path: Path) -> None:
-    with pytest.raises(StoreFull):
-        SqliteStore(tmp_path / "store", max_bytes=40_000)
 
 
 UPGRADER = """
