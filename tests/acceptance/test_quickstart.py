@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -369,6 +370,43 @@ def test_the_script_finds_its_checkout_and_hands_on_what_it_was_told(tmp_path: P
 
     assert ended.stdout == b"-P|-m|cyclone.cli.quickstart|a  b|c\nd|"
     assert ended.stderr == b""
+
+
+def test_a_copy_in_place_of_the_checkout_is_replaced_by_the_checkout(tmp_path: Path) -> None:
+    checkout = tmp_path / "a checkout"
+    (checkout / "cyclone").mkdir(parents=True)
+    (checkout / "cyclone" / "__init__.py").touch()
+    shutil.copytree(ROOT / "bin", checkout / "bin")
+    shutil.copy(ROOT / "pyproject.toml", checkout)
+    venv.create(checkout / ".venv", symlinks=True, with_pip=False)
+    [packages] = (checkout / ".venv" / "lib").glob("python*/site-packages")
+    said = tmp_path / "pip.txt"
+    editable, copy = packages / "cyclone.pth", packages / "cyclone"
+    (packages / "pip").mkdir()
+    (packages / "pip" / "__main__.py").write_text(
+        f"""
+import pathlib, shutil, sys
+if "install" in sys.argv:
+    with open({str(said)!r}, "a") as said:
+        print(*sys.argv[1:], sep="|", file=said)
+    shutil.rmtree({str(copy)!r}, ignore_errors=True)
+    pathlib.Path({str(editable)!r}).write_text({str(checkout)!r})
+"""
+    )
+    prepare = [checkout / "bin" / "prepare", "cli"]
+    subprocess.run(prepare, capture_output=True, check=True)
+    subprocess.run(prepare, capture_output=True, check=True)
+    before = said.read_text().splitlines()
+
+    editable.unlink()
+    shutil.copytree(checkout / "cyclone", copy)
+    subprocess.run(prepare, capture_output=True, check=True)
+    subprocess.run(prepare, capture_output=True, check=True)
+
+    after = said.read_text().splitlines()
+    assert len(before) == 1
+    assert len(after) == 2
+    assert after[1] == f"install|--quiet|--disable-pip-version-check|--editable|{checkout}[cli]"
 
 
 def _read_to_the_end(terminal: int) -> Iterator[bytes]:
