@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import os
 import subprocess
@@ -100,6 +101,45 @@ def test_a_reader_that_has_gone_is_nothing_to_tell_of(tmp_path: Path) -> None:
 
     assert ended.returncode == 0
     assert ended.stderr == b""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["at the last flush", "at once"])
+@pytest.mark.parametrize("words", [["--help"], ["keys"], ["completion", "bash"]])
+def test_output_that_is_lost_is_one_line(words: list[str], unbuffered: str, tmp_path: Path) -> None:
+    keys.ensure(tmp_path)
+    directory = ["--key-dir", tmp_path] if words == ["keys"] else []
+
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "cyclone.cli.main", *words, *directory],
+            stdout=full, stderr=subprocess.PIPE, check=False, env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )  # fmt: skip
+
+    assert ended.returncode == 70
+    assert ended.stderr == b"cyclone: standard output: No space left on device\n"
+
+
+def test_output_that_is_lost_is_no_failed_task(
+    client, ini, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.replies = [Tasks(1, [TaskView(1, "work", "a", "", State.READY, 0)])]
+    with open("/dev/full", "w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stdout", full)
+
+        code = main(["tasks", "-f", ini])
+
+    assert code == 70
+    assert capsys.readouterr().err == "cyclone: standard output: No space left on device\n"
+
+
+def test_an_error_of_another_file_is_not_blamed_on_the_output(client, ini, monkeypatch) -> None:
+    def fail(message: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(client, "ask", fail)
+
+    with pytest.raises(OSError, match="No space left"):
+        main(["info", "-f", ini])
 
 
 def test_what_a_terminal_cannot_show_is_escaped(client, ini, monkeypatch) -> None:
