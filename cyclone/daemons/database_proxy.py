@@ -141,7 +141,7 @@ class Proxy:
 
 def kinds_of(settings: DatabaseProxySettings) -> dict[str, type[Record]]:
     """`{name: kind}` of all that this proxy stores. Raises PluginError, ConfigError."""
-    kinds = load_kinds(settings.kind_modules, settings.kind_path)
+    kinds = load_kinds(settings.kind_modules, settings.kind_path, file=settings.ini_file)
     if settings.table:
         try:
             kinds[legacy.KIND] = with_table(kinds[legacy.KIND], settings.table)

@@ -71,6 +71,9 @@ def run_daemon(
     try:
         ini = Ini.read(options.config_file)
         settings = settings_type.of(ini)
+        if options.debug:
+            # What does not serve has no log, and says in one line what is wrong; who asks for more gets it here.
+            start_log(None, debug=True)
         if options.check:
             print(settings_type.explain(ini))  # noqa: T201 - this is what was asked for
             if check is not None:

@@ -39,7 +39,7 @@ class Gateway:
     def __init__(self, settings: PushgatewayClientSettings) -> None:
         """Raises ConfigError, PluginError."""
         self._settings = settings
-        self._kinds = load_kinds(settings.kind_modules, settings.kind_path)
+        self._kinds = load_kinds(settings.kind_modules, settings.kind_path, file=settings.ini_file)
         self._checks = LegacyChecks(self._kinds)
         kinds = [*self._kinds.values(), self._checks.kind]
         self._series = CurrentSeries(kinds, stale_after_s=settings.stale_after_s)
@@ -162,7 +162,7 @@ class Gateway:
 
 def check(settings: PushgatewayClientSettings) -> None:
     """For `--check`: what a start would find wrong with the settings. Raises ConfigError, PluginError."""
-    load_kinds(settings.kind_modules, settings.kind_path)
+    load_kinds(settings.kind_modules, settings.kind_path, file=settings.ini_file)
     if settings.url:
         _group_url(settings)
 

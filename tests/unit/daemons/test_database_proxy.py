@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import closing
@@ -110,6 +112,43 @@ def test_the_table_of_another_kind_is_refused(tmp_path, name):
         kinds_of(settings(tmp_path, table=name))
 
     assert (raised.value.section, raised.value.key) == ("db", "table")
+
+
+@pytest.mark.parametrize("action", [[], ["--check"], ["--create-table"], ["--print-sql"], ["--import-table"]])
+def test_a_module_that_is_none_is_one_line_with_its_place_in_the_ini_file(tmp_path, action):
+    ini, ended = run_with_a_broken_module(tmp_path, action)
+
+    assert ended.returncode == 3
+    [line] = ended.stderr.splitlines()
+    assert line.startswith(
+        f"cyclone-database-proxy: {ini}: [records] modules: the kinds of 'site_kinds' cannot be loaded: SyntaxError"
+    )
+
+
+def test_who_debugs_gets_the_traceback_of_a_module_that_is_none(tmp_path):
+    _, ended = run_with_a_broken_module(tmp_path, ["--debug", "--print-sql"])
+
+    assert "Traceback" in ended.stderr
+
+
+def run_with_a_broken_module(
+    tmp_path: Path, arguments: list[str]
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    (tmp_path / "site_kinds.py").write_text("class Broken(\n")
+    ini = tmp_path / "proxy.conf"
+    ini.write_text(
+        f"[control]\npid_file = {tmp_path / 'pid'}\n[comm]\nport = 0\n[security]\nkey_dir = {tmp_path / 'keys'}\n"
+        f"[records]\nmodules = site_kinds\npath = {tmp_path}\n[legacy]\ntable = old\n"
+        "[db]\ndialect = mysql\n"
+        f"[spool]\nfile = {tmp_path / 'spool'}\ndead_letters = {tmp_path / 'dead'}\n"
+        f"[log]\nfilename = {tmp_path / 'log'}\n"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "cyclone.daemons.database_proxy", "-f", ini, *arguments],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return ini, ended
 
 
 # What `--check` finds.
