@@ -76,7 +76,9 @@ class PidFile:
         try:
             fd = os.open(self.path, flags, 0o644)
         except FileNotFoundError:
-            problem = f"the directory {str(self.path.parent)!r} does not exist"
+            # Also what the kernel says where nobody can make a file, as in /proc.
+            reason = "takes no files" if self.path.parent.is_dir() else "does not exist"
+            problem = f"the directory {str(self.path.parent)!r} {reason}"
             raise ConfigError(problem, file=self.path) from None
         except OSError as error:
             problem = "is a symbolic link" if error.errno == errno.ELOOP else os.strerror(error.errno or 0)

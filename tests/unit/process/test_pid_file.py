@@ -58,6 +58,14 @@ def test_the_file_is_removed_in_the_end(path):
     assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    ("directory", "reason"), [("/proc", "takes no files"), ("/nowhere", "does not exist")]
+)
+def test_a_directory_that_takes_no_file_is_told_from_one_that_is_not_there(directory, reason):
+    with pytest.raises(ConfigError, match=f"the directory '{directory}' {reason}"):
+        PidFile(f"{directory}/daemon.pid").acquire()
+
+
 def test_a_second_holder_is_refused_and_told_the_first(path):
     first = PidFile(path)
     first.acquire()
