@@ -42,6 +42,8 @@ def back_up(
     for own in file.names(path):
         if own == Path(os.path.realpath(copy)) or (own.exists() and copy.exists() and copy.samefile(own)):
             raise ConfigError("found a file of the store itself, expected another one", file=copy)
+    if copy.is_dir():
+        raise ConfigError("found a directory, expected the name of a file", file=copy)
     if copy.exists() and not replace:
         raise ConfigError("found a file, expected none, or --replace", file=copy)
     try:

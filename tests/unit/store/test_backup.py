@@ -87,6 +87,17 @@ def test_a_file_is_not_replaced_without_being_told_to(path: Path, tmp_path: Path
     assert live(target) == list(range(1, 501))
 
 
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_directory_is_not_taken_for_a_file(path: Path, tmp_path: Path, replace: bool) -> None:
+    target = tmp_path / "copies"
+    target.mkdir()
+
+    with pytest.raises(ConfigError, match="copies: found a directory, expected the name of a file"):
+        back_up(path, target, replace=replace)
+
+    assert os.listdir(target) == []
+
+
 def test_a_file_that_comes_while_the_back_up_is_made_is_not_replaced(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
