@@ -236,7 +236,12 @@ def _tell(plan: Plan, recorded: int) -> int:
     ended, seconds = sum(counts.values()), summary["seconds"]
     pace = f", {(ended - recorded) / seconds:,.0f} tasks/s" if ended > recorded and seconds else ""
     outcomes = ", ".join(f"{count} {state}" for state, count in sorted(counts.items(), reverse=True))
-    check = f"sha256sum --check --quiet {shlex.quote(str(plan.manifest))}"
+    # sha256sum takes a file without a line for one that is not its own.
+    check = (
+        f"sha256sum --check --quiet {shlex.quote(str(plan.manifest))}"
+        if plan.manifest.stat().st_size
+        else "nothing to check, no file was read"
+    )
     for name, text in {
         "Tasks": f"{ended}: {outcomes}" if ended else "none, there is no file",
         "Time": f"{seconds:.2f} s{pace}",

@@ -334,6 +334,7 @@ def test_an_empty_directory_has_an_empty_manifest(trial: Trial, tmp_path: Path) 
 
     assert ended.returncode == 0, ended.stderr
     assert trial.manifest.read_bytes() == b""
+    assert "sha256sum" not in ended.stdout
 
 
 def test_a_terminal_is_shown_a_bar(trial: Trial, tree: Path) -> None:
