@@ -91,6 +91,11 @@ def path(section: str, key: str, default: str | None, meaning: str, expected: st
     return special(section, key, default, meaning, expected, read)
 
 
+def directory(section: str, key: str, default: str, meaning: str) -> Any:
+    """The path of a directory, which may still have to be made."""
+    return special(section, key, default, meaning, "a path", _directory)
+
+
 def choice(section: str, key: str, default: str, meaning: str, choices: tuple[str, ...]) -> Any:
     """One of a few words."""
 
@@ -330,6 +335,15 @@ def directories(ini: Ini, section: str, key: str) -> tuple[Path, ...]:
     return found
 
 
+def _directory(ini: Ini, section: str, key: str) -> Path:
+    value = ini.text(section, key)
+    if not value:
+        raise ini.wrong(section, key, "is empty, expected a path")
+    if os.path.exists(value) and not os.path.isdir(value):
+        raise ini.wrong(section, key, f"{value}: found a file, expected a directory")
+    return Path(value)
+
+
 def names(ini: Ini, section: str, key: str) -> tuple[str, ...]:
     """Separated by commas."""
     return tuple(part.strip() for part in ini.text(section, key).split(",") if part.strip())
@@ -436,7 +450,7 @@ def log_file() -> Any:
 
 def key_dir() -> Any:
     """Of a server."""
-    return path(
+    return directory(
         "security", "key_dir", "/var/lib/cyclone/keys",
         "Directory of the keys. The first start of a master makes it, readable by its owner alone.",
     )  # fmt: skip
@@ -708,7 +722,7 @@ class ControllerSettings(Settings):
         "(the oldest records are lost, which is logged).",
         ("wait", "drop_oldest"),
     )  # fmt: skip
-    key_dir: Path = path(
+    key_dir: Path = directory(
         "security", "key_dir", "/var/lib/cyclone/keys",
         "Directory of the keys: the public one of the master, that of the sinks if there are any, and the secret "
         "one of this controller.",
@@ -772,7 +786,7 @@ class ClientSettings:
         return cls(
             target=reachable(target),
             port=_port(part, "comm", "port") or _written_port(part),
-            key_dir=Path(part.text("security", "key_dir")),
+            key_dir=_directory(part, "security", "key_dir"),
             curve=part.boolean("security", "curve"),
         )
 

@@ -322,7 +322,7 @@ class Master:
                 self._ring.reload()
             log.info("keys read anew")
         except ConfigError as error:
-            log.error("keys in disorder, what this said stays in force: %s", error)
+            log.error("keys in disorder: %s", error)
         if self._generator is not None:
             self._generator.hang_up()
 

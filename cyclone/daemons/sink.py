@@ -213,7 +213,7 @@ class Sink:
                 self._ring.reload()
             log.info("keys read anew")
         except ConfigError as error:
-            log.error("keys in disorder, what this said stays in force: %s", error)
+            log.error("keys in disorder: %s", error)
 
 
 class TextIntake:

@@ -249,9 +249,7 @@ class Door:
             if self._ring.refresh():
                 _log.info("keys read anew, for the list has changed")
         except KeyFileError as error:
-            self._complaints.add(
-                "keys in disorder", "the list of keys", f"what this said stays in force: {error}"
-            )
+            self._complaints.add("keys in disorder", "the list of keys", str(error))
 
     def _admit(self, frames: list[zmq.Frame]) -> Heard | None:
         if not self._connections.hear(frames[0]):

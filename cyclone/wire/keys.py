@@ -214,7 +214,7 @@ class KeyRing:
     def reload(self) -> None:
         """Read the list again. Raises KeyFileError naming the first bad file.
 
-        What that file said before stays in force, and every other file counts: one that nobody can read, or that is
+        What that file said before, if anything, stays in force, and every other file counts: one that nobody can read, or that is
         half written, keeps no key on the list that was revoked.
         """
         # Looked at before it is read: what changes meanwhile is noticed the next time.
@@ -234,8 +234,9 @@ class KeyRing:
             except KeyFileError as error:
                 if isinstance(error, KeyFileMissing) and not file.is_symlink():
                     continue  # it was revoked at this moment
-                problem = problem or error
                 key = former.get(file.stem)
+                effect = "it lets nobody in" if key is None else "what it said before stays in force"
+                problem = problem or KeyFileError(f"{error.problem}; {effect}", file=file)
             if key is not None and (holder := by_raw.setdefault(key.raw, key)) is not key:
                 problem = problem or KeyFileError(f"is the same key as that of {holder.name}", file=file)
         self._by_raw, self._by_user_id = by_raw, {key.user_id: key for key in by_raw.values()}
@@ -382,8 +383,10 @@ def _made_directory(directory: Path, mode: int) -> Path:
         for missing in reversed([each for each in directory.parents if not each.exists()]):
             missing.mkdir(mode=0o755, exist_ok=True)
         directory.mkdir(mode=mode, exist_ok=True)
+    except FileExistsError:
+        raise KeyFileError("found a file, expected a directory", file=directory) from None
     except OSError as error:
-        raise KeyFileError(f"cannot be made: {error}", file=directory) from error
+        raise KeyFileError(f"cannot be made: {error.strerror}", file=directory) from error
     return directory
 
 

@@ -132,6 +132,29 @@ def test_a_state_directory_may_be_given() -> None:
 # What is refused.
 
 
+@pytest.mark.parametrize(
+    "sections", [{}, {"processing": {"worker_count": "1"}}], ids=["master", "controller"]
+)
+def test_a_file_in_place_of_the_keys_is_refused_with_its_key(tmp_path: Path, sections) -> None:
+    kind = ControllerSettings if sections else MasterSettings
+    wrong = tmp_path / "a file"
+    wrong.touch()
+    found = {"security": {"key_dir": str(wrong)}, **sections}
+    if kind is MasterSettings:
+        found["task_generator"] = {"module": "m", "class": "C"}
+    told = tmp_path / "some.conf"
+    told.write_text(
+        "".join(f"[{s}]\n" + "".join(f"{k} = {v}\n" for k, v in keys.items()) for s, keys in found.items())
+    )
+
+    for read in (kind.read, ClientSettings.read):
+        with pytest.raises(ConfigError) as refused:
+            read(told)
+        assert (
+            str(refused.value) == f"{told}: [security] key_dir: {wrong}: found a file, expected a directory"
+        )
+
+
 @pytest.mark.parametrize("port", ["1", "1023", "65536", "-1", "http", ""])
 def test_a_port_out_of_range_is_refused(port: str) -> None:
     error = refused(MasterSettings, comm={"port": port})

@@ -427,6 +427,21 @@ def test_a_list_in_disorder_is_told_of_until_it_is_in_order(key_dir):
     assert ring.refresh()
 
 
+def test_a_bad_file_of_the_list_is_told_of_with_what_it_means(key_dir):
+    ring = keys.KeyRing(key_dir)
+    new = key_dir / "authorized" / "new.public"
+    new.write_text("name = half")
+    with pytest.raises(KeyFileError, match=r"new\.public: is not a key file: .*; it lets nobody in$"):
+        ring.reload()
+    new.unlink()
+
+    (key_dir / "authorized" / "controller.public").write_text("name = half")
+    with pytest.raises(
+        KeyFileError, match=r"controller\.public: is not .*; what it said before stays in force$"
+    ):
+        ring.reload()
+
+
 def test_a_key_that_is_revoked_while_the_list_is_read_is_not_on_it(key_dir, monkeypatch):
     ring = keys.KeyRing(key_dir)
     gone = key_dir / "authorized" / "gone.public"
@@ -590,6 +605,13 @@ def test_a_disk_that_cannot_be_written_is_told(key_dir, monkeypatch):
         keys.make(key_dir, "other", Role.CLIENT)
 
     assert not [file for file in key_dir.iterdir() if file.name.startswith(".")]
+
+
+def test_a_file_in_place_of_the_directory_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(KeyFileError, match="file: found a file, expected a directory"):
+        keys.make(tmp_path / "file", "node", Role.CONTROLLER)
 
 
 def test_a_directory_that_cannot_be_made_is_told(tmp_path):
