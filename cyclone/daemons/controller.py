@@ -59,6 +59,7 @@ from cyclone.process.replace import replace_content
 from cyclone.process.service_manager import ServiceManager
 from cyclone.record import SINKS_VARIABLE
 from cyclone.settings import ControllerSettings, endpoint, is_ipv6
+from cyclone.store.file import refuse_exchangeable
 from cyclone.wire.keys import Role
 from cyclone.wire.line import Line, connect
 
@@ -525,7 +526,7 @@ class KeptResults:
     """Ends that could not be delivered, with their values, from one life of a controller to the next."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises ConfigError when the directory cannot be made or what is in it cannot be read."""
+        """Raises ConfigError when the directory cannot be made or is open to everybody, or what is in it cannot be read."""
         self.file = directory / "undelivered"
         self._read: list[tuple[End, bytes]] = []
         try:
@@ -533,6 +534,7 @@ class KeptResults:
         except OSError as error:
             raise ConfigError(f"cannot be made: {error.strerror}", file=directory) from None
         try:
+            refuse_exchangeable(directory)
             content = self.file.read_bytes()
             self._read = msgspec.msgpack.decode(content, type=list[tuple[End, bytes]])
         except FileNotFoundError:

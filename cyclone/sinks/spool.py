@@ -118,6 +118,7 @@ class Spool:
         try:
             if network := file.network_name(file.filesystem_kind(self.path.parent)):
                 raise ConfigError(f"found a spool on {network}, expected one on a local disk", file=self.path)
+            file.refuse_exchangeable(self.path.parent)
         except OSError as error:
             raise self._refused(error) from error
         self._open()

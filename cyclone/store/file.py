@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cyclone.errors import AlreadyRunning, ConfigError, StoreFull
+from cyclone.ini import too_open
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -69,6 +70,18 @@ def resolved(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def refuse_exchangeable(directory: Path) -> None:
+    """Raises ConfigError for a directory where everybody can put a file in the place of another; and OSError.
+
+    In a sticky one, such as /tmp, only the owner of a file can. The group may: somebody has chosen it.
+    """
+    status = os.stat(directory)
+    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+        raise ConfigError(
+            too_open(status, "everybody can write to it", "o-w", directory.absolute()), file=directory
+        )
+
+
 def names(path: Path) -> list[Path]:
     """All files that may be of a store at this path: those of SQLite (sqlite.org/tempfiles.html) and the lock."""
     return [path.with_name(path.name + kind) for kind in ("", "-wal", "-shm", "-journal", _LOCK)]
@@ -79,14 +92,15 @@ def claim(path: Path) -> BinaryIO:
 
     Returns a file that has to stay open for as long as the store is used: it holds the lock.
 
-    Raises ConfigError for a directory that is missing, unwritable or on a network file system; AlreadyRunning
-    when another process has the store open; StoreFull when there is no room for even an empty file.
+    Raises ConfigError for a directory that is missing, unwritable, open to everybody or on a network file system;
+    AlreadyRunning when another process has the store open; StoreFull when there is no room for even an empty file.
     """
     directory = path.parent
     try:
         network = network_name(filesystem_kind(directory))
         if network is not None:
             raise ConfigError(f"found a store on {network}, expected one on a local disk", file=path)
+        refuse_exchangeable(directory)
         lock = _lock(path)
     except OSError as error:
         raise _explained(path, error) from error

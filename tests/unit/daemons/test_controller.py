@@ -9,7 +9,7 @@ import pytest
 
 from cyclone.core.decision import Decision
 from cyclone.daemons.controller import Controller, KeptResults
-from cyclone.errors import StoreFull
+from cyclone.errors import ConfigError, StoreFull
 from cyclone.ini import Ini
 from cyclone.messages import Entry, Finished
 from cyclone.model.task import End
@@ -98,6 +98,13 @@ def test_results_that_nobody_took_are_there_for_the_next_life(tmp_path: Path) ->
 
     assert kept.ends() == [End(7), End(8)]
     assert kept.values() == {7: b"value"}
+
+
+def test_results_are_not_read_where_everybody_can_write(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+
+    with pytest.raises(ConfigError, match="found mode 0777: everybody can write to it; run: chmod o-w "):
+        KeptResults(tmp_path)
 
 
 @pytest.mark.parametrize(("before", "written"), [(b"", b"\xffuck"), (b"\xc1", b"luck")])

@@ -675,6 +675,13 @@ def test_a_disk_over_the_network_is_refused(tmp_path: Path, monkeypatch: pytest.
         Spool(tmp_path / "spool")
 
 
+def test_a_directory_that_everybody_can_write_to_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+
+    with pytest.raises(ConfigError, match="found mode 0777: everybody can write to it; run: chmod o-w "):
+        Spool(tmp_path / "spool")
+
+
 def test_a_quota_that_is_used_up_is_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = Spool(tmp_path / "spool")
     refused = sqlite3.OperationalError("disk I/O error")

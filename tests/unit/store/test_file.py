@@ -61,6 +61,22 @@ def test_a_missing_directory_is_refused_by_name(tmp_path: Path) -> None:
         file.claim(tmp_path / "none" / "store")
 
 
+def test_a_directory_that_everybody_can_write_to_is_refused_unless_it_is_sticky(tmp_path: Path) -> None:
+    place = tmp_path / "a place"
+    place.mkdir()
+    place.chmod(0o777)
+
+    with pytest.raises(ConfigError) as refused:
+        file.claim(place / "store")
+
+    problem = "found mode 0777: everybody can write to it; run: chmod o-w"
+    assert str(refused.value) == f"{place}: {problem} '{place}'"
+    assert list(place.iterdir()) == []
+    for mode in (0o1777, 0o775):
+        place.chmod(mode)
+        file.claim(place / "store").close()
+
+
 def test_a_directory_in_place_of_the_file_is_refused_and_leaves_no_claim(tmp_path: Path) -> None:
     path = tmp_path / "store"
     path.mkdir()
