@@ -23,6 +23,7 @@ from cyclone.lustre.records import OstPerformance
 from cyclone.messages import Entry
 from cyclone.record import encode, uid
 from cyclone.sinks.batch import BatchRule
+from cyclone.sinks.dead_letters import DeadLetters
 from cyclone.sinks.dialects.mysql import Mysql, MysqlSettings
 from cyclone.sinks.spool import Spool
 from cyclone.sinks.sql import Database
@@ -69,7 +70,7 @@ def main() -> None:
                 spool.append(entries[first : first + BATCH])
             appended_s = time.perf_counter() - began
             writer = Writer(
-                directory / "spool", "database", {"ost_perf": OstPerformance}, dialect, directory / "dead",
+                spool, "database", {"ost_perf": OstPerformance}, dialect, DeadLetters(directory / "dead"),
                 BatchRule(BATCH, 1.0),
             )  # fmt: skip
             began, cpu = time.perf_counter(), time.process_time()

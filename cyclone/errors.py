@@ -7,7 +7,7 @@ CycloneError
 │   ├── KeyFileError            a key file is malformed or readable by others
 │   │   └── KeyFileMissing      … or it is not there, or not yet
 │   └── AddressError            an address cannot be bound or is not allowed to be
-├── AlreadyRunning              another daemon holds the PID file
+├── AlreadyRunning              another daemon holds the PID file, the store or the spool
 ├── MasterUnreachable           no answer from the master, however often it was asked
 ├── Refusal                     the master answered, and the answer was no
 ├── TimedOut                    what was waited for did not come in time
@@ -88,7 +88,7 @@ class AddressError(ConfigError):
 
 
 class AlreadyRunning(CycloneError):
-    """Another daemon is alive and holds this PID file."""
+    """Another daemon is alive and holds this PID file, store or spool."""
 
     exit_code = EXIT_ALREADY_RUNNING
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from cyclone.process.service_manager import ServiceManager
 from cyclone.record import Record, table
 from cyclone.sinks import legacy
 from cyclone.sinks.batch import BatchRule
+from cyclone.sinks.dead_letters import DeadLetters
 from cyclone.sinks.dialects.csv_files import Csv
 from cyclone.sinks.dialects.sqlite import Sqlite
 from cyclone.sinks.inquiry import Answer, Inquiry
@@ -48,29 +50,23 @@ class Proxy:
         """Raises ConfigError, PluginError, StoreError."""
         self._settings = settings
         self._max_bytes = settings.spool_max_mb * 2**20
-        self._spool = Spool(settings.spool_file, self._max_bytes)
         self._received = 0
         # Of the next text. Those of former lives had others, for texts come in slower than one a nanosecond.
         self._text_number = time.time_ns()
         self._complaints = Complaints()
+        # First what may be refused, and the spool after it, so that none is left behind then.
         self._kinds = kinds_of(settings)
-        try:
-            rule = BatchRule(settings.store_max_count, settings.store_timeout_s)
-            self._writer = Writer(
-                settings.spool_file,
-                NAME,
-                self._kinds,
-                dialect_of(settings),
-                settings.dead_letters,
-                rule,
+        dialect = dialect_of(settings)
+        rule = BatchRule(settings.store_max_count, settings.store_timeout_s)
+        with contextlib.ExitStack() as opened:
+            self._scraping = opened.enter_context(contextlib.closing(Scraping(settings)))
+            dead_letters = DeadLetters(settings.dead_letters)
+            self._spool = opened.enter_context(
+                contextlib.closing(Spool(settings.spool_file, self._max_bytes))
             )
-            self._inquiry = Inquiry(
-                settings.spool_file, self._kinds.values(), dialect_of(settings), settings.dead_letters
-            )
-            self._scraping = Scraping(settings)
-        except BaseException:
-            self._spool.close()
-            raise
+            self._writer = Writer(self._spool, NAME, self._kinds, dialect, dead_letters, rule)
+            self._inquiry = Inquiry(self._spool, self._kinds.values(), dialect, settings.dead_letters)
+            opened.pop_all()
         self._writer.start()
 
     def keep(self, entries: Sequence[Entry]) -> None:

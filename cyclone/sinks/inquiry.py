@@ -44,13 +44,13 @@ class Inquiry:
 
     def __init__(
         self,
-        spool_path: str | Path,
+        spool: Spool,
         kinds: Iterable[type[Record]],
         dialect: Dialect,
         dead_letters: str | Path,
     ) -> None:
-        """Opens nothing before it is asked for the first time."""
-        self._spool_path = spool_path
+        """Opens nothing before it is asked for the first time. spool: is open for as long as this is."""
+        self._spool = spool
         self._tables = list({table.name: table for table in map(table_of, kinds)}.values())
         self._database = Database(dialect)
         self._obituaries = Obituaries(dead_letters)
@@ -82,7 +82,7 @@ class Inquiry:
             while (question := self._questions.get()) is not None:
                 uids, answer = question
                 try:
-                    spool = spool or Spool(self._spool_path)
+                    spool = spool or self._spool.another()
                     traced = self._trace(spool, uids)
                 except StoreError as error:
                     traced = _untold(uids, str(error))

@@ -2,23 +2,24 @@
 
 One SQLite file with a write-ahead log and `synchronous=FULL`: what `append` returned from survives a power cut.
 Sequence numbers grow for ever and are never used twice, so that a reader who remembers how far it came misses
-nothing, and nobody deletes what he has not read. The same file may be open more than once, in several threads or
-processes: writers wait for one another.
+nothing, and nobody deletes what he has not read. The file belongs to one process, which may have it open more than
+once, in several threads: writers wait for one another.
 
 A disk may give back other bits than it was given. A file is not read through for that when it is opened, which takes
 seconds for each GB; what is wrong is noticed where it is met. A value comes out as what its column holds, whatever lies
 there; whoever gets it checks it like anything from outside. Indexes and counts that contradict the entries are made
-anew from these. A file whose entries themselves cannot be read is set aside.
+anew from these. A file whose entries themselves cannot be read is set aside; but never one that was no spool: who
+has mistyped a path does not lose what lies there.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import math
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -102,29 +103,43 @@ class Fill(NamedTuple):
 
 
 class Spool:
-    """One connection to the file of a spool. It owns nothing but that; not for two threads at the same time."""
+    """One connection to the file of a spool, not for two threads at the same time. The first one owns the file."""
 
-    def __init__(self, path: str | Path, max_bytes: int = 0) -> None:
+    def __init__(self, path: str | Path, max_bytes: int = 0, *, beside: Spool | None = None) -> None:
         """Open the spool, or create an empty one; a damaged file is set aside first.
 
         max_bytes: bound of the file, with what is kept for all sinks, 0 for none. The log beside it may take 32 MiB
         more, and a reserve for a full disk takes 24. The file does not shrink: it keeps the size of its fullest hour.
+        beside: see `another`.
 
-        Raises ConfigError (place, or the database of somebody else), StoreVersionError, StoreFull, StoreError.
+        Raises AlreadyRunning (another process, or an owner in this one), ConfigError (place, or the database of
+        somebody else), StoreCorrupt (no database, and never was a spool), StoreVersionError, StoreFull, StoreError.
         """
         self.path = file.resolved(Path(path))
         self.max_bytes = max_bytes
         self._reserve = self.path.with_name(self.path.name + ".reserve")
+        # Held by who opens the file or sets it aside.
+        self._alone: threading.Lock = threading.Lock() if beside is None else beside._alone
+        # Only then it may be set aside.
+        self._was_spool = beside is not None
+        self._claim = file.claim(self.path, "spool") if beside is None else None
         try:
-            if network := file.network_name(file.filesystem_kind(self.path.parent)):
-                raise ConfigError(f"found a spool on {network}, expected one on a local disk", file=self.path)
-            file.refuse_exchangeable(self.path.parent)
-        except OSError as error:
-            raise self._refused(error) from error
-        self._open()
+            self._open()
+        except BaseException:
+            self._let_go()
+            raise
+
+    def another(self) -> Spool:
+        """A further connection, for another thread of this process; this one is to be closed last."""
+        return Spool(self.path, beside=self)
 
     def close(self) -> None:
         self._connection.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._claim is not None:
+            self._claim.close()
 
     def append(self, entries: Sequence[Entry]) -> int:
         """Keep all of these or none, and return when they are on disk. Returns how many were not there already.
@@ -417,23 +432,31 @@ class Spool:
     def _open(self) -> None:
         for _ in range(_TRIES):
             try:
-                with self._alone():
-                    _create(self.path)
+                with self._alone:
+                    file.create(self.path)
                     self._identity = _identity(os.stat(self.path))
                     self._connection = self._connect()
                     with self._closing_what_fails():
                         self._prepare()
                         if not self._has_reserve():
                             self._keep_reserve()
+                self._was_spool = True
                 return
             except OSError as error:
-                raise self._refused(error) from error
+                raise file.refused(self.path, error) from error
             except sqlite3.Error as error:
                 explained = self._explained(error)
                 if not isinstance(explained, StoreCorrupt):
                     raise explained from error
+                if not (self._was_spool or self._has_left_signs()):
+                    problem = "found something that is no database, expected a spool of Cyclone"
+                    raise StoreCorrupt(f"{self.path}: {problem}") from error
                 self._set_aside(explained)
         raise StoreError(f"{self.path}: damaged again and again")
+
+    def _has_left_signs(self) -> bool:
+        """Was this file a spool in a former life? Asked only before it is one in this life: see `file.application_id`."""
+        return self._reserve.exists() or file.application_id(self.path) == APPLICATION_ID
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -501,7 +524,7 @@ class Spool:
     def _set_aside(self, reason: StoreCorrupt) -> None:
         """Give a damaged file and its log another name, unless somebody has done so already."""
         self._connection.close()
-        with self._alone():
+        with self._alone:
             if not self._is_in_place():
                 return
             place = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
@@ -512,20 +535,6 @@ class Spool:
             for ending in ("-wal", "-shm", ""):
                 with contextlib.suppress(FileNotFoundError):
                     os.rename(f"{self.path}{ending}", f"{place}{ending}")
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """While nobody else opens the spool or sets it aside. The file of the lock is never removed."""
-        lock = os.open(
-            self.path.with_name(self.path.name + ".lock"),
-            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW,
-            0o600,
-        )
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
 
     def _explained(self, error: sqlite3.Error | StoreCorrupt) -> RuleBroken | StoreError:
         if isinstance(error, StoreCorrupt):
@@ -551,14 +560,6 @@ class Spool:
         except OSError:
             return True
 
-    def _refused(self, error: OSError) -> ConfigError | StoreFull:
-        reason = os.strerror(error.errno or 0)
-        if error.errno in file.NO_ROOM:
-            return StoreFull(f"{self.path}: {reason}")
-        return ConfigError(
-            f"cannot be used: {reason}; expected a writable file on a local disk", file=self.path
-        )
-
 
 def size_of(entry: Entry) -> int:
     """About what it takes by itself, in bytes. Raises UnicodeEncodeError."""
@@ -566,27 +567,6 @@ def size_of(entry: Entry) -> int:
         len(text) if text.isascii() else len(text.encode()) for text in (entry.tid, entry.job, entry.kind)
     )
     return _ENTRY_BYTES + texts + len(entry.body)
-
-
-def _create(path: Path) -> None:
-    """An empty file for its owner alone, unless there is one.
-
-    What is there is not opened: the closing of any descriptor of a file drops all POSIX locks that the process
-    holds on it (fcntl(2)), and SQLite has such locks for another connection to the spool.
-    """
-    if path.is_file():
-        return
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        # The mode that open(2) was given is cut down by the umask. SQLite gives its side files the same mode.
-        os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

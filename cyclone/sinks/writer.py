@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 from cyclone.clock import monotonic
@@ -77,25 +76,25 @@ class Writer:
 
     def __init__(
         self,
-        spool_path: str | Path,
+        spool: Spool,
         sink: str,
         kinds: Mapping[str, type[Record]],
         dialect: Dialect,
-        dead_letters: str | Path,
+        dead_letters: DeadLetters,
         rule: BatchRule | None = None,
         *,
         clock: Callable[[], float] = monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Open the spool, but nothing else yet: `start` does.
+        """Connect to the spool, but to nothing else yet: `start` does.
 
-        sink: the name under which entries are in the spool; kinds: `{name: kind}`.
-        Raises what `Spool` raises; ConfigError: the file of dead letters; RuleBroken: a kind that is not sound.
+        spool: is open for as long as this is. sink: the name under which entries are in it; kinds: `{name: kind}`.
+        Raises what `Spool` raises; RuleBroken: a kind that is not sound.
         """
         self._sink = sink
         self._kinds = {name: (kind, table_of(kind)) for name, kind in kinds.items()}
         self._database = Database(dialect, clock)
-        self._dead_letters = DeadLetters(dead_letters)
+        self._dead_letters = dead_letters
         rule = rule or BatchRule()
         self._batching = Batching(rule)
         self._portion = Portion(min(ROWS_MAX, rule.count))
@@ -109,7 +108,7 @@ class Writer:
         self._news = threading.Condition()
         self._is_woken = self._is_asked = self._is_stopping = False
         self._gives_up_at = math.inf
-        self._spool = Spool(spool_path)
+        self._spool = spool.another()
         # A daemon, for a database that hangs must not keep the process from ending: the spool has everything.
         self._thread = threading.Thread(target=self._run, name=f"writer of {sink}", daemon=True)
 

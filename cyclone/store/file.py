@@ -1,4 +1,4 @@
-"""The place of a store: a file on a local disk that its owner alone may read, and one process at a time."""
+"""The place of a store or a spool: a file on a local disk that its owner alone may read, and one process at a time."""
 
 from __future__ import annotations
 
@@ -87,10 +87,11 @@ def names(path: Path) -> list[Path]:
     return [path.with_name(path.name + kind) for kind in ("", "-wal", "-shm", "-journal", _LOCK)]
 
 
-def claim(path: Path) -> BinaryIO:
+def claim(path: Path, what: str = "store") -> BinaryIO:
     """Make sure that the file may be a store and belongs to this process; create it if there is none.
 
-    Returns a file that has to stay open for as long as the store is used: it holds the lock.
+    what: is kept there, for people. Returns a file that has to stay open for as long as the store is used: it holds
+    the lock.
 
     Raises ConfigError for a directory that is missing, unwritable, open to everybody or on a network file system;
     AlreadyRunning when another process has the store open; StoreFull when there is no room for even an empty file.
@@ -99,23 +100,25 @@ def claim(path: Path) -> BinaryIO:
     try:
         network = network_name(filesystem_kind(directory))
         if network is not None:
-            raise ConfigError(f"found a store on {network}, expected one on a local disk", file=path)
+            raise ConfigError(f"found a {what} on {network}, expected one on a local disk", file=path)
         refuse_exchangeable(directory)
-        lock = _lock(path)
     except OSError as error:
-        raise _explained(path, error) from error
+        raise refused(path, error) from error
+    held = lock(path)
     try:
-        _create(path)
+        create(path)
+        # A directory or an unreadable file is told as such here; SQLite would only say that it cannot open.
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
     except OSError as error:
-        lock.close()
-        raise _explained(path, error) from error
-    return lock
+        held.close()
+        raise refused(path, error) from error
+    return held
 
 
 def application_id(path: Path) -> int:
     """What the head of a database says whose file it is; 0 if it is too short to be one.
 
-    Not to be called while this process has the database open: see `_lock`. Raises OSError.
+    Not to be called while this process has the database open: see `lock`. Raises OSError.
     """
     # sqlite.org/fileformat2.html#the_database_header
     with open(path, "rb") as head:
@@ -206,36 +209,38 @@ def has_room(directory: Path) -> bool:
     return True
 
 
-def _lock(path: Path) -> BinaryIO:
+def lock(path: Path) -> BinaryIO:
+    """Have what lies at this path to oneself, for as long as the file that is returned stays open.
+
+    The kernel gives the lock back when its holder dies, however it dies; programs that he starts do not get it.
+    Raises AlreadyRunning when another process has it; ConfigError, StoreFull.
+    """
     # The lock is on a file beside the store: SQLite keeps POSIX locks on the store itself, and the closing of
     # any descriptor of a file drops all POSIX locks that the process holds on it (fcntl(2)). The file is
     # never removed, or two processes could hold locks on two files of the same name.
-    lock = os.fdopen(
-        os.open(
-            path.with_name(path.name + _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        ),
-        "rb+", 0,
-    )  # fmt: skip
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        lock.truncate()
-        lock.write(f"{os.getpid()};{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}\n".encode())
+        held = os.fdopen(os.open(path.with_name(path.name + _LOCK), flags, 0o600), "rb+", 0)
+    except OSError as error:
+        raise refused(path, error) from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _sign(held)
     except BlockingIOError:
-        owner = lock.read(100).decode("utf-8", "replace").strip()
-        lock.close()
+        owner = held.read(100).decode("utf-8", "replace").strip()
+        held.close()
         raise AlreadyRunning(path, owner) from None
-    except OSError:
-        lock.close()
-        raise
-    return lock
+    except OSError as error:
+        held.close()
+        raise refused(path, error) from error
+    return held
 
 
-def _create(path: Path) -> None:
+def create(path: Path) -> None:
+    """An empty file for its owner alone, unless there is one, which is not opened: see `lock`. Raises OSError."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        # A directory or an unreadable file is told as such here; SQLite would only say that it cannot open.
-        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
         return
     try:
         # The mode that open(2) was given is cut down by the umask. SQLite gives its side files the same mode.
@@ -245,8 +250,20 @@ def _create(path: Path) -> None:
     sync_directory(path.parent)
 
 
-def _explained(path: Path, error: OSError) -> ConfigError | StoreFull:
+def refused(path: Path, error: OSError) -> ConfigError | StoreFull:
+    """What to tell of a place that the system does not let us use."""
     reason = os.strerror(error.errno or 0)
     if error.errno in NO_ROOM:
         return StoreFull(f"{path}: {reason}")
     return ConfigError(f"cannot be used: {reason}; expected a writable file on a local disk", file=path)
+
+
+def _sign(held: BinaryIO) -> None:
+    """Write down who holds the lock, for people only: a full disk keeps nobody from emptying what lies beside it."""
+    text = f"{os.getpid()};{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}\n".encode()
+    try:
+        os.pwrite(held.fileno(), text, 0)
+        held.truncate(len(text))
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise

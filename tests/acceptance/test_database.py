@@ -25,6 +25,7 @@ from cyclone.lustre.records import OstPerformance
 from cyclone.messages import Entry
 from cyclone.record import encode, uid
 from cyclone.sinks.batch import BatchRule, Health
+from cyclone.sinks.dead_letters import DeadLetters
 from cyclone.sinks.dialects.mysql import Mysql, MysqlSettings
 from cyclone.sinks.kinds import load_kinds
 from cyclone.sinks.spool import Spool
@@ -92,11 +93,11 @@ class Site:
 
     def writer(self, **other: Any) -> Writer:
         writer = Writer(
-            self.directory / "spool",
+            self.spool,
             "database",
             KINDS,
             dialect(self.maria, **other),
-            self.dead,
+            DeadLetters(self.dead),
             BatchRule(1000, 0.2),
         )
         self.writers.append(writer)
@@ -590,6 +591,7 @@ def test_a_writer_that_is_killed_again_and_again_loses_and_doubles_nothing(
 ) -> None:
     site = Site(tmp_path, maria)
     site.spool.append([entry(number) for number in range(20_000)])
+    site.stop()
     dice = random.Random(3)
     script = (
         "import sys; from pathlib import Path; import acceptance.test_database as t\n"
@@ -597,8 +599,13 @@ def test_a_writer_that_is_killed_again_and_again_loses_and_doubles_nothing(
         "writer = t.Site(Path(sys.argv[1]), m).writer(); print('up', flush=True)\n"
         "import time; time.sleep(60)"
     )
+
+    def is_over() -> bool:
+        with closing(Spool(tmp_path / "spool")) as spool:
+            return not spool.fill()
+
     kills = 0
-    while site.spool.fill():
+    while not is_over():
         process = subprocess.Popen(
             [sys.executable, "-c", script, str(tmp_path), str(maria.port)],
             stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(TESTS)},
@@ -614,7 +621,6 @@ def test_a_writer_that_is_killed_again_and_again_loses_and_doubles_nothing(
 
     assert kills > 1
     assert site.rows() == 20_000
-    site.stop()
 
 
 def connect(maria: MariaDb) -> Any:

@@ -7,14 +7,16 @@ import sys
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cyclone.daemons.database_proxy import Proxy, check, dialect_of, kinds_of
-from cyclone.errors import ConfigError, StoreError, StoreFull
+from cyclone.errors import ConfigError, StoreCorrupt, StoreError, StoreFull
 from cyclone.ini import Ini
+from cyclone.private_cluster import free_ports
 from cyclone.record import table
 from cyclone.sinks.settings import DatabaseProxySettings
 from cyclone.sinks.sql import Database
@@ -95,6 +97,37 @@ def test_texts_that_come_again_because_of_a_failure_are_kept_once(proxy, tmp_pat
 
 def full(_):
     raise StoreFull("the disk is full")
+
+
+# A start that is refused.
+
+
+@pytest.mark.parametrize("wrong", ["modules", "dead letters", "table"])
+def test_a_start_that_is_refused_leaves_nothing_behind(tmp_path, wrong):
+    sections = {
+        "db": {"dialect": "sqlite", "table": "no table" if wrong == "table" else ""},
+        "spool": {"file": str(tmp_path / "spool"), "dead_letters": str(tmp_path / "dead.jsonl")},
+    }
+    if wrong == "modules":
+        sections["records"] = {"modules": "nosuch.module"}
+    elif wrong == "dead letters":
+        sections["spool"]["dead_letters"] = str(tmp_path / "none" / "dead.jsonl")
+
+    with pytest.raises(ConfigError):
+        Proxy(DatabaseProxySettings.of(Ini(sections, "some.conf")))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_spool_that_is_refused_gives_the_port_of_metrics_back(tmp_path):
+    told = replace(settings(tmp_path), metrics_port=free_ports(1)[0])
+    (tmp_path / "spool").write_text("Keep me.")
+
+    with pytest.raises(StoreCorrupt):
+        Proxy(told)
+
+    (tmp_path / "spool").unlink()
+    Proxy(told).finish()
 
 
 # Tables.

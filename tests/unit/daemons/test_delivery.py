@@ -185,7 +185,7 @@ def test_the_oldest_are_dropped_where_that_was_asked_for(place):
         delivery.tick()
 
     assert delivery.has_room
-    with closing(Spool(place.directory / "state" / "records.db")) as spool:
+    with closing(delivery._spool.another()) as spool:
         left = [each for _, each in spool.read("database", 0, 20_000)]
     assert left[-1] == entry(11_999)
     assert 0 < len(left) < 12_000
@@ -238,7 +238,7 @@ def test_a_spool_that_was_set_aside_leaves_nothing_to_deliver(place):
     delivery = place.open_delivery()
     delivery.keep([entry(0)])
     delivery.tick()
-    with closing(Spool(delivery._spool.path)) as spool:
+    with closing(delivery._spool.another()) as spool:
         spool.delete([seq for seq, _ in spool.read("database", 0, 10)])
 
     place.until(lambda: place.heard and place.view.entries == 0)

@@ -36,7 +36,7 @@ class Site:
     def __post_init__(self) -> None:
         self.spool = Spool(self.directory / "spool")
         self.dead = DeadLetters(self.directory / "dead")
-        self.inquiry = Inquiry(self.directory / "spool", self.kinds.values(), self.dialect, self.dead.path)
+        self.inquiry = Inquiry(self.spool, self.kinds.values(), self.dialect, self.dead.path)
 
     def store(self, entry: Entry, kind: type[Record]) -> None:
         with closing(Database(self.dialect)) as database:
@@ -82,7 +82,7 @@ def test_a_key_that_is_in_two_tables_is_told_as_two_rows(
         table = "others"
 
     site.kinds["other"] = Other
-    site.inquiry = Inquiry(site.directory / "spool", site.kinds.values(), site.dialect, site.dead.path)
+    site.inquiry = Inquiry(site.spool, site.kinds.values(), site.dialect, site.dead.path)
     site.store(entry(0), reading)
     site.store(entry(0), Other)
 

@@ -4,6 +4,7 @@ import errno
 import itertools
 import os
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -15,7 +16,15 @@ import pytest
 from msgspec.structs import replace
 from spools import without_index
 
-from cyclone.errors import ConfigError, RuleBroken, StoreError, StoreFull, StoreVersionError
+from cyclone.errors import (
+    AlreadyRunning,
+    ConfigError,
+    RuleBroken,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreVersionError,
+)
 from cyclone.messages import Entry
 from cyclone.sinks.spool import Fill, Spool, size_of
 
@@ -499,12 +508,13 @@ def test_an_entry_of_a_sink_that_there_is_not_goes_to_another_that_may_refuse_it
 
 def test_a_file_that_was_set_aside_is_not_written_to_through_another_connection(tmp_path: Path) -> None:
     path = tmp_path / "spool"
-    one, other = Spool(path), Spool(path)
+    first = Spool(path)
+    one, other = first.another(), first.another()
     one.append([entry(1)])
     [(old, _)] = other.read("database", 0, 1)
     one.close()
     path.rename(tmp_path / "spool.damaged-1")
-    one = Spool(path)
+    one = first.another()
 
     other.append([entry(2)])
 
@@ -514,6 +524,7 @@ def test_a_file_that_was_set_aside_is_not_written_to_through_another_connection(
     assert other.delete([old]) == 0
     one.close()
     other.close()
+    first.close()
 
 
 def test_the_database_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
@@ -527,6 +538,39 @@ def test_the_database_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
         Spool(path)
 
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", [b"Keep me.\n", b"This is no database at all.\n" * 1000])
+def test_a_file_that_never_was_a_spool_is_left_alone(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "precious.txt"
+    path.write_bytes(text)
+
+    for _ in range(2):
+        with pytest.raises(
+            StoreCorrupt, match=f"{path}: found something that is no database, expected a spool"
+        ):
+            Spool(path)
+
+    assert path.read_bytes() == text
+    assert {each.name for each in tmp_path.iterdir()} == {"precious.txt", "precious.txt.lock"}
+
+
+@pytest.mark.parametrize("sign", ["the reserve", "the head"])
+def test_a_damaged_file_was_a_spool_if_either_its_head_or_the_reserve_says_so(
+    tmp_path: Path, sign: str
+) -> None:
+    path = tmp_path / "spool"
+    Spool(path).close()
+    was = path.read_bytes()
+    if sign == "the head":
+        tmp_path.joinpath("spool.reserve").unlink()
+        path.write_bytes(was[:100] + b"\xff" * (len(was) - 100))
+    else:
+        path.write_bytes(b"\xff" * len(was))
+
+    Spool(path).close()
+
+    assert list(tmp_path.glob("spool.damaged-*"))
 
 
 def test_a_spool_of_another_version_is_refused(tmp_path: Path) -> None:
@@ -586,12 +630,12 @@ def test_its_owner_alone_may_read_it_whatever_the_umask(tmp_path: Path, umask: i
 
 
 def test_two_threads_append_and_delete_without_losing_anything(tmp_path: Path) -> None:
-    path = tmp_path / "spool"
+    shared = Spool(tmp_path / "spool")
     rounds, size = 40, 50
     taken: list[Entry] = []
 
     def take() -> None:
-        spool, after = Spool(path), 0
+        spool, after = shared.another(), 0
         while len(taken) < 2 * rounds * size:
             rows = spool.read("database", after, 70)
             if rows:
@@ -601,7 +645,7 @@ def test_two_threads_append_and_delete_without_losing_anything(tmp_path: Path) -
         spool.close()
 
     def give(first: int) -> None:
-        spool = Spool(path)
+        spool = shared.another()
         for number in range(first, first + rounds * size, size):
             spool.append([entry(each) for each in range(number, number + size)])
         spool.close()
@@ -614,9 +658,38 @@ def test_two_threads_append_and_delete_without_losing_anything(tmp_path: Path) -
         thread.join(60)
 
     assert sorted(each.uid for each in taken) == [n.to_bytes(16) for n in range(2 * rounds * size)]
-    spool = Spool(path)
-    assert spool.fill() == {}
-    spool.close()
+    assert shared.fill() == {}
+    shared.close()
+
+
+def test_a_spool_that_is_in_use_is_refused_by_name_until_its_holder_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    script = (
+        "import subprocess, sys, time; from cyclone.sinks.spool import Spool\n"
+        "spool = Spool(sys.argv[1])\n"
+        # Programs that it starts do not keep the spool from the next one.
+        "print(subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL).pid, flush=True)\n"
+        "time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE) as holder:
+        program = int(holder.stdout.readline())
+        with pytest.raises(AlreadyRunning, match=str(path)) as refused:
+            Spool(path)
+        holder.kill()
+    os.kill(program, 0)
+
+    Spool(path).close()
+
+    os.kill(program, signal.SIGKILL)
+    assert refused.value.owner.startswith(f"{holder.pid};")
+
+
+def test_a_connection_that_was_made_beside_it_does_not_give_the_spool_away(tmp_path: Path) -> None:
+    with closing(Spool(tmp_path / "spool")) as spool:
+        spool.another().close()
+
+        with pytest.raises(AlreadyRunning):
+            Spool(tmp_path / "spool")
 
 
 def test_what_was_appended_survives_the_kill_of_its_process(tmp_path: Path) -> None:

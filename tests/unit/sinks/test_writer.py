@@ -18,6 +18,7 @@ from spools import without_index
 from cyclone.messages import Entry
 from cyclone.record import Record, encode, uid
 from cyclone.sinks.batch import BatchRule, Health
+from cyclone.sinks.dead_letters import DeadLetters
 from cyclone.sinks.dialects.sqlite import Sqlite
 from cyclone.sinks.spool import Spool
 from cyclone.sinks.sql import ROWS_MAX, Database, DatabaseFailure, Failure, row_of
@@ -45,7 +46,7 @@ class Site:
     def writer(self, rule: BatchRule | None = None, **other: Any) -> Writer:
         dialect = other.pop("dialect", Sqlite(self.rows))
         self.writers.append(
-            Writer(self.spool_path, "database", self.kinds, dialect, self.dead, rule, **other)
+            Writer(self.spool, "database", self.kinds, dialect, DeadLetters(self.dead), rule, **other)
         )
         return self.writers[-1]
 

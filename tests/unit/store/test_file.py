@@ -56,6 +56,29 @@ def test_a_claim_of_a_process_that_was_killed_is_over(tmp_path: Path) -> None:
     file.claim(path).close()
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_lock_needs_no_room_for_the_name_of_its_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+
+    with file.lock(tmp_path / "store"), pytest.raises(AlreadyRunning):
+        file.lock(tmp_path / "store")
+
+
+def test_a_lock_names_its_last_holder_and_nobody_before(tmp_path: Path) -> None:
+    (tmp_path / "store.lock").write_text("7" * 90)
+
+    with file.lock(tmp_path / "store"):
+        text = (tmp_path / "store.lock").read_text()
+
+    assert text.startswith(f"{os.getpid()};")
+    assert text.endswith("\n")
+
+
 def test_a_missing_directory_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none/store: cannot be used: No such file or directory; expected"):
         file.claim(tmp_path / "none" / "store")
