@@ -254,6 +254,14 @@ DEFENCES = [
         "unit/sinks/test_spool.py::test_a_spool_that_is_in_use_is_refused_by_name_until_its_holder_is_gone",
     ),
     Defence(
+        "a state directory belongs to one controller",
+        "what one controller has kept, another does not remove",
+        "daemons/controller.py",
+        "self._lock = file.lock(self.file)",
+        'self._lock = open(os.devnull, "rb")',
+        "unit/daemons/test_controller.py::test_a_second_controller_gets_no_state_directory_of_another",
+    ),
+    Defence(
         "only what was a spool is set aside",
         "who has mistyped the path of a spool does not lose the file that lies there",
         "sinks/spool.py",

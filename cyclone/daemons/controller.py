@@ -59,7 +59,7 @@ from cyclone.process.replace import replace_content
 from cyclone.process.service_manager import ServiceManager
 from cyclone.record import SINKS_VARIABLE
 from cyclone.settings import ControllerSettings, endpoint, is_ipv6
-from cyclone.store.file import refuse_exchangeable
+from cyclone.store import file
 from cyclone.wire.keys import Role
 from cyclone.wire.line import Line, connect
 
@@ -497,6 +497,7 @@ class Controller:
             self._delivery.close()
         self._scraping.close()
         self._loop.close()
+        self._kept.close()
         if undelivered:
             log.warning("results kept for the next start count=%d file=%s", len(undelivered), self._kept.file)
         if broken := self._crew.broken or self._broken:
@@ -523,29 +524,45 @@ def _joined(letters: Iterable[Letter]) -> Letter:
 
 
 class KeptResults:
-    """Ends that could not be delivered, with their values, from one life of a controller to the next."""
+    """Ends that could not be delivered, with their values, from one life of a controller to the next.
+
+    It owns the directory: two controllers would each remove what the other has kept.
+    """
 
     def __init__(self, directory: Path) -> None:
-        """Raises ConfigError when the directory cannot be made or is open to everybody, or what is in it cannot be read."""
+        """Raises ConfigError when the directory cannot be made or is open to everybody, or what is in it cannot be read;
+        StoreFull, AlreadyRunning."""
         self.file = directory / "undelivered"
-        self._read: list[tuple[End, bytes]] = []
         try:
             directory.mkdir(mode=0o700, exist_ok=True)
+            file.refuse_exchangeable(directory)
         except OSError as error:
             raise ConfigError(f"cannot be made: {error.strerror}", file=directory) from None
+        self._lock = file.lock(self.file)
         try:
-            refuse_exchangeable(directory)
+            self._read = self._left()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Leave the directory to the next controller."""
+        self._lock.close()
+
+    def _left(self) -> list[tuple[End, bytes]]:
+        try:
             content = self.file.read_bytes()
-            self._read = msgspec.msgpack.decode(content, type=list[tuple[End, bytes]])
+            return msgspec.msgpack.decode(content, type=list[tuple[End, bytes]])
         except FileNotFoundError:
-            return
+            return []
         except OSError as error:
-            raise ConfigError(f"cannot be used: {error.strerror}", file=directory) from None
+            raise ConfigError(f"cannot be used: {error.strerror}", file=self.file.parent) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             # Nothing is lost: the tasks are given out again. It is set aside for whoever wants to know.
             aside = self.file.with_suffix(".damaged")
             self.file.replace(aside)
             log.error("results of a former life cannot be read, set aside file=%s: %s", aside, error)
+            return []
 
     def ends(self) -> list[End]:
         return [end for end, _ in self._read]

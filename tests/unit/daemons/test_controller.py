@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from cyclone.core.decision import Decision
 from cyclone.daemons.controller import Controller, KeptResults
-from cyclone.errors import ConfigError, StoreFull
+from cyclone.errors import AlreadyRunning, ConfigError, StoreFull
 from cyclone.ini import Ini
 from cyclone.messages import Entry, Finished
 from cyclone.model.task import End
@@ -59,6 +61,7 @@ def turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Turn]:
     turn.controller._delivery.close()
     turn.controller._nursery.close()
     turn.controller._line.close()
+    turn.controller._kept.close()
     turn.controller._loop.close()
 
 
@@ -92,12 +95,19 @@ def test_what_a_worker_was_not_given_is_not_believed(turn: Turn, monkeypatch: py
 
 
 def test_results_that_nobody_took_are_there_for_the_next_life(tmp_path: Path) -> None:
-    KeptResults(tmp_path).keep([End(7), End(8)], {7: b"value"})
+    with closing(KeptResults(tmp_path)) as former:
+        former.keep([End(7), End(8)], {7: b"value"})
 
-    kept = KeptResults(tmp_path)
+    with closing(KeptResults(tmp_path)) as kept:
+        assert kept.ends() == [End(7), End(8)]
+        assert kept.values() == {7: b"value"}
 
-    assert kept.ends() == [End(7), End(8)]
-    assert kept.values() == {7: b"value"}
+
+def test_a_second_controller_gets_no_state_directory_of_another(tmp_path: Path) -> None:
+    with closing(KeptResults(tmp_path)), pytest.raises(AlreadyRunning, match=str(tmp_path)) as refused:
+        KeptResults(tmp_path)
+
+    assert refused.value.owner.startswith(f"{os.getpid()};")
 
 
 def test_results_are_not_read_where_everybody_can_write(tmp_path: Path) -> None:
@@ -111,12 +121,12 @@ def test_results_are_not_read_where_everybody_can_write(tmp_path: Path) -> None:
 def test_results_that_cannot_be_read_are_set_aside_and_given_up(
     tmp_path: Path, before: bytes, written: bytes
 ) -> None:
-    KeptResults(tmp_path).keep([End(7, error="no luck")], {})
+    with closing(KeptResults(tmp_path)) as former:
+        former.keep([End(7, error="no luck")], {})
     file = tmp_path / "undelivered"
     damaged = before + file.read_bytes().replace(b"luck", written)
     file.write_bytes(damaged)
 
-    kept = KeptResults(tmp_path)
-
-    assert kept.ends() == []
+    with closing(KeptResults(tmp_path)) as kept:
+        assert kept.ends() == []
     assert (tmp_path / "undelivered.damaged").read_bytes() == damaged
