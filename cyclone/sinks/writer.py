@@ -148,6 +148,7 @@ class Writer:
 
     def _run(self) -> None:
         try:
+            self._try_database()
             while not self._is_stopping:
                 self._step()
                 self._sleep()
@@ -156,6 +157,13 @@ class Writer:
         finally:
             self._database.close()
             self._spool.close()
+
+    def _try_database(self) -> None:
+        """Who has just started a daemon looks at its log, and may not when the first entry comes."""
+        try:
+            self._database.open()
+        except DatabaseFailure as failure:
+            log.warning("the database cannot be used yet sink=%s reason=%s", self._sink, failure)
 
     def _sleep(self) -> None:
         """Until something is due or somebody says something."""

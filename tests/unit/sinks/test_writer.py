@@ -466,3 +466,14 @@ def test_a_stop_does_not_wait_for_a_database_that_hangs(site, entry):
     assert not writer.stop(0.05)
 
     go_on.set()
+
+
+def test_a_database_that_cannot_be_used_is_told_of_before_anything_comes(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = site.move(dialect=Sqlite(site.rows.parent / "none" / "rows.db"))
+
+    [told] = caplog.records
+    assert told.levelname == "WARNING"
+    assert str(site.rows.parent / "none" / "rows.db") in told.getMessage()
+    assert writer.figures.health is Health.OK
