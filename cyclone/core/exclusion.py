@@ -78,7 +78,7 @@ class Exclusion:
 
 @dataclass(slots=True)
 class _Record:
-    """crashes: the tasks whose workers died, and when, the latest last. times: how often that was too much."""
+    """crashes: the tasks whose workers died, and when they last did. times: how often that was too much."""
 
     crashes: dict[TaskNumber, float] = field(default_factory=dict)
     times: int = 0

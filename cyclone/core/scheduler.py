@@ -178,7 +178,7 @@ class Scheduler:
         self._lose_the_silent(now, decision)
         self._ring_alarms(now, decision)
         for controller in self.exclusion.review(self.controllers.values(), now):
-            self._exclude(controller, now, decision)
+            self._exclusion_changed(controller, now, decision)
         if self._sizes_changed:
             self._sizes_changed = False
             self.placement.resized(self.controllers.values())
@@ -676,7 +676,7 @@ class Scheduler:
         self.exclusion.gone(controller)
         self._sizes_changed = True
 
-    def _exclude(self, controller: Controller, now: float, decision: Decision) -> None:
+    def _exclusion_changed(self, controller: Controller, now: float, decision: Decision) -> None:
         """It gets nothing for a while, or gets something again."""
         self._sizes_changed = True
         until = controller.excluded_until

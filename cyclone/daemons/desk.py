@@ -463,7 +463,7 @@ class Desk:
     def _on_refused(self, message: Refused) -> None:
         request = self._asked.get(message.request)
         if request is not None and message.later:
-            # Tasks of a former life of this client fill the window.
+            # Tasks of a former life of this client fill the window, or the store is too large.
             self._room_at = monotonic() + BEAT_S
             self._hand_in_again()
         elif request is not None:

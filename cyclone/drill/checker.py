@@ -238,6 +238,11 @@ class _Checker:
                     return each
         return None
 
+    def _records(self, stored: Stored, sink: str) -> tuple[int, float]:
+        """How many records of this task the sink has to have, and since when."""
+        ended = self._recorded(stored)
+        return (0, 0.0) if ended is None else (ended.records.get(sink, 0), ended.at)
+
     def _check_order(self) -> None:
         for tid, handed in self._handed.items():
             began = self._began.get(tid)
@@ -251,8 +256,7 @@ class _Checker:
         if rows is None:
             return
         for stored in self._evidence.stored:
-            ended = self._recorded(stored)
-            records = ended.records.get(DATABASE, 0) if ended is not None else 0
+            records, _ = self._records(stored, DATABASE)
             found = rows.get(stored.tid, 0)
             if found != records:
                 kind = Kind.LOST if found < records else Kind.DOUBLED
@@ -267,16 +271,10 @@ class _Checker:
         if shown is None:
             return
         for stored in self._evidence.stored:
-            ended = self._recorded(stored)
-            records = ended.records.get(PUSHGATEWAY, 0) if ended is not None else 0
+            records, recorded_at = self._records(stored, PUSHGATEWAY)
             found = shown.get(stored.tid, 0)
-            if found > records:
-                self._add(
-                    Kind.DOUBLED, stored.tid, f"has {found} samples in the Pushgateway, expected {records}"
-                )
-            elif ended is not None and found < records and ended.at >= self._evidence.client_began_at:
-                self._add(
-                    Kind.LOST, stored.tid, f"has {found} samples in the Pushgateway, expected {records}"
-                )
+            if found > records or (found < records and recorded_at >= self._evidence.client_began_at):
+                kind = Kind.LOST if found < records else Kind.DOUBLED
+                self._add(kind, stored.tid, f"has {found} samples in the Pushgateway, expected {records}")
         for tid in sorted(shown.keys() - self._stored.keys()):
             self._add(Kind.DOUBLED, tid, "has samples in the Pushgateway, and the store does not know it")

@@ -74,9 +74,18 @@ def run(orders: Orders) -> RunReport:
         if has_ended:
             stored, counted = site.stored(notes)
             evidence = Evidence(
-                notes, stored, counted, database.rows(site.records), site.shown(), site.client_began_at, _left(site),
-                misplaced=database.rows_of_others(site.records), findings=site.audited(), expected=expected_of_ours if site.is_ours else any_end, died=troubles,
-            )  # fmt: skip
+                notes,
+                stored,
+                counted,
+                database.rows(site.records),
+                site.shown(),
+                site.client_began_at,
+                _left(site),
+                misplaced=database.rows_of_others(site.records),
+                findings=site.audited(),
+                expected=expected_of_ours if site.is_ours else any_end,
+                died=troubles,
+            )
         else:
             evidence = Evidence(notes, [], 0, None, has_ended=False, died=troubles)
         violations = [*check(evidence), *drill.broken]
