@@ -10,7 +10,7 @@ import msgspec
 
 from cyclone.clock import monotonic
 from cyclone.errors import MasterUnreachable, Refusal
-from cyclone.messages import Message, Open, Opened, Refused
+from cyclone.messages import Accepted, Message, Open, Opened, Refused
 from cyclone.wire.keys import KeyPair, PublicKey
 from cyclone.wire.line import Line
 from cyclone.wire.sockets import MAX_MESSAGE_BYTES
@@ -114,4 +114,6 @@ def _answers(message: Any, question: Any) -> bool:
         return True
     if isinstance(question, Open):
         return isinstance(message, Opened) and message.name == question.job
+    if isinstance(message, Accepted):
+        return _is_numbered(question) and question.request in message.requests
     return _is_numbered(message) and bool(message.request == question.request)

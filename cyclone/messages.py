@@ -400,9 +400,9 @@ class Opened(Message, frozen=True):
 
 
 class Accepted(Message, frozen=True):
-    """What was submitted, cancelled or closed is on disk."""
+    """What was submitted, cancelled or closed with these requests is on disk."""
 
-    request: int
+    requests: list[int]
 
 
 class Refused(Message, frozen=True):

@@ -429,7 +429,7 @@ class Scheduler:
             decision.remember(TaskAccepted(number, job.number, tid, policy, submission.after))
         self._last_number = number
         job.counts[state] += len(new)
-        decision.say(sender, Accepted(message.request))
+        decision.say(sender, Accepted([message.request]))
         if told_again := [recalled[task.tid] for task in message.tasks if task.tid in recalled]:
             self._results.setdefault(job, []).extend(told_again)
         if after:
@@ -487,7 +487,7 @@ class Scheduler:
             failing = message.failed or job.state is JobState.FAILING
             self._seal(job, JobState.FAILING if failing else JobState.SEALED, decision)
             self._close_if_over(job, decision)
-        decision.say(sender, Accepted(message.request))
+        decision.say(sender, Accepted([message.request]))
 
     def _on_cancel(self, sender: Peer, message: Cancel, now: float, decision: Decision) -> None:
         job = self.jobs.get(message.job)
@@ -501,7 +501,7 @@ class Scheduler:
             task = job.tasks.get(tid)
             if task is not None:
                 self._cancel(task, "cancelled by a client", decision)
-        decision.say(sender, Accepted(message.request))
+        decision.say(sender, Accepted([message.request]))
 
     # How attempts end.
 

@@ -440,13 +440,14 @@ class Desk:
             self._hand_in_all_again()
 
     def _on_accepted(self, message: Accepted) -> None:
-        if message.request == self._close_request:
-            self._be_closed()
-        elif self._asked.pop(message.request, None) is not None:
-            if next(iter(self._asked), message.request) < message.request:
-                # What was asked before this, or its answer, got lost: only refusals come sooner than in their turn.
-                self._hand_in_again()
-            self._raise_refusal()
+        for request in message.requests:
+            if request == self._close_request:
+                self._be_closed()
+            elif self._asked.pop(request, None) is not None:
+                if next(iter(self._asked), request) < request:
+                    # What was asked before this, or its answer, got lost: only refusals come sooner than in their turn.
+                    self._hand_in_again()
+                self._raise_refusal()
 
     def _on_results(self, message: Results, enclosure: list[bytes]) -> None:
         if message.serial == self._serial + 1:

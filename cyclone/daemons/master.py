@@ -26,17 +26,16 @@ from cyclone.daemons.answers import MasterFacts, answer
 from cyclone.daemons.enclosures import Enclosures, split
 from cyclone.daemons.entry import raise_descriptor_limit, report_ready, run_daemon
 from cyclone.daemons.generator_process import GeneratorProcess
+from cyclone.daemons.put_off import PutOff
 from cyclone.daemons.questions import Question, Questions
 from cyclone.daemons.scraping import Scraping
 from cyclone.errors import EXIT_INTERNAL, EXIT_OK, EXIT_TASK_FAILED, ConfigError, CycloneError, StoreFull
 from cyclone.loop import Loop
 from cyclone.messages import (
-    Accepted,
     AskCluster,
     AskGenerator,
     Cluster,
     CommandDone,
-    Drop,
     Place,
     Results,
     Submit,
@@ -57,8 +56,6 @@ log = logging.getLogger("master")
 
 #: Messages that are decided about together and remembered in one transaction.
 BATCH_MOST = 200
-#: How long an answer for which nobody waits may be put off.
-PATIENCE_S = 0.01
 #: A generator that is killed is started again, but not more often than this within a minute.
 GENERATOR_DEATHS_MOST = 5
 GENERATOR_GRACE_S = 10.0
@@ -81,8 +78,7 @@ class Master:
         self._stopping = 0  # how often it was told to
         self._waits_for_room = False  # on the disk
         self._questions = Questions()
-        self._patient: list[Letter] = []  # remembered, and to be said
-        self._patient_until = 0.0
+        self._put_off = PutOff()
         self._exit_code = EXIT_OK
         self._generator_deaths = Intensity(GENERATOR_DEATHS_MOST)
         self._generator_must_end_by: float | None = None
@@ -119,7 +115,7 @@ class Master:
             self._obey(decisions)
             self._answer()
             self._scraping.show(monotonic(), self._families)
-            if self._patient and monotonic() >= self._patient_until:
+            if (due := self._put_off.moment) is not None and monotonic() >= due:
                 self._say_what_was_put_off()
             if self._spare_time.has_come(monotonic(), busy=bool(heard)):
                 self._forget()
@@ -137,7 +133,7 @@ class Master:
             self._switchboard.next_moment(),
             self._questions.next_moment(),
             self._generator_must_end_by,
-            self._patient_until if self._patient else None,
+            self._put_off.moment,
         ]
         first = min(moment for moment in moments if moment is not None)
         self._loop.wait(max(0.0, first - now))
@@ -197,9 +193,7 @@ class Master:
             for note in decision.notes:
                 log.info("%s", note)
             for letter in decision.letters:
-                if isinstance(letter.message, Accepted | Drop):
-                    self._put_off(letter)
-                else:
+                if not self._put_off.add(letter, monotonic()):
                     self._say(letter)
         self._enclosures.clear()
 
@@ -237,15 +231,8 @@ class Master:
         self._spare_time.spent(began, monotonic(), more=more)
         return more
 
-    def _put_off(self, letter: Letter) -> None:
-        """Nobody waits for it: it goes with others like it, and whoever hears it is woken up once for all of them."""
-        if not self._patient:
-            self._patient_until = monotonic() + PATIENCE_S
-        self._patient.append(letter)
-
     def _say_what_was_put_off(self) -> None:
-        letters, self._patient = self._patient, []
-        for letter in letters:
+        for letter in self._put_off.take():
             self._say(letter)
 
     def _say(self, letter: Letter) -> None:

@@ -74,11 +74,11 @@ class Clerk:
         match message:
             case Opened(name=name, job=job) if name == JOB:
                 self._job = job
-            case Accepted(request=request) if request == self._request and self._tids:
+            case Accepted(requests=requests) if self._request in requests and self._tids:
                 for tid in self._tids:
                     self._witness.note(Given(now(), tid))
                 self._tids = []
-            case Accepted(request=request) if self._close_request and request == self._close_request:
+            case Accepted(requests=requests) if self._close_request and self._close_request in requests:
                 self.is_done = True
             case Refused() if self._close_request:
                 # The job is not open any more: it was closed, and the answer that said so got lost.

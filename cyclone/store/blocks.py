@@ -26,11 +26,13 @@ _END = 2**63 - 1
 class LiveBlocks:
     """How many live tasks each block of numbers holds.
 
-    stale: a block has emptied since `written` was called, so that `listed` would be shorter now.
+    stale: a block has emptied for ever since `written` was called, so that a new list is worth its while. The newest
+    block fills up again: where tasks come one at a time, it is empty after each of them.
     """
 
     def __init__(self) -> None:
         self._live: Counter[int] = Counter()
+        self._newest = -1
         self.stale = False
 
     def accepted(self, numbers: Sequence[TaskNumber]) -> None:
@@ -42,17 +44,26 @@ class LiveBlocks:
             self._live[first] += len(numbers)
         else:
             self._live.update([number >> _BITS for number in numbers])
+        if last != self._newest:
+            former, self._newest = self._newest, last
+            self._leave_out_if_empty(former)
 
     def ended(self, numbers: Sequence[TaskNumber]) -> None:
         for block, count in Counter([number >> _BITS for number in numbers]).items():
             self._live[block] -= count
-            if self._live[block] <= 0:
-                del self._live[block]
-                self.stale = True
+            if block != self._newest:
+                self._leave_out_if_empty(block)
+
+    def _leave_out_if_empty(self, block: int) -> None:
+        if block in self._live and self._live[block] <= 0:
+            del self._live[block]
+            self.stale = True
 
     def listed(self, last: TaskNumber) -> bytes:
         """What `ranges` takes. last: of all tasks counted so far, the largest number."""
-        return msgspec.msgpack.encode((last, sorted(self._live)))
+        return msgspec.msgpack.encode(
+            (last, sorted(block for block, count in self._live.items() if count > 0))
+        )
 
     def written(self) -> None:
         self.stale = False

@@ -90,6 +90,7 @@ COPIED_AT = "copied_at"
 PAGE_BYTES = 8192  # measured: a tenth less time a task than with 4096 or 16384
 _CACHE_BYTES = 32 * 2**20
 _LOG_PAGES = 2048  # 16 MiB of log are gathered before they are copied into the file
+_LOOK_EVERY = 16  # transactions, at the size of the log
 BUSY_S = 10.0
 
 #: What `sqlite3` itself says, without a code, of a text that is none.
@@ -122,6 +123,7 @@ class Database:
         self.was_backup = False
         self._clock = clock
         self._log = f"{self.path}-wal"
+        self._transactions = 0
         self._synchronous = "PRAGMA synchronous=" + durability
         self._lock = file.claim(self.path)
         try:
@@ -170,6 +172,9 @@ class Database:
         Nothing is lost by that, but the log would grow until the disk is full. One that is longer than it should be is
         copied once more, by a statement that tells. It may as well be that somebody reads the store for long.
         """
+        self._transactions += 1
+        if self._transactions % _LOOK_EVERY:
+            return
         with contextlib.suppress(FileNotFoundError):
             if os.stat(self._log).st_size > 2 * _LOG_PAGES * PAGE_BYTES:
                 # What was committed is on disk: for lack of room nobody has to try that again.

@@ -107,7 +107,7 @@ FROM_SERVER: list[tuple[Message, list[bytes]]] = [
     (Agreed(12.5, [TOKEN], 5.0, 20.0), []),
     (Leave("finished", True), []),
     (Opened("job", 1, 1, 0, 1000), []),
-    (Accepted(1), []),
+    (Accepted([1]), []),
     (Refused("no", 1), []),
     (Results(1, 1, [TaskEnd("a", State.SUCCEEDED, 1, ENDS[0]), TaskEnd("b", State.SKIPPED, 0, None, "why")]), [b"v", b""]),
     (

@@ -861,7 +861,7 @@ class ClientNode:
         if self.dead:
             return
         if self.finished:
-            self.closed = self.closed or message == Accepted(CLOSING)
+            self.closed = self.closed or message == Accepted([CLOSING])
             return
         if isinstance(message, Opened):
             self.job, self.window = message.job, message.window

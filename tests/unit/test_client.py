@@ -76,13 +76,13 @@ def client(key_dir: Path, address: str, **changes: object) -> Client:
 
 
 def accept(heard: Heard) -> list[Message]:
-    return [Accepted(heard.message.request)]  # type: ignore[attr-defined]
+    return [Accepted([heard.message.request])]  # type: ignore[attr-defined]
 
 
 def test_an_answer_is_found_by_its_number(key_dir):
     def answer(heard: Heard) -> list[Message]:
         number = heard.message.request
-        return [Accepted(number + 100), Tasks(number, [])]
+        return [Accepted([number + 100]), Tasks(number, [])]
 
     with master(key_dir, answer) as address, client(key_dir, address) as asker:
         reply = asker.ask(AskTasks(0))
@@ -90,11 +90,22 @@ def test_an_answer_is_found_by_its_number(key_dir):
     assert reply == Tasks(1, [])
 
 
+def test_several_requests_may_be_accepted_at_once(key_dir):
+    def answer(heard: Heard) -> list[Message]:
+        number = heard.message.request
+        return [Accepted([number + 100]), Accepted([number - 1, number])]
+
+    with master(key_dir, answer) as address, client(key_dir, address) as asker:
+        reply = asker.ask(Cancel(0, 1, ["a"]))
+
+    assert reply == Accepted([0, 1])
+
+
 def test_each_request_has_a_number_of_its_own(key_dir):
     with master(key_dir, accept) as address, client(key_dir, address) as asker:
         replies = [asker.ask(Cancel(0, 1, ["a"])) for _ in range(3)]
 
-    assert replies == [Accepted(1), Accepted(2), Accepted(3)]
+    assert replies == [Accepted([1]), Accepted([2]), Accepted([3])]
 
 
 def test_payloads_travel_with_the_request(key_dir):
@@ -212,4 +223,4 @@ def test_a_request_is_repeated_when_the_connection_was_lost(key_dir):
         asking.join(30)
     asker.close()
 
-    assert replies == [Accepted(1)]
+    assert replies == [Accepted([1])]

@@ -1300,7 +1300,7 @@ def test_where_there_is_no_room_new_tasks_are_refused_for_now_and_others_are_not
     ]
 
     assert [letter.message for decision in told for letter in decision.letters] == [
-        Accepted(9),
+        Accepted([9]),
         Refused("no room", 9, later=True),
     ]
 
@@ -1586,7 +1586,7 @@ def test_closing_a_job_that_is_closed_is_accepted_again(master: Master) -> None:
 
     master.hear(CLIENT, Close(2, 1))
 
-    assert [accepted.request for accepted in master.said(CLIENT, Accepted)] == [2]
+    assert master.said(CLIENT, Accepted) == [Accepted([2])]
 
 
 def test_nothing_is_taken_for_a_job_that_is_closed(master: Master) -> None:

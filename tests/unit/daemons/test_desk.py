@@ -138,7 +138,7 @@ class Master:
             case Open(name):
                 return [Opened(name, JOB, self.epoch, self.serial, self.window)]
             case Submit(request) | Close(request):
-                return [Accepted(request)]
+                return [Accepted([request])]
         raise AssertionError(message)
 
 
@@ -470,7 +470,7 @@ def test_a_refusal_waits_for_the_answers_to_what_was_asked_before(
     until(lambda: 2 in desk._asked and desk._asked[2].refusal)
     trouble_before = desk._trouble
 
-    master.say(Accepted(1))
+    master.say(Accepted([1]))
 
     assert trouble_before is None
     until(lambda: isinstance(desk._trouble, Refusal))

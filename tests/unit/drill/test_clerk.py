@@ -74,8 +74,8 @@ def test_what_was_not_accepted_is_handed_in_again_and_nothing_is_promised(desk: 
 
 
 def test_what_was_accepted_is_noted_and_never_handed_in_again(desk: Desk) -> None:
-    desk.hear(Accepted(1))
-    desk.hear(Accepted(1))  # the answer comes twice, as after a doubled message
+    desk.hear(Accepted([1]))
+    desk.hear(Accepted([1]))  # the answer comes twice, as after a doubled message
 
     assert desk.given() == FIRST
     assert desk.line.submitted() == [(1, FIRST), *[(2, ["given-3", "given-4", "given-5"])] * 2]
@@ -86,18 +86,18 @@ def test_a_job_is_closed_when_all_was_accepted(desk: Desk) -> None:
     desk.hear()
     assert not any(isinstance(said, Close) for said in desk.line.said)
 
-    desk.hear(Accepted(1))
+    desk.hear(Accepted([1]))
     assert desk.line.said[-1] == Close(2, 4)
     assert not desk.clerk.is_done
 
-    desk.hear(Accepted(2))
+    desk.hear(Accepted([2]))
     assert desk.clerk.is_done
     assert desk.given() == FIRST
 
 
 def test_a_job_that_is_not_open_any_more_was_closed(desk: Desk) -> None:
     desk.clerk.calm()
-    desk.hear(Accepted(1))
+    desk.hear(Accepted([1]))
 
     desk.hear(Refused("there is no open job 4"))
 

@@ -27,6 +27,7 @@ def test_blocks_that_have_emptied_are_left_out_and_neighbours_joined() -> None:
 def test_a_list_is_stale_once_a_block_has_emptied_and_until_it_was_written() -> None:
     blocks = LiveBlocks()
     blocks.accepted([1, 2])
+    blocks.accepted([BLOCK])
 
     blocks.ended([1])
     assert not blocks.stale
@@ -36,6 +37,20 @@ def test_a_list_is_stale_once_a_block_has_emptied_and_until_it_was_written() -> 
 
     blocks.written()
     assert not blocks.stale
+
+
+def test_the_newest_block_fills_up_again_and_makes_a_list_stale_when_it_is_not_the_newest_any_more() -> None:
+    blocks = LiveBlocks()
+    for number in (1, 2, 3):
+        blocks.accepted([number])
+        blocks.ended([number])
+    assert not blocks.stale
+    assert ranges(blocks.listed(3)) == [(4, 2**63 - 1)]
+
+    blocks.accepted([BLOCK])
+
+    assert blocks.stale
+    assert ranges(blocks.listed(BLOCK)) == [(BLOCK, BLOCK), (BLOCK + 1, 2**63 - 1)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4 * BLOCK)), max_size=20))
