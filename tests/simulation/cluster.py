@@ -870,9 +870,10 @@ class ClientNode:
                 self._submit(list(self.outstanding))
             self._fill()
         elif isinstance(message, Accepted):
-            for tid in self.requests.pop(message.request, ()):
-                if tid in self.outstanding:
-                    self.outstanding[tid] = float("inf")
+            for request in message.requests:
+                for tid in self.requests.pop(request, ()):
+                    if tid in self.outstanding:
+                        self.outstanding[tid] = float("inf")
         elif isinstance(message, Results):
             if message.serial == self.serial + 1:
                 self.serial = message.serial
