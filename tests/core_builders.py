@@ -101,6 +101,7 @@ class Master:
         }
         if decision.changes:
             self.store.remember(decision.changes, payloads, values)
+            self.store.sync()
         self.decision = decision
         for letter in decision.letters:
             if isinstance(letter.message, Results):

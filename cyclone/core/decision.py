@@ -16,11 +16,14 @@ class Letter(NamedTuple):
 
     enclose: runs parallel to the list of the message that has an enclosure, and names what goes with each
     entry: the number of a task for its payload, or the token of an attempt for its payload or value (0: nothing).
+    binding: whoever hears it may rely for ever on what was decided, so it has to be on disk before. One that is not
+    binding may be said as soon as a kill cannot undo what was decided any more, though a power cut still can.
     """
 
     to: Peer
     message: Message
     enclose: Sequence[int] = ()
+    binding: bool = True
 
 
 @dataclass(slots=True)
@@ -38,8 +41,8 @@ class Decision:
     def remember(self, change: Change) -> None:
         self.changes.append(change)
 
-    def say(self, to: Peer, message: Message, enclose: Sequence[int] = ()) -> None:
-        self.letters.append(Letter(to, message, enclose))
+    def say(self, to: Peer, message: Message, enclose: Sequence[int] = (), *, binding: bool = True) -> None:
+        self.letters.append(Letter(to, message, enclose, binding))
 
     def note(self, text: str) -> None:
         self.notes.append(text)

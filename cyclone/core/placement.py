@@ -85,7 +85,10 @@ class Placement:
         for controller, letter in letters.items():
             assert controller.report_at is not None
             place = Place(controller.report_at, letter.policies, letter.assignments)
-            decision.say(controller.peer, place, letter.numbers)
+            # After a power cut the master knows nothing of an attempt that it had not on disk: its controller is told
+            # to drop it, and the task is executed once more, perhaps at the same time.
+            binding = any(policy.exclusive for policy in letter.policies)
+            decision.say(controller.peer, place, letter.numbers, binding=binding)
 
     def _fill(self, turn: _Turn, *, ahead: bool) -> int:
         """Deal out bundles, one to each controller a round, the least busy first. Returns how many."""

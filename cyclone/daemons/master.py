@@ -1,7 +1,7 @@
 """`cyclone-master`: takes tasks, places them on controllers, remembers what became of them.
 
 The mind is `core/scheduler.py`. The loop below hears for it, remembers what it decides, and then says what
-it decides, in this order and never in another.
+it decides, in this order and never in another. What it says is synced before, unless it promises nothing.
 """
 
 from __future__ import annotations
@@ -192,13 +192,19 @@ class Master:
         for decision in decisions:
             for note in decision.notes:
                 log.info("%s", note)
-            for letter in decision.letters:
-                if not self._put_off.add(letter, monotonic()):
-                    self._say(letter)
+        letters = list(chain.from_iterable(decision.letters for decision in decisions))
+        for letter in letters:
+            if not letter.binding:
+                self._say(letter)
+        if changes:
+            self._store.sync()
+        for letter in letters:
+            if letter.binding and not self._put_off.add(letter, monotonic()):
+                self._say(letter)
         self._enclosures.clear()
 
     def _remember(self, changes: list[Change]) -> None:
-        """Return when it is on disk. On a full disk nothing is said, and so nothing promised, until there is room."""
+        """Return when it is in the store. On a full disk nothing is said, so nothing promised, until there is room."""
         told_at = -60.0
         while True:
             try:

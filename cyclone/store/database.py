@@ -99,6 +99,8 @@ _NO_TEXT = "Could not decode to UTF-8"
 #: What SQLite calls a used-up quota. Not a failed fsync: the pages may be gone, and to try again is to lie.
 _NO_ROOM = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_TRUNCATE, sqlite3.SQLITE_IOERR_SHMSIZE)
 
+#: A COMMIT waits for no disk, `Database.sync` does. SQLite itself syncs the log before it copies it into the file.
+_SYNCHRONOUS = "PRAGMA synchronous=NORMAL"
 
 _Row = TypeVar("_Row")
 
@@ -123,8 +125,9 @@ class Database:
         self.was_backup = False
         self._clock = clock
         self._log = f"{self.path}-wal"
+        self._log_fd: int | None = None
         self._transactions = 0
-        self._synchronous = "PRAGMA synchronous=" + durability
+        self._durability = durability
         self._lock = file.claim(self.path)
         try:
             self._refuse_foreign_log()
@@ -145,11 +148,14 @@ class Database:
     def close(self) -> None:
         """The last one who closes the file copies the log into it and removes it (sqlite.org/wal.html)."""
         self._connection.close()
+        if self._log_fd is not None:
+            os.close(self._log_fd)
+            self._log_fd = None
         self._lock.close()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or none. Raises what `remember` raises."""
+        """All or none; what was committed outlives this process. Raises what `remember` raises."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             yield
@@ -165,6 +171,22 @@ class Database:
                 raise RuleBroken(f"cannot be stored: {error}") from error
             raise
         self._expect_log_to_be_copied()
+
+    def sync(self) -> None:
+        """Return when all that was committed outlives a power cut, if durability was asked for. Raises StoreError.
+
+        As a COMMIT with `synchronous=FULL` does it, but when the caller says so: frames of the log count if they are
+        whole, so it is the log that has to be on disk (sqlite.org/walformat.html).
+        """
+        if self._durability != "full":
+            return
+        try:
+            if self._log_fd is None:
+                self._log_fd = os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)
+            os.fdatasync(self._log_fd)
+        except OSError as error:
+            # Never tried again: the kernel may have given up what it could not write, and would say yes.
+            raise StoreError(f"{self._log}: cannot be synced: {error.strerror}") from error
 
     def _expect_log_to_be_copied(self) -> None:
         """After COMMIT SQLite copies a long log into the file, and tells nobody when that fails.
@@ -218,23 +240,13 @@ class Database:
 
     @contextlib.contextmanager
     def durable_transaction(self) -> Iterator[None]:
-        """A transaction that survives a power cut, whatever durability the store was opened with."""
-        with self._other_synchronous("FULL"), self.transaction():
-            yield
-
-    @contextlib.contextmanager
-    def lax_transaction(self) -> Iterator[None]:
-        """A transaction that waits for no disk: a power cut may undo it, but nothing that was synced after it."""
-        with self._other_synchronous("NORMAL"), self.transaction():
-            yield
-
-    @contextlib.contextmanager
-    def _other_synchronous(self, level: str) -> Iterator[None]:
-        self.read("PRAGMA synchronous=" + level)
+        """A transaction that outlives a power cut, whatever durability the store was opened with."""
+        self.read("PRAGMA synchronous=FULL")
         try:
-            yield
+            with self.transaction():
+                yield
         finally:
-            self.read(self._synchronous)
+            self.read(_SYNCHRONOUS)
 
     def next_epoch(self) -> None:
         """Begin it. Larger than any that this store, or one that it replaces, has had as far as can be known."""
@@ -273,7 +285,7 @@ class Database:
                 f"{self.path}: found journal mode {mode}, expected wal: is the disk a local one?"
             )
         for setting in (
-            self._synchronous,
+            _SYNCHRONOUS,
             "PRAGMA foreign_keys=ON",
             "PRAGMA temp_store=MEMORY",
             "PRAGMA cache_size=-" + str(_CACHE_BYTES // 1024),

@@ -102,7 +102,7 @@ class MemoryStore:
         self._facts = _Facts()
         self._waking = False
         self._awake = False
-        # What `remember` has changed so far: `(table, key, what stood there, was anything there?)`.
+        # What was changed and is not synced: `(table, key, what stood there, was anything there?)`.
         self._changed: list[tuple[dict[Any, Any], Any, Any, bool]] = []
 
     def copied(self) -> MemoryStore:
@@ -111,11 +111,14 @@ class MemoryStore:
         other._epoch, other._facts = self._epoch, self._facts.copied()
         return other
 
-    def crashed(self) -> MemoryStore:
+    def crashed(self, *, power_cut: bool = False) -> MemoryStore:
         """The same store as the next life of the master finds it: all that was remembered, and asleep.
 
+        power_cut: only what was synced is left.
         Costs nothing. The store that it is called on is not to be used any more.
         """
+        if power_cut:
+            self._undo(0)
         other = MemoryStore(clock=self._clock)
         other._epoch, other._facts = self._epoch, self._facts
         self.close()
@@ -171,6 +174,7 @@ class MemoryStore:
                 "the store has to wake up, and its live tasks to be read, before it can remember"
             )
         self._find_room()
+        began = len(self._changed)
         try:
             msgspec.msgpack.encode(changes)
         except (UnicodeEncodeError, OverflowError) as error:
@@ -179,14 +183,20 @@ class MemoryStore:
             for change in sorted(changes, key=lambda change: _ORDER[type(change)]):
                 self._write(change, payloads, values)
         except RuleBroken:
-            for table, key, old, stood in reversed(self._changed):
-                if stood:
-                    table[key] = old
-                else:
-                    del table[key]
+            self._undo(began)
             raise
-        finally:
-            self._changed.clear()
+
+    def sync(self) -> None:
+        self._changed.clear()
+
+    def _undo(self, began: int) -> None:
+        """All that was changed after the first so many changes."""
+        while len(self._changed) > began:
+            table, key, old, stood = self._changed.pop()
+            if stood:
+                table[key] = old
+            else:
+                del table[key]
 
     def _write(
         self, change: Change, payloads: Mapping[tuple[JobNumber, str], bytes], values: Mapping[Token, bytes]
@@ -257,6 +267,7 @@ class MemoryStore:
     def forget(self, keep_s: float | None, slice_s: float = 0.005) -> bool:
         _demand(self._awake, "the store has to wake up before it can forget")
         self._find_room()
+        self.sync()
         facts, now = self._facts, self._clock()
         closed = [
             number

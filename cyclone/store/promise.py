@@ -7,7 +7,7 @@ ended long enough ago is forgotten, with everything that belongs to it.
 The rules for a caller, who is one thread:
 
 * `wake` once, first of all, and its `live` to the last task, before the first `remember`;
-* `remember` has to return before any letter of the same decision is said;
+* `remember` has to return before any letter of the same decision is said, and `sync` before one that is binding;
 * after `StoreFull` nothing was written and the same changes may be remembered again; after any other
   `StoreError` it is not known what is on disk: end the process, a restart reads what is there.
 """
@@ -60,7 +60,7 @@ class Store(Protocol):
         payloads: Mapping[tuple[JobNumber, str], bytes],
         values: Mapping[Token, bytes],
     ) -> None:
-        """Add these facts, all or none, and return when they are on disk.
+        """Add these facts, all or none. When it returns, no death of this process takes them back; see `sync`.
 
         changes: of one decision or of many in a row. Task numbers are above every earlier one and ascend.
         payloads: of each accepted task, by (job, tid); values: of each task that succeeded, by the token
@@ -71,6 +71,12 @@ class Store(Protocol):
         placement that is not there or over already, a job closed twice, a word about one that is not open, a payload or value that is missing,
         text that is not Unicode (lone surrogates), and when `live` was not read to its end.
         Raises StoreError, StoreCorrupt when the disk fails.
+        """
+
+    def sync(self) -> None:
+        """Return when all that was remembered is on disk, so that no loss of power takes it back.
+
+        Raises StoreError when the disk fails.
         """
 
     def forget(self, keep_s: float | None, slice_s: float = 0.005) -> bool:

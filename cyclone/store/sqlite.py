@@ -3,8 +3,8 @@
 How it is fast: the facts of many decisions go into one transaction, grouped by kind. What an accepted task
 consists of travels in parcels of some dozens; a task has rows of its own only for what must be unique, its
 tid and its end, and these are narrow and go in by the hundred a statement.
-How it is safe: with `synchronous=FULL` a transaction is synced to the log before its COMMIT returns
-(sqlite.org/pragma.html#pragma_synchronous), and what happens at most once is a key of a table.
+How it is safe: a transaction is in the log when its COMMIT returns, where no death of this process takes it back, and
+the log is synced before anybody is promised anything. What happens at most once is a key of a table.
 
 Tids and names are kept as text: the alphabet cannot carry anything but valid Unicode. What is not searched
 for is kept as msgpack, as on the wire.
@@ -295,6 +295,9 @@ class SqliteStore:
                 self._list_blocks()
         self._keep(kinds, numbers, interned, payloads, counts, listed=listing)
 
+    def sync(self) -> None:
+        self._db.sync()
+
     def _open_jobs(self, jobs: list[JobOpened]) -> None:
         now, first = self._clock(), self._last_number + 1
         self._db.executemany(
@@ -488,8 +491,8 @@ class SqliteStore:
     def forget(self, keep_s: float | None, slice_s: float = SLICE_S) -> bool:
         if not self._awake:
             raise RuleBroken("the store has to wake up, and its live tasks to be read, before it can forget")
-        # What a power cut brings back is forgotten again.
-        with self._db.lax_transaction():
+        # Not synced: what a power cut brings back is forgotten again.
+        with self._db.transaction():
             more = self._forgetting.go_on(keep_s, self._clock(), self._last_number, slice_s)
         self._forgetting.settle()
         return more

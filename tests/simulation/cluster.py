@@ -82,6 +82,7 @@ FAULTS = (
     "master killed",
     "master killed before it remembered",
     "master killed before it spoke",
+    "power cut after a letter that is not binding",
     "slow disk",
     "controller killed",
     "controller gone for good",
@@ -306,16 +307,16 @@ class Cluster:
         for link in self.rng.choice([(there,), (back,), (there, back)]):
             self.cut_until[link] = self.now + seconds
 
-    def kill_master(self) -> None:
+    def kill_master(self, *, power_cut: bool = False) -> None:
         if self.master is not None:
             self.sometimes["master killed"] += 1
             self.master.dead = True
             self.master = None
+            self.store = self.store.crashed(power_cut=power_cut)
             self.at(self.rng.choice([0.01, self.rng.uniform(0, 2 * LEASE_S)]), self.start_master)
 
     def start_master(self) -> None:
         if self.master is None:
-            self.store = self.store.crashed()
             self.master = MasterNode(self)
 
     def start_client(self) -> None:
@@ -522,9 +523,17 @@ class MasterNode:
         over = any(not job.tasks for job in self.scheduler.jobs.values() if job.state is not JobState.OPEN)
         if cluster.chance(0.3 if over else 0.002):
             cluster.sometimes["master killed before it spoke"] += 1
-            return cluster.kill_master()
-        for letter in decision.letters:
+            return cluster.kill_master(power_cut=cluster.chance(0.5))
+        early = [letter for letter in decision.letters if not letter.binding]
+        for letter in early:
             cluster.deliver_from_master(letter.to, letter.message)
+        if early and cluster.chance(0.02):
+            cluster.sometimes["power cut after a letter that is not binding"] += 1
+            return cluster.kill_master(power_cut=True)
+        cluster.store.sync()
+        for letter in decision.letters:
+            if letter.binding:
+                cluster.deliver_from_master(letter.to, letter.message)
         return None
 
     def _current(self, message: Message) -> dict[int, tuple[int, str]]:
@@ -613,7 +622,7 @@ class ControllerNode:
     def _obey(self, decision: Decision) -> None:
         assert self.crew is not None
         invariants.check_crew(self.crew)
-        for to, message, _ in decision.letters:
+        for to, message, *_ in decision.letters:
             if to == MASTER:
                 self.cluster.deliver_to_master(self.peer, message)
             elif to == REAPER:

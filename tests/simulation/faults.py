@@ -253,6 +253,18 @@ FAULTS = [
         "if _is_over(job) and self.jobs.pop(job.number, None) is not None:",
         "if job.marred and self.jobs.pop(job.number, None) is not None:",
     ),
+    Fault(
+        "an exclusive attempt is told of before it is on disk",
+        "core/placement.py",
+        "binding = any(policy.exclusive for policy in letter.policies)",
+        "binding = False",
+    ),
+    Fault(
+        "promises are made before they are on disk",
+        "core/decision.py",
+        "enclose: Sequence[int] = (), *, binding: bool = True",
+        "enclose: Sequence[int] = (), *, binding: bool = False",
+    ),
 ]
 
 

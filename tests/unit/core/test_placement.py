@@ -327,6 +327,19 @@ def test_long_or_unknown_work_is_not_sent_ahead(master: Master, duration_s: floa
     assert master.tids(node) == ["a"]
 
 
+def test_only_what_is_exclusive_has_to_be_on_disk_before_it_is_placed(master: Master) -> None:
+    master.join("node", workers=3)
+    other = master.join("other", workers=1, gpu=1)
+    master.submit("a", "b")
+    master.submit("c", exclusive=True)
+    master.submit("d", resources={"gpu": 1})
+
+    decision = master.tick()
+
+    places = [(letter.to, letter.binding) for letter in decision.letters if isinstance(letter.message, Place)]
+    assert sorted((peer is other, binding) for peer, binding in places) == [(False, True), (True, False)]
+
+
 def test_exclusive_work_is_not_sent_ahead(master: Master) -> None:
     node = master.join()
     master.taught(duration_s=0.1)

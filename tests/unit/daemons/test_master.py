@@ -33,18 +33,29 @@ class Turn:
         self.master = Master(MasterSettings.of(Ini(ini)), None, ServiceManager())
         self.done: list[str] = []
         self.failures: list[StoreError] = []
+        self.sync_failures: list[StoreError] = []
         monkeypatch.setattr(self.master._store, "remember", self._remember)
-        monkeypatch.setattr(self.master._door, "say", lambda *_: self.done.append("say"))
+        monkeypatch.setattr(self.master._store, "sync", self._sync)
+        monkeypatch.setattr(
+            self.master._door, "say", lambda peer, message, *_: self.done.append(f"say {message.reason}")
+        )
         monkeypatch.setattr(self.master._loop, "wait_for_signals", lambda _: self.done.append("wait"))
 
     def obey(self) -> None:
-        decision = Decision(changes=[JobOpened(1, "job")], letters=[Letter(CLIENT, Refused("no"))])
+        decision = Decision(changes=[JobOpened(1, "job")])
+        decision.say(CLIENT, Refused("no"))
+        decision.say(CLIENT, Refused("perhaps"), binding=False)
         self.master._obey([decision])
 
     def _remember(self, *_: object) -> None:
         if self.failures:
             raise self.failures.pop(0)
         self.done.append("remember")
+
+    def _sync(self) -> None:
+        if self.sync_failures:
+            raise self.sync_failures.pop(0)
+        self.done.append("sync")
 
 
 @pytest.fixture
@@ -59,7 +70,28 @@ def turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Turn]:
 def test_what_was_decided_is_remembered_before_anything_is_said(turn: Turn) -> None:
     turn.obey()
 
-    assert turn.done == ["remember", "say"]
+    assert turn.done[0] == "remember"
+
+
+def test_what_promises_something_is_said_when_it_is_on_disk_and_the_rest_before(turn: Turn) -> None:
+    turn.obey()
+
+    assert turn.done == ["remember", "say perhaps", "sync", "say no"]
+
+
+def test_a_turn_in_which_nothing_was_decided_waits_for_no_disk(turn: Turn) -> None:
+    turn.master._obey([Decision(letters=[Letter(CLIENT, Refused("no"))])])
+
+    assert turn.done == ["say no"]
+
+
+def test_what_cannot_be_synced_is_promised_to_nobody(turn: Turn) -> None:
+    turn.sync_failures = [StoreError("cannot be synced")]
+
+    with pytest.raises(StoreError, match="cannot be synced"):
+        turn.obey()
+
+    assert turn.done == ["remember", "say perhaps"]
 
 
 def test_while_the_disk_is_full_nothing_is_said_and_then_everything(turn: Turn) -> None:
@@ -67,7 +99,7 @@ def test_while_the_disk_is_full_nothing_is_said_and_then_everything(turn: Turn) 
 
     turn.obey()
 
-    assert turn.done == ["wait", "wait", "remember", "say"]
+    assert turn.done == ["wait", "wait", "remember", "say perhaps", "sync", "say no"]
 
 
 def test_that_the_store_is_larger_than_it_should_be_is_told_once_and_that_it_is_not_any_more(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import shutil
 import signal
@@ -116,6 +118,7 @@ def test_nothing_that_was_acknowledged_is_lost_when_the_power_fails(tmp_path: Pa
         synced = []
         for number in range(1, 25):
             accept(store, [number], payload=bytes(number * 500))
+            store.sync()
             synced.append(log.stat().st_size)
         whole, main = log.read_bytes(), path.read_bytes()
     assert synced == sorted(set(synced))
@@ -145,20 +148,59 @@ def test_nothing_that_was_acknowledged_is_lost_when_the_power_fails(tmp_path: Pa
         other.unlink()
 
 
-@pytest.mark.parametrize(("durability", "level"), [("full", 2), ("normal", 1)])
-def test_durability_is_what_was_asked_for_but_an_epoch_is_always_synced(
-    tmp_path: Path, durability: str, level: int
-) -> None:
+def test_an_epoch_is_always_synced(tmp_path: Path) -> None:
     seen: list[str] = []
-    with closing(SqliteStore(tmp_path / "store", durability)) as store:
+    with closing(SqliteStore(tmp_path / "store", "normal")) as store:
         connection = store._db._connection
         connection.set_trace_callback(seen.append)
         store.wake()
         connection.set_trace_callback(None)
 
-        assert connection.execute("PRAGMA synchronous").fetchone() == (level,)
+        # What SQLite copies into the file it syncs before: 1 is NORMAL (sqlite.org/pragma.html#pragma_synchronous).
+        assert connection.execute("PRAGMA synchronous").fetchone() == (1,)
     update = next(place for place, statement in enumerate(seen) if statement.startswith("UPDATE meta"))
     assert "PRAGMA synchronous=FULL" in seen[:update]
+
+
+@pytest.mark.parametrize(("durability", "syncs"), [("full", True), ("normal", False)])
+def test_what_was_remembered_is_synced_when_the_caller_says_so_and_durability_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: str, syncs: bool
+) -> None:
+    path = tmp_path / "store"
+    synced: list[Path] = []
+    really = os.fdatasync
+
+    def note(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        really(descriptor)
+
+    with closing(woken(path, durability=durability)) as store:
+        monkeypatch.setattr(os, "fdatasync", note)
+        store.remember([JobOpened(1, "night")], {}, {})
+        assert synced == []
+
+        store.sync()
+        store.sync()
+
+    assert synced == [Path(f"{path}-wal")] * (2 * syncs)
+
+
+def test_a_sync_that_fails_is_an_error_and_no_lack_of_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "store"
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with closing(woken(path)) as store:
+        store.remember([JobOpened(1, "night")], {}, {})
+        monkeypatch.setattr(os, "fdatasync", fail)
+
+        with pytest.raises(StoreError, match=rf"{path}-wal: cannot be synced: No space left") as raised:
+            store.sync()
+
+    assert not isinstance(raised.value, StoreFull)
 
 
 # Full.
