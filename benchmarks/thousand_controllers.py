@@ -91,7 +91,7 @@ class SimulatedController:
         said = False
         while decision.letters:
             more = Decision()
-            for to, message, enclose in decision.letters:
+            for to, message, enclose, _ in decision.letters:
                 if to == MASTER:
                     said = True
                     self.line.say(message, [b""] * len(enclose))

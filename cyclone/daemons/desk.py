@@ -1,8 +1,8 @@
 """Where a generator hands tasks in and takes results out: the client's end of the protocol.
 
-Two threads. The caller's makes tasks and may block for as long as it likes. The other one owns the line: it
-sends what was handed in, hears the ends, and tells the master that we are here. Between them stands one lock
-around the tasks that are open.
+The caller's thread makes tasks and may compute for as long as it likes. Whoever has a turn at the line (`duty.py`) sends
+what was handed in, hears the ends, and tells the master that we are here: that thread itself while it waits, otherwise
+another one. Between them stands one lock around the tasks that are open.
 
 Nothing is lost on the way: a task is kept here until its end was heard. All that are open are handed in again when
 the master has started anew or has said more than was heard; those that it has not accepted, when the connection was
@@ -13,7 +13,6 @@ it may wait for its disk, and then nothing was lost.
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import secrets
 import threading
@@ -26,6 +25,7 @@ import msgspec
 
 from cyclone.base_task import BaseTask
 from cyclone.clock import monotonic
+from cyclone.daemons.duty import Duty
 from cyclone.errors import CycloneError, MasterUnreachable, Refusal, RuleBroken
 from cyclone.loop import Selector
 from cyclone.messages import (
@@ -93,7 +93,7 @@ class Desk:
         self._line = line
         self._job_name = job
         self._remember_s = remember_s
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
         # Under the lock.
         self._open: dict[str, _Open] = {}  # by tid, in the order in which they were handed in
         self._unsent: deque[str] = deque()
@@ -102,10 +102,10 @@ class Desk:
         self._trouble: CycloneError | None = None
         self._closing = False
         self._closed = False
-        # Each has one end in the line's thread and one in the caller's.
+        # Each has one end at the line and one in the caller's thread.
         self._commands: deque[Command] = deque()
         self._done: deque[CommandDone] = deque()
-        # Of the line's thread alone.
+        # Of whoever has a turn at the line.
         self._job: JobNumber = 0
         self._epoch = self._serial = 0
         self._parts = 0
@@ -118,13 +118,13 @@ class Desk:
         self._sent_at = 0.0
         self._batch = 0  # how many tasks were sent then
         self._room_at = 0.0  # when to hand in again what there was no room for
-        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector = Selector()
-        self._thread = threading.Thread(target=self._run_line, name="line", daemon=True)
+        self._duty = Duty(self._attend, self._leave_line)
         # Of the caller's thread alone.
         self._policies: dict[type[BaseTask], Policy] = {}
         self._unique = secrets.token_hex(6)
         self._count = 0
+        self._has_waited = False  # since something was sent for him
         self.window = 0  # known when the job is open
         self.carry_out: Callable[[Command], CommandDone] = _carry_out_nothing
 
@@ -147,18 +147,17 @@ class Desk:
             raise RuleBroken(f"task {tid!r} has {len(payload)} bytes, {VALUE_BYTES_MAX} are allowed")
         entry = _Open(self._policy_of(task), tuple(task.after), payload)
         self._carry_out_commands()
+        while len(self._open) >= self.window and not self._stopping:
+            self._wait(1.0)
+        self._raise_trouble()
         with self._lock:
-            while len(self._open) >= self.window and not self._stopping:
-                self._raise_trouble()
-                self._wait(1.0)
-            self._raise_trouble()
             if tid in self._open:
                 return tid
             self._open[tid] = entry
             self._unsent.append(tid)
             first = len(self._unsent) == 1
         if first:
-            self._wake_line()
+            self._have_it_sent()
         return tid
 
     def results(self, timeout_s: float | None) -> Iterator[Result]:
@@ -171,78 +170,71 @@ class Desk:
         """Whether there is an end to be told; False if there was none for so long, or none can come."""
         until = None if timeout_s is None else monotonic() + timeout_s
         self._carry_out_commands()
-        with self._lock:
-            while not self._ended:
-                self._raise_trouble()
-                left_s = None if until is None else until - monotonic()
-                if self._stopping or (not self._open if left_s is None else left_s <= 0):
-                    return False
-                self._wait(left_s)
+        while not self._ended:
+            self._raise_trouble()
+            left_s = None if until is None else until - monotonic()
+            if self._stopping or (not self._open if left_s is None else left_s <= 0):
+                return False
+            self._wait(1.0 if left_s is None else left_s)
         return True
 
     def sleep(self, seconds: float) -> None:
         """See `TaskGenerator.sleep`."""
         until = monotonic() + seconds
-        with self._lock:
-            while not self._stopping and (left := until - monotonic()) > 0:
-                self._raise_trouble()
-                self._wait(left)
+        while not self._stopping and (left := until - monotonic()) > 0:
+            self._wait(left)
 
-    def _wait(self, timeout_s: float | None) -> None:
-        """Wait for news, under the lock; what somebody asks for meanwhile is carried out without it."""
-        if not self._commands:
-            self._lock.wait(timeout_s)
-            return
-        self._lock.release()
-        try:
-            self._carry_out_commands()
-        finally:
-            self._lock.acquire()
+    def _wait(self, timeout_s: float) -> None:
+        """Attend to the line until something happens there, and carry out what somebody asks for."""
+        self._raise_trouble()
+        self._has_waited = True
+        self._duty.take(timeout_s)
+        self._carry_out_commands()
 
     def _carry_out_commands(self) -> None:
         while self._commands:
             self._done.append(self.carry_out(self._commands.popleft()))
-            self._wake_line()
+            self._have_it_sent()
+
+    def _have_it_sent(self) -> None:
+        """The first thing after a wait at once; if more follows, by the other thread, in batches."""
+        if self._has_waited and self._duty.is_callers:
+            self._has_waited = False
+            self._duty.take(0.0)
+        else:
+            self._duty.hand_over()
 
     # What the host uses.
 
     def open(self, timeout_s: float = 60.0) -> None:
         """Begin to speak, and return when the job is open. Raises MasterUnreachable, also when that takes too long."""
-        until = monotonic() + timeout_s
-        self._thread.start()
-        with self._lock:
-            while self.window == 0 and not self._stopping:
-                self._raise_trouble()
-                if monotonic() >= until:
-                    raise MasterUnreachable(f"no answer from the master within {timeout_s:g} s")
-                self._lock.wait(1.0)
+        self._connected_at = monotonic()
+        until = self._connected_at + timeout_s
+        self._register_line()
+        self._selector.register(self._duty.wake_fd, self._duty.heed_waking)
+        self._duty.start()
+        while self.window == 0 and not self._stopping:
+            if monotonic() >= until:
+                raise MasterUnreachable(f"no answer from the master within {timeout_s:g} s")
+            self._wait(1.0)
 
     def stop(self) -> None:
         """From a signal handler: have `stopping` become true."""
-        # No lock: the thread that is interrupted may hold it. The line's thread wakes the others.
+        # No lock: the thread that is interrupted may hold it. Nobody waits for long without looking.
         self._stopping = True
 
     def close(self) -> None:
         """No more tasks will come. Returns when the master knows; if it is stopping, at once."""
-        with self._lock:
-            # A job that is cut short stays open, so that the next start goes on with it.
-            self._closing = not self._stopping
-            self._wake_line()
-            while not (self._closed or self._stopping):
-                self._raise_trouble()
-                self._lock.wait(1.0)
+        # A job that is cut short stays open, so that the next start goes on with it.
+        self._closing = not self._stopping
+        while not (self._closed or self._stopping):
+            self._wait(1.0)
         self.abandon()
 
     def abandon(self) -> None:
         """Stop speaking. The job stays open unless it was closed."""
-        with self._lock:
-            self._closed = True
-        if self._thread.is_alive():
-            self._thread.join()
-        os.close(self._wake_fd)
-
-    def _wake_line(self) -> None:
-        os.eventfd_write(self._wake_fd, 1)
+        self._closed = True
+        self._duty.close()
 
     def _raise_trouble(self) -> None:
         if self._trouble is not None:
@@ -258,36 +250,33 @@ class Desk:
             policy = self._policies[kind] = _policy(task)
         return policy
 
-    # The line's thread.
+    # At the line.
 
-    def _run_line(self) -> None:
-        self._register_line()
-        self._selector.register(self._wake_fd, self._forget_waking)
-        self._connected_at = monotonic()
+    def _attend(self, timeout_s: float) -> bool:
+        """One turn. What goes wrong is raised where the caller asks for something next."""
+        if self._closed:
+            return False
         try:
-            while not self._closed:
-                self._beat()
-                pause_s = self._gathering_s()
-                if pause_s <= 0:
-                    self._send()
-                    pause_s = 0.05
-                self._selector.wait(pause_s)
-                if self._stopping:
-                    with self._lock:
-                        self._lock.notify_all()
+            self._beat()
+            pause_s = self._gathering_s()
+            if pause_s <= 0:
+                self._send()
+                pause_s = timeout_s
+            self._selector.wait(min(pause_s, timeout_s))
         except CycloneError as error:
-            self._fail(error)
+            self._trouble = error
         except Exception as error:  # nobody else would hear of it
             log.exception("internal error: please report this")
-            self._fail(CycloneError(f"internal error: {error}"))
-        finally:
-            self._selector.close()
-            self._line.close()
+            self._trouble = CycloneError(f"internal error: {error}")
+        except BaseException:
+            # Ctrl-C, in the caller's thread and in the midst of anything: what was being sent is sent again.
+            self._hand_in_all_again()
+            raise
+        return self._trouble is None
 
-    def _fail(self, error: CycloneError) -> None:
-        with self._lock:
-            self._trouble = error
-            self._lock.notify_all()
+    def _leave_line(self) -> None:
+        self._selector.close()
+        self._line.close()
 
     def _beat(self) -> None:
         if self._line.connections != self._connections:
@@ -356,9 +345,6 @@ class Desk:
             return 0.0
         return self._sent_at + GATHER_S - monotonic()
 
-    def _forget_waking(self) -> None:
-        os.eventfd_read(self._wake_fd)
-
     def _next_batch(self) -> tuple[list[str], list[_Open]]:
         tids: list[str] = []
         entries: list[_Open] = []
@@ -417,22 +403,15 @@ class Desk:
         elif isinstance(message, Opened):
             self._on_opened(message)
         elif isinstance(message, Command):
-            with self._lock:
-                self._commands.append(message)
-                self._lock.notify_all()
+            self._commands.append(message)
         elif isinstance(message, Refused):
             self._on_refused(message)
         elif isinstance(message, Leave):
             log.info("told to stop reason=%r", message.reason)
-            with self._lock:
-                self._stopping = True
-                self._lock.notify_all()
+            self._stopping = True
 
     def _on_opened(self, message: Opened) -> None:
-        if (message.job, message.window) != (self._job, self.window):
-            with self._lock:
-                self._job, self.window = message.job, message.window
-                self._lock.notify_all()
+        self._job, self.window = message.job, message.window
         if (message.epoch, message.serial) != (self._epoch, self._serial):
             if self._epoch:
                 log.info("handing in again epoch=%d open=%d", message.epoch, len(self._open))
@@ -459,7 +438,6 @@ class Desk:
             for end, value in zip(message.ends, enclosure, strict=True):
                 if tasks.pop(end.tid, None) is not None:
                     ended.append((end, value))
-            self._lock.notify_all()
 
     def _on_refused(self, message: Refused) -> None:
         request = self._asked.get(message.request)
@@ -485,9 +463,7 @@ class Desk:
             raise Refusal(f"{oldest.refusal}{where}")
 
     def _be_closed(self) -> None:
-        with self._lock:
-            self._closed = True
-            self._lock.notify_all()
+        self._closed = True
 
 
 def _carry_out_nothing(command: Command) -> CommandDone:

@@ -22,11 +22,16 @@ _LOOKS = 8
 
 
 class History:
-    """All that a simulated master has remembered, in its lives. `None` stands for the beginning of one."""
+    """All that a simulated master has remembered, in its lives, and no power cut has taken back.
+
+    `None` stands for the beginning of a life.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps: list[tuple[Sequence[Change], Mapping[Any, bytes], Mapping[int, bytes]] | None] = []
+        self._synced = 0
         remember, wake = MemoryStore.remember, MemoryStore.wake
+        sync, crashed = MemoryStore.sync, MemoryStore.crashed
 
         def remembered(store: MemoryStore, changes: Any, payloads: Any, values: Any) -> None:
             remember(store, changes, payloads, values)
@@ -35,10 +40,22 @@ class History:
         def woken(store: MemoryStore) -> Remembered:
             found = wake(store)
             self.steps.append(None)
+            self._synced = len(self.steps)
             return found
+
+        def synced(store: MemoryStore) -> None:
+            sync(store)
+            self._synced = len(self.steps)
+
+        def cut(store: MemoryStore, *, power_cut: bool = False) -> MemoryStore:
+            if power_cut:
+                del self.steps[self._synced :]
+            return crashed(store, power_cut=power_cut)
 
         monkeypatch.setattr(MemoryStore, "remember", remembered)
         monkeypatch.setattr(MemoryStore, "wake", woken)
+        monkeypatch.setattr(MemoryStore, "sync", synced)
+        monkeypatch.setattr(MemoryStore, "crashed", cut)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -622,7 +622,7 @@ class ControllerNode:
     def _obey(self, decision: Decision) -> None:
         assert self.crew is not None
         invariants.check_crew(self.crew)
-        for to, message, *_ in decision.letters:
+        for to, message, _, _ in decision.letters:
             if to == MASTER:
                 self.cluster.deliver_to_master(self.peer, message)
             elif to == REAPER:

@@ -49,7 +49,7 @@ FAULTS = [
         "core/scheduler.py",
         "held = controller.held if controller is not None else {}",
         "held = {token: task for each in self.controllers.values() for token, task in each.held.items()}",
-        first=157,
+        first=65,
     ),
     Fault(
         "tokens begin anew with every start of the master",
@@ -104,7 +104,7 @@ FAULTS = [
         "core/scheduler.py",
         "if unwanted := sorted(listed - controller.held.keys()):",
         "if unwanted := sorted(listed - listed):",
-        first=159,
+        first=386,
     ),
     Fault(
         "a controller that was started again is not noticed to have lost what it held",
@@ -129,7 +129,7 @@ FAULTS = [
         "core/crew.py",
         "held.lease_from = max(held.lease_from, message.at)",
         "held.lease_from = now",
-        first=230,
+        first=414,
     ),
     Fault(
         "leases are taken for longer than they are",
@@ -142,7 +142,7 @@ FAULTS = [
         "core/crew.py",
         "decision.say(REAPER, Guard(worker.slot, held.lease_from + self.lease_s))",
         "decision.say(REAPER, Guard(worker.slot, None))",
-        first=182,
+        first=361,
     ),
     Fault(
         "leases are renewed that were not listed",
@@ -185,6 +185,7 @@ FAULTS = [
         "core/crew.py",
         "if given_back := set(unbegun):",
         "if given_back := set(()):",
+        first=106,
     ),
     Fault(
         "an end is said only once",
@@ -239,7 +240,7 @@ FAULTS = [
         "core/scheduler.py",
         "{job: [] for job in self.jobs.values() if _is_over(job)}",
         "{}",
-        first=310,
+        first=165,
     ),
     Fault(
         "a controller that was excluded never gets anything again",
@@ -258,12 +259,14 @@ FAULTS = [
         "core/placement.py",
         "binding = any(policy.exclusive for policy in letter.policies)",
         "binding = False",
+        first=187,
     ),
     Fault(
         "promises are made before they are on disk",
         "core/decision.py",
         "enclose: Sequence[int] = (), *, binding: bool = True",
         "enclose: Sequence[int] = (), *, binding: bool = False",
+        first=232,
     ),
 ]
 

@@ -1,0 +1,99 @@
+"""Whose turn it is to attend to a line: the caller's thread while it waits, and otherwise a deputy's.
+
+A caller who waits may as well do himself what he waits for: to be told by another thread costs more than to do it. But
+he may also compute for an hour, and somebody must be there meanwhile. He is taken to be around for a moment after
+each wait, so that nobody has to be woken up when he comes back soon.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable
+
+from cyclone.clock import monotonic
+
+#: So long after a wait the caller is expected back.
+AROUND_S = 0.02
+#: The longest turn.
+TURN_S = 0.05
+
+
+class Duty:
+    """Owns the deputy's thread and the lock that is held during a turn.
+
+    serve: one turn, of at most so many seconds; it returns as soon as something has happened, or `wake_fd` is readable,
+    and then `heed_waking` is to be called. Returns whether there will be another one.
+    end: called once, by the deputy, after the last turn.
+    """
+
+    def __init__(self, serve: Callable[[float], bool], end: Callable[[], None]) -> None:
+        self._serve, self._end = serve, end
+        self._turn = threading.Lock()
+        self._is_over = False
+        self._caller_until = 0.0  # monotonic seconds; infinite while he has a turn
+        self._is_asleep = False  # the deputy, until he is told that the caller's turn is over
+        self._told = threading.Event()
+        self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._deputy = threading.Thread(target=self._run, name="line", daemon=True)
+
+    @property
+    def is_callers(self) -> bool:
+        """Nobody else has a turn before long, unless it is handed over."""
+        return self._caller_until > monotonic()
+
+    def start(self) -> None:
+        self._deputy.start()
+
+    def take(self, timeout_s: float) -> None:
+        """By the caller: have a turn."""
+        self._caller_until = math.inf
+        try:
+            if not self._turn.acquire(blocking=False):
+                os.eventfd_write(self.wake_fd, 1)
+                self._turn.acquire()
+            try:
+                self._serve_once(min(timeout_s, TURN_S))
+            finally:
+                self._turn.release()
+        finally:
+            self._caller_until = monotonic() + AROUND_S
+            if self._is_asleep:
+                self._told.set()
+
+    def hand_over(self) -> None:
+        """By the caller: there is something to be done, and he goes on with something else."""
+        if self._caller_until:
+            self._caller_until = 0.0
+            self._told.set()
+        os.eventfd_write(self.wake_fd, 1)
+
+    def heed_waking(self) -> None:
+        os.eventfd_read(self.wake_fd)
+
+    def close(self) -> None:
+        """By the caller, when `serve` has come to its end or would at its next turn."""
+        if self._deputy.is_alive():
+            self.hand_over()
+            self._deputy.join()
+        os.close(self.wake_fd)
+
+    def _run(self) -> None:
+        while not self._is_over:
+            # Said first: a turn that ends from here on is told.
+            self._is_asleep = True
+            left_s = self._caller_until - monotonic()
+            self._is_asleep = left_s == math.inf
+            if left_s > 0:
+                self._told.wait(None if self._is_asleep else left_s)
+                self._told.clear()
+                continue
+            with self._turn:
+                self._serve_once(TURN_S)
+        with self._turn:
+            self._end()
+
+    def _serve_once(self, timeout_s: float) -> None:
+        if not self._is_over:
+            self._is_over = not self._serve(timeout_s)
