@@ -49,6 +49,8 @@ class LiveBlocks:
             self._leave_out_if_empty(former)
 
     def ended(self, numbers: Sequence[TaskNumber]) -> None:
+        if not numbers:
+            return
         for block, count in Counter([number >> _BITS for number in numbers]).items():
             self._live[block] -= count
             if block != self._newest:

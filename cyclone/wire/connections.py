@@ -89,14 +89,15 @@ class Connections:
         if descriptor in self._heard or descriptor in self._strangers:
             self._cut_off([descriptor])
 
-    def watch(self, *, all_read: bool) -> None:
-        """Cut off who is beyond a bound. all_read: whatever had come in whole was given to `hear`."""
+    def watch(self) -> None:
+        """Cut off who is beyond a bound."""
         if is_readable(self.monitor):
             while is_readable(self.monitor):
                 told = parse_monitor_message(self.monitor.recv_multipart(zmq.NOBLOCK))
                 self._note(told["value"], accepted=told["event"] == zmq.EVENT_ACCEPTED)
             self._cut_off(self._too_many())
-        if all_read and self._clock() >= self._look_at:
+        # While there is something to be read, somebody may have finished a message that was not given to `hear` yet.
+        if self._clock() >= self._look_at and not is_readable(self._listening):
             self._look_at = self._clock() + _LOOK_S
             self._cut_off(self._endless())
 

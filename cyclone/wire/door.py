@@ -33,7 +33,6 @@ from cyclone.wire.sockets import (
     Inbox,
     Socket,
     check_libzmq,
-    is_readable,
     parse,
     send,
     set_limits,
@@ -92,10 +91,12 @@ class Heard(NamedTuple):
 class _Route(NamedTuple):
     """Where a peer is reached, and whom ZAP vouched for there ("" without keys).
 
-    former: its connection before this one, whose last words may still come in.
+    envelope: of everything that is said to it. former: its connection before this one, whose last words may still come
+    in.
     """
 
     user_id: str
+    envelope: bytes
     current: bytes
     former: bytes = b""
 
@@ -197,7 +198,7 @@ class Door:
         if self._zap is not None:
             self._zap.serve()
         said = [self._admit(frames) for frames in self._inbox.take(limit)]
-        self._connections.watch(all_read=not is_readable(self._socket))
+        self._connections.watch()
         return [heard for heard in said if heard is not None]
 
     def say(self, peer: Peer, message: Message, enclosure: Sequence[bytes] | None = None) -> bool:
@@ -206,11 +207,11 @@ class Door:
         True promises nothing: the connection may break before it arrives. Never blocks.
         Raises RuleBroken when it is no message that can be sent at all.
         """
-        frames = codec.frames(codec.seal("", peer.life), message, enclosure)
         route = self._routes.get(peer)
         if route is None:
             self._complaints.add("nobody there", peer.name, type(message).__name__)
             return False
+        frames = codec.frames(route.envelope, message, enclosure)
         if self._ring is not None and self._ring.still_admitted(route.user_id) is None:
             self._complaints.add("revoked", peer.name, f"is not told {type(message).__name__} any more")
             return False
@@ -321,13 +322,13 @@ class Door:
     def _learn(self, peer: Peer, key: str, user_id: str, connection: bytes) -> None:
         known = self._routes.get(peer)
         if known is None:
-            self._routes[peer] = _Route(user_id, connection)
+            self._routes[peer] = _Route(user_id, codec.seal("", peer.life), connection)
             self._speakers[key][peer] = None
             if len(self._routes) > _ROUTES_MAX:
                 self._forget_one()
             return
         if connection not in (known.current, known.former):
-            self._routes[peer] = _Route(user_id, connection, known.current)
+            self._routes[peer] = _Route(user_id, known.envelope, connection, known.current)
         self._speakers[key].move_to_end(peer)
 
     def _forget_one(self) -> None:

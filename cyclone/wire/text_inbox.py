@@ -67,7 +67,7 @@ class TextInbox:
                 texts.append(parts[0].bytes)
             else:
                 self._complaints.add("too many parts", "a task of Cyclone 2.x")
-        self._connections.watch(all_read=not is_readable(self._socket))
+        self._connections.watch()
         return texts
 
     def close(self) -> None:

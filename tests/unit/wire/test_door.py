@@ -513,8 +513,11 @@ def test_a_letter_over_the_limit_is_not_sent_for_ever(network):
 
 
 def test_a_letter_that_breaks_the_rules_is_a_bug(network):
+    network.say(network.line("controller"), REPORT)
+    peer = network.hear()[0].peer
+
     with pytest.raises(RuleBroken):
-        network.door.say(Peer("controller", "life-1"), Place(1.0, [], []), [b"one too many"])
+        network.door.say(peer, Place(1.0, [], []), [b"one too many"])
 
 
 # Addresses.
