@@ -354,7 +354,7 @@ def garbage(stroke: Stroke, site: Site) -> Course:
             if stranger.knock(_KNOCK_S):
                 for _ in range(20):
                     frames = [dice.randbytes(dice.randint(0, 200)) for _ in range(dice.randint(1, 8))]
-                    friends += stranger.say(frames)
+                    friends += stranger.say(*frames)
                 # Sense, but none that belongs to anybody: ends of attempts that were never given to this peer.
                 friends += stranger.say(_made_up(dice))
         yield pause_s
@@ -363,10 +363,10 @@ def garbage(stroke: Stroke, site: Site) -> Course:
     return f"{friends} messages, {bytes_} connections"
 
 
-def _made_up(dice: random.Random) -> list[bytes]:
+def _made_up(dice: random.Random) -> bytes:
     ends = [End(dice.randrange(2**62)) for _ in range(50)]
     message: Message = Ended(ends)
-    return codec.frames(codec.seal("nobody", "no-life"), message, [b""] * len(ends))
+    return codec.frame(codec.seal("nobody", "no-life"), message, [b""] * len(ends))
 
 
 def _talk_bytes(stroke: Stroke, site: Site, dice: random.Random) -> int:

@@ -1,14 +1,18 @@
-"""Messages and frames: `[envelope, body]` or `[envelope, body, enclosure]`.
+"""A message and its frame: head, envelope, body and perhaps an enclosure, one behind the other.
 
-The envelope is one byte, the version of the protocol, and then the msgpack array `[instance, life]`: towards a server
-(the master or a sink) it says who speaks, from the server for which life the message is meant. The body is one message of
-`cyclone.messages`, the enclosure an array of byte strings as long as one list of the message.
+The head is one byte, the version of the protocol, and the lengths of envelope (2 bytes) and body (4), little-endian. The
+envelope is the msgpack array `[instance, life]`: towards a server (the master or a sink) it says who speaks, from the
+server for which life the message is meant. The body is one message of `cyclone.messages`, the enclosure, which takes
+the rest, an array of byte strings as long as one list of the message.
+
+One frame and not three, because libzmq handles, encrypts and hands over each by itself.
 
 Whatever the bytes, only `Undecodable` and `WrongVersion` leave this file when frames are read.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence, Sized
 from operator import attrgetter
 from typing import Annotated, Any, TypeAlias
@@ -31,11 +35,11 @@ from cyclone.messages import (
     ToSink,
 )
 
-#: One part of a message as it came from a socket.
+#: Bytes as they came from a socket.
 Frame: TypeAlias = bytes | memoryview
 
-#: The most frames that one message has.
-FRAMES_MAX = 3
+#: Version, length of the envelope, length of the body.
+_HEAD = struct.Struct("<BHI")
 
 #: The list of the message that the enclosure runs parallel to. Other messages have no enclosure.
 _PARALLEL: dict[type[Message], Callable[[Any], Sized]] = {
@@ -67,20 +71,38 @@ _envelopes = msgspec.msgpack.Decoder(Envelope)
 
 
 def seal(instance: str, life: str) -> bytes:
-    """The first frame of a message."""
-    return bytes((PROTOCOL,)) + _encoder.encode(Envelope(instance, life))
+    """The envelope. Raises RuleBroken when instance or life is no such name."""
+    envelope = _encoder.encode(Envelope(instance, life))
+    try:
+        _envelopes.decode(envelope)
+    except _SENSELESS as error:
+        raise RuleBroken(f"instance {instance!r} or life {life!r}: {error}") from None
+    return envelope
 
 
-def unseal(frame: Frame) -> Envelope:
-    """Raises WrongVersion, or Undecodable for anything else that is no envelope."""
+def unseal(frame: Frame) -> tuple[Envelope, list[Frame]]:
+    """The envelope, and `[body]` or `[body, enclosure]` as they are.
+
+    Raises WrongVersion, or Undecodable for anything else that is no frame of a message.
+    """
     if not frame:
-        raise Undecodable("the envelope is empty")
+        raise Undecodable("the frame is empty")
     if frame[0] != PROTOCOL:
         raise WrongVersion(frame[0], PROTOCOL)
     try:
-        return _envelopes.decode(memoryview(frame)[1:])
+        _, envelope_bytes, body_bytes = _HEAD.unpack_from(frame)
+    except struct.error:
+        raise Undecodable("the frame ends within its head") from None
+    body_at = _HEAD.size + envelope_bytes
+    end = body_at + body_bytes
+    view = memoryview(frame)
+    if end > len(view):
+        raise Undecodable(f"the frame has {len(view)} bytes, and its head tells of {end}")
+    try:
+        envelope = _envelopes.decode(view[_HEAD.size : body_at])
     except _SENSELESS as error:
         raise Undecodable(f"envelope: {error}") from None
+    return envelope, [view[body_at:end], view[end:]] if end < len(view) else [view[body_at:end]]
 
 
 def encode(message: Message) -> bytes:
@@ -91,29 +113,32 @@ def encode(message: Message) -> bytes:
         raise RuleBroken(f"a {type(message).__name__} cannot be sent: {error}") from error
 
 
-def frames(envelope: bytes, message: Message, enclosure: Sequence[bytes] | None = None) -> list[bytes]:
-    """Everything that is to be sent. Raises RuleBroken as `encode`, or if the enclosure is of another length."""
+def frame(envelope: bytes, message: Message, enclosure: Sequence[bytes] | None = None) -> bytes:
+    """What is to be sent. Raises RuleBroken as `encode`, or if the enclosure is of another length."""
     expected = _expected(message)
     if len(enclosure or ()) != expected:
         found = len(enclosure or ())
         raise RuleBroken(f"a {type(message).__name__} with {found} enclosed instead of {expected}")
     body = encode(message)
-    return [envelope, body, _encoder.encode(enclosure)] if enclosure else [envelope, body]
+    return join(envelope, body, _encoder.encode(enclosure) if enclosure else b"")
+
+
+def join(envelope: bytes, body: bytes, enclosure: bytes = b"") -> bytes:
+    """A frame of its parts, whatever they are."""
+    return b"".join((_HEAD.pack(PROTOCOL, len(envelope), len(body)), envelope, body, enclosure))
 
 
 class Decoder:
-    """Reads what follows the envelope: messages of the given kinds and nothing else."""
+    """Reads what is in an envelope: messages of the given kinds and nothing else."""
 
     def __init__(self, kinds: Any) -> None:
         self._bodies: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(kinds)
 
-    def decode(self, frames: Sequence[Frame]) -> tuple[Message, list[bytes]]:
+    def decode(self, parts: Sequence[Frame]) -> tuple[Message, list[bytes]]:
         """The message of `[body]` or `[body, enclosure]`, and what is enclosed. Raises Undecodable."""
-        if not 1 <= len(frames) < FRAMES_MAX:
-            raise Undecodable(f"{len(frames) + 1} frames, expected 2 or {FRAMES_MAX}")
         try:
-            message = self._bodies.decode(frames[0])
-            enclosure = _enclosures.decode(frames[1]) if len(frames) > 1 else []
+            message = self._bodies.decode(parts[0])
+            enclosure = _enclosures.decode(parts[1]) if len(parts) > 1 else []
         except _SENSELESS as error:
             raise Undecodable(f"{type(error).__name__}: {error}") from None
         expected = _expected(message)

@@ -152,9 +152,10 @@ class Door:
             # Without both of these a server with keys admits everybody as soon as nobody answers its questions.
             self._socket.zap_domain = DOMAIN
             self._socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
-        self._inbox = Inbox(self._socket, 1 + codec.FRAMES_MAX)
-        largest = codec.FRAMES_MAX * max_message_bytes
-        self._connections = Connections(self._context, self._socket, self._complaints, clock, largest)
+        self._inbox = Inbox(self._socket, 2)  # the route and the message
+        self._connections = Connections(
+            self._context, self._socket, self._complaints, clock, max_message_bytes
+        )
 
     def bind(self, address: str) -> int:
         """Listen on `tcp://HOST:PORT` and return the port, the real one if 0 was asked for.
@@ -211,17 +212,16 @@ class Door:
         if route is None:
             self._complaints.add("nobody there", peer.name, type(message).__name__)
             return False
-        frames = codec.frames(route.envelope, message, enclosure)
+        frame = codec.frame(route.envelope, message, enclosure)
         if self._ring is not None and self._ring.still_admitted(route.user_id) is None:
             self._complaints.add("revoked", peer.name, f"is not told {type(message).__name__} any more")
             return False
-        largest = max(map(len, frames))
-        if largest > self._max_message_bytes:
+        if len(frame) > self._max_message_bytes:
             # They would disconnect at the sight of it, come back, and be sent it again.
-            detail = f"{type(message).__name__}, {largest} bytes"
+            detail = f"{type(message).__name__}, {len(frame)} bytes"
             self._complaints.add("too large", peer.name, detail)
             return False
-        return self._send(peer.name, [route.current, *frames])
+        return self._send(peer.name, route.current, frame)
 
     def close(self) -> None:
         """Give what was said last up to a second to leave, then close."""
@@ -279,17 +279,19 @@ class Door:
         decoder = self._decoders.get(role)
         if decoder is None:
             raise _Unwelcome("wrong role", name, f"a {role} has nothing to say here")
-        route, *rest = frames
-        if not 1 <= len(rest) <= codec.FRAMES_MAX:
-            raise _Unwelcome("too many parts", name)
+        route, frame, *more = frames
+        parts: list[codec.Frame] = []
         try:
-            envelope = codec.unseal(rest[0].buffer)
-            message, enclosure = decoder.decode([frame.buffer for frame in rest[1:]])
+            # First of all the version: another one may have other frames.
+            envelope, parts = codec.unseal(frame.buffer)
+            if more:
+                raise _Unwelcome("too many parts", name)
+            message, enclosure = decoder.decode(parts)
         except WrongVersion as error:
-            self._send(name, [route.bytes, *codec.frames(_ANY_LIFE, Refused(str(error)))])
+            self._send(name, route.bytes, codec.frame(_ANY_LIFE, Refused(str(error))))
             raise _Unwelcome("wrong version", name, str(error)) from None
         except Undecodable as error:
-            if role is not None and (kind := self._foreign(role, rest)):
+            if role is not None and parts and (kind := self._foreign(role, parts[0])):
                 raise _Unwelcome("wrong role", name, f"a {role} said {kind}") from None
             raise _Unwelcome("undecodable", name, str(error)) from None
         if role is None:
@@ -299,9 +301,9 @@ class Door:
         self._learn(peer, name, user_id, route.bytes)
         return Heard(peer, role, message, enclosure)
 
-    def _foreign(self, role: Role, frames: list[zmq.Frame]) -> str:
+    def _foreign(self, role: Role, body: codec.Frame) -> str:
         """The name of what was said, if others may say it here and this role may not; else ""."""
-        kind = codec.kind(frames[1].buffer) if len(frames) > 1 else ""
+        kind = codec.kind(body)
         speakers = [
             each for each, kinds in self._house.may_say.items() if kind in {one.__name__ for one in kinds}
         ]
@@ -337,9 +339,9 @@ class Door:
         peer, _ = most.popitem(last=False)
         del self._routes[peer]
 
-    def _send(self, who: str, frames: list[bytes]) -> bool:
+    def _send(self, who: str, route: bytes, frame: bytes) -> bool:
         try:
-            send(self._socket, frames)
+            send(self._socket, route, frame)
         except zmq.Again:
             self._complaints.add("clogged", who, "does not read what it is sent")
         except zmq.ZMQError as error:

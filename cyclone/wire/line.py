@@ -83,10 +83,6 @@ class Line:
         self._own, self._server = own, server
         self._max_message_bytes, self._ipv6 = max_message_bytes, ipv6
         self._envelope = codec.seal(instance, life)
-        try:
-            codec.unseal(self._envelope)
-        except Undecodable as error:
-            raise RuleBroken(f"instance {instance!r} or life {life!r}: {error}") from error
         self._complaints, self._clock = Complaints(clock), clock
         self._context: Context = zmq.Context()
         self._refused_reason: str | None = None
@@ -128,15 +124,14 @@ class Line:
 
         Raises RuleBroken when it is too large for one frame: the caller has to bound what it says at once.
         """
-        frames = codec.frames(self._envelope, message, enclosure)
-        largest = max(map(len, frames))
-        if largest > self._max_message_bytes:
+        frame = codec.frame(self._envelope, message, enclosure)
+        if len(frame) > self._max_message_bytes:
             raise RuleBroken(
-                f"a {type(message).__name__} of {largest} bytes is to be sent, at most "
+                f"a {type(message).__name__} of {len(frame)} bytes is to be sent, at most "
                 f"{self._max_message_bytes} are allowed"
             )
         try:
-            send(self._connection.socket, frames)
+            send(self._connection.socket, frame)
         except zmq.Again:
             return False
         return True
@@ -181,17 +176,17 @@ class Line:
         self._connection = Connection(
             self._context, self.address, self._own, self._server, self._max_message_bytes, self._ipv6
         )
-        self._inbox = Inbox(self._connection.socket, codec.FRAMES_MAX)
+        self._inbox = Inbox(self._connection.socket, 1)
 
     def _read(self, frames: list[zmq.Frame]) -> tuple[Message, list[bytes]] | None:
         try:
-            if len(frames) > codec.FRAMES_MAX:
+            envelope, parts = codec.unseal(frames[0].buffer)
+            if len(frames) > 1:
                 raise Undecodable("too many parts")
-            envelope = codec.unseal(frames[0].buffer)
             if envelope.life != self.life:
                 self._complaints.add("former life", self.address, f"for {envelope.life}")
                 return None
-            return codec.FROM_SERVER.decode([frame.buffer for frame in frames[1:]])
+            return codec.FROM_SERVER.decode(parts)
         except WrongVersion as error:
             self._refused_reason = f"the {self._other} at {self.address} has another version: {error}"
             self._complaints.add("wrong version", self.address, str(error))

@@ -148,7 +148,7 @@ def set_limits(socket: Socket, max_message_bytes: int, ipv6: bool) -> None:
     socket.ipv6 = ipv6
 
 
-def send(socket: Socket, frames: list[bytes]) -> None:
+def send(socket: Socket, *frames: bytes) -> None:
     """Send one message without blocking. Raises zmq.Again when there is no room for it, ZMQError."""
     for frame in frames[:-1]:
         socket.send(frame, _NOBLOCK | _SNDMORE)

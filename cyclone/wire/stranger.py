@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -19,10 +18,9 @@ from cyclone.wire.sockets import MAX_MESSAGE_BYTES, Connection, Context, Inbox, 
 _LINGER_MS = 200
 
 
-def of_version(version: int, message: Message, instance: str, life: str) -> list[bytes]:
-    """The frames of a message, as a peer says it that speaks another version of the protocol."""
-    envelope, *rest = codec.frames(codec.seal(instance, life), message)
-    return [bytes((version,)) + envelope[1:], *rest]
+def of_version(version: int, message: Message, instance: str, life: str) -> bytes:
+    """The frame of a message, as a peer says it that speaks another version of the protocol."""
+    return bytes((version,)) + codec.frame(codec.seal(instance, life), message)[1:]
 
 
 class Stranger:
@@ -33,7 +31,7 @@ class Stranger:
         self.admitted: bool | None = None
         self._context: Context = zmq.Context()
         self._connection = Connection(self._context, address, own, server, MAX_MESSAGE_BYTES, ipv6=False)
-        self._inbox = Inbox(self._connection.socket, codec.FRAMES_MAX)
+        self._inbox = Inbox(self._connection.socket, 1)
 
     def knock(self, timeout_s: float) -> bool | None:
         """Wait until it is known whether we are let in, but no longer than this; return that."""
@@ -43,10 +41,10 @@ class Stranger:
             self.admitted = self._connection.admitted()
         return self.admitted
 
-    def say(self, frames: Sequence[bytes]) -> bool:
+    def say(self, *frames: bytes) -> bool:
         """Whether it could be sent off."""
         try:
-            send(self._connection.socket, list(frames))
+            send(self._connection.socket, *frames)
         except zmq.Again:
             return False
         return True
@@ -57,8 +55,8 @@ class Stranger:
         heard: list[Message] = []
         for frames in self._inbox.take(1000):
             try:
-                codec.unseal(frames[0].buffer)
-                heard.append(codec.FROM_SERVER.decode([frame.buffer for frame in frames[1:]])[0])
+                _, parts = codec.unseal(frames[0].buffer)
+                heard.append(codec.FROM_SERVER.decode(parts)[0])
             except (Undecodable, WrongVersion):
                 continue  # it was not asked for sense, and need not answer with any
         return heard

@@ -231,7 +231,7 @@ def knock(stranger: Callable[..., None], server: Server, key_dir: Path, count: i
             for message in server.said:
                 # Whoever was refused by now has nobody to say anything to, and would wait for ever.
                 with suppress(zmq.Again):
-                    peer.send_multipart(codec.frames(codec.seal(INTRUDER, INTRUDER), message), zmq.NOBLOCK)
+                    peer.send(codec.frame(codec.seal(INTRUDER, INTRUDER), message), zmq.NOBLOCK)
             monitors.append(monitor)
         for monitor in monitors:
             assert monitor.poll(20_000), f"{stranger.__name__} was told nothing at the {server.name}"
@@ -346,7 +346,7 @@ def test_who_talks_nonsense_a_hundred_times_is_not_read_and_others_are(site: Sit
             f"suspended: 100 bad messages; nothing of theirs is read for 60 s peer=client:{bad}:"
         )
         before = site.marks
-        peer.send_multipart(codec.frames(codec.seal("", INTRUDER), Open(INTRUDER, 77)))
+        peer.send(codec.frame(codec.seal("", INTRUDER), Open(INTRUDER, 77)))
         # What comes after it over the same connection would be heard after it.
         with Line(master.address, keys.load_pair(site.key_dir, good), other, life="other") as line:
             wait_for("the connection", lambda: line.wait(0.05) and line.connected)

@@ -172,7 +172,7 @@ def knock_as_a_stranger(
     context = zmq.Context()
     batch: list[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]] = []
     admitted = 0
-    body = codec.frames(codec.seal("", "stranger"), Open("stranger"))
+    body = [codec.frame(codec.seal("", "stranger"), Open("stranger"))]
     try:
         for number in range(connections):
             if until():
@@ -278,12 +278,12 @@ def _is_answered(end: zmq.Socket[bytes], role: Role, server: Role) -> bool:
     if server is Role.SINK:
         question = Deliver(1, []) if role is Role.CONTROLLER else AskRecords(1, [])
     with suppress(zmq.Again):
-        end.send_multipart(codec.frames(codec.seal("asking", "asking"), question))
+        end.send(codec.frame(codec.seal("asking", "asking"), question))
     ends_at = time.monotonic() + _ANSWER_S
     while end.poll(max(0, int((ends_at - time.monotonic()) * 1000))):
         parts = end.recv_multipart()
         with suppress(CycloneError):
-            if codec.unseal(parts[0]).life == "asking":
+            if codec.unseal(parts[0])[0].life == "asking":
                 return True
     return False
 
@@ -308,11 +308,11 @@ def _messages(drawn: random.Random, role: Role, server: Role) -> Iterator[tuple[
         elif luck < 0.55:
             message, enclosure = drawn.choice(everything)
             with suppress(CycloneError):
-                yield "wrong role", codec.frames(codec.seal(instance, life), message, enclosure)
+                yield "wrong role", [codec.frame(codec.seal(instance, life), message, enclosure)]
         else:
             message, enclosure = forge(drawn)
             with suppress(CycloneError):
-                yield "forged", codec.frames(codec.seal(instance, life), message, enclosure)
+                yield "forged", [codec.frame(codec.seal(instance, life), message, enclosure)]
 
 
 def _token(drawn: random.Random) -> int:

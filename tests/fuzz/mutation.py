@@ -114,19 +114,17 @@ def _changed_list(random: random.Random, tree: list[Any]) -> Any:
 def mutated_frames(
     random: random.Random, message: Message, enclosure: Sequence[bytes], instance: str, life: str
 ) -> list[bytes]:
-    """What follows the routing id: an envelope, a body and an enclosure, at least one of which is not as it was."""
+    """What follows the routing id: one frame, of which a part is not as it was, or several."""
     envelope = codec.seal(instance, life)
     body = _encode(message)
     enclosed: Any = list(enclosure)
-    kind = random.randrange(20)
+    kind = random.randrange(22)
     if kind < 12:
         body = packed(mutated_value(random, message, random.choice((1, 1, 1, 2, 5))))
     elif kind < 14:
         body = mutated_bytes(random, body)
     elif kind == 14:
-        envelope = bytes((random.choice((PROTOCOL, PROTOCOL, PROTOCOL + 1, 0, 255)),)) + packed(
-            mutated_value(random, [instance, life])
-        )
+        envelope = packed(mutated_value(random, [instance, life]))
     elif kind == 15:
         envelope = mutated_bytes(random, envelope)
     elif kind < 18:
@@ -135,13 +133,21 @@ def mutated_frames(
         ))  # fmt: skip
     elif kind == 18:
         return [b""] * random.choice((1, 2, 3, 4, 5, 500))
-    frames = [envelope, body]
+    parts = [envelope, body]
     if enclosed or kind in (16, 17):
-        frames.append(packed(enclosed))
+        parts.append(packed(enclosed))
     if kind == 19:
-        random.shuffle(frames)
-        frames += random.choice(([], [b""], [b"", b"\0" * 100], frames * 20))
-    return frames
+        random.shuffle(parts)
+        return parts + random.choice(([], [b""], [b"", b"\0" * 100], parts * 20))
+    frame = codec.join(*parts)
+    if kind == 20:
+        # The head: the version, and lengths that are not those of the parts.
+        return [
+            bytes((random.choice((PROTOCOL, PROTOCOL, PROTOCOL + 1, 0, 255)),))
+            + random.randbytes(6)
+            + frame[7:]
+        ]
+    return [mutated_bytes(random, frame) if kind == 21 else frame]
 
 
 def packed(tree: Any) -> bytes:

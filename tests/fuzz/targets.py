@@ -135,20 +135,16 @@ def _written(name: str, data: bytes) -> Path:
 _frame_lists = msgspec.msgpack.Decoder(list[bytes])
 
 
-def read_frames(data: bytes) -> None:
-    """One byte for the decoder, then the frames of a message, each with two bytes of length before it."""
+def read_frame(data: bytes) -> None:
+    """One byte for the decoder, then the frame of a message."""
     decoder = (codec.TO_MASTER, codec.TO_SINK, codec.FROM_SERVER)[data[0] % 3 if data else 0]
-    frames = []
-    rest = data[1:]
-    while rest and len(frames) <= 2 * codec.FRAMES_MAX:
-        size = int.from_bytes(rest[:2])
-        frames.append(memoryview(rest)[2 : 2 + size])
-        rest = rest[2 + size :]
-    codec.unseal(frames[0] if frames else b"")
-    message, enclosure = decoder.decode(frames[1:])
+    envelope, parts = codec.unseal(memoryview(data)[1:])
+    message, enclosure = decoder.decode(parts)
     # What was understood can be said again, and is understood in the same way.
-    again = codec.frames(codec.seal("", "life"), message, enclosure)
-    assert codec.frames(codec.seal("", "life"), *decoder.decode(again[1:])) == again
+    sealed = codec.seal(envelope.instance, envelope.life)
+    again = codec.frame(sealed, message, enclosure)
+    known, parts = codec.unseal(again)
+    assert (known, codec.frame(sealed, *decoder.decode(parts))) == (envelope, again)
 
 
 _said = msgspec.msgpack.Decoder(FromController | FromClient)
@@ -536,7 +532,7 @@ def _crew() -> Crew:
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
-        Target("frames", read_frames, (Undecodable,)),
+        Target("frame", read_frame, (Undecodable,)),
         Target("master", read_conversation, (Undecodable,)),
         Target("entries", read_entries, (Undecodable,)),
         Target("record", read_record_of_each_kind, (RecordError,)),

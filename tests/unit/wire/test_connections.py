@@ -167,7 +167,7 @@ def test_a_message_without_an_end_ends_its_connection_and_no_other(network, keyl
 
     with raw.socket, honest.socket:
         network.wait_for(is_cut_off)
-        honest.say(codec.seal("", "life"), codec.encode(Open("job")), more=False)
+        honest.say(codec.frame(codec.seal("", "life"), Open("job")), more=False)
         heard = network.hear(door=door)
 
     assert [one.message for one in heard] == [Open("job")]
@@ -179,10 +179,8 @@ def test_the_largest_message_that_is_allowed_may_take_its_time(network, keyless)
     raw = Raw(port)
     with raw.socket:
         for _ in range(10):
-            for _ in range(codec.FRAMES_MAX - 1):
-                raw.say(b"x" * FRAME_BYTES, more=True)
-                for _ in range(3):
-                    turn(network, door)
+            for _ in range(3):
+                turn(network, door)
             raw.say(b"x" * FRAME_BYTES, more=False)
         network.until(lambda: door.dropped["wrong version"] == 10, door)
 

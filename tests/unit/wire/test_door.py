@@ -37,7 +37,7 @@ REPORT = Report(1.0, (), [])
 
 
 def frames(message=REPORT, *, instance="", life="life-1", enclosure=None) -> list[bytes]:
-    return codec.frames(codec.seal(instance, life), message, enclosure)
+    return [codec.frame(codec.seal(instance, life), message, enclosure)]
 
 
 # Who gets in.
@@ -176,7 +176,7 @@ def test_what_a_role_may_not_say_is_not_decoded(network, monkeypatch):
     socket.connect(network.address)
 
     socket.send_multipart(frames(Open("job")))
-    socket.send_multipart([codec.seal("", "life"), b"\x92\xa4Open\xc0"])  # nor if it is wrong
+    socket.send(codec.join(codec.seal("", "life"), b"\x92\xa4Open\xc0"))  # nor if it is wrong
     network.until(lambda: network.door.dropped["wrong role"] == 2)
 
     assert network.door.dropped == {"wrong role": 2}
@@ -185,7 +185,7 @@ def test_what_a_role_may_not_say_is_not_decoded(network, monkeypatch):
 def nonsense(network, socket: zmq.Socket[bytes], count: int = STRIKES_MOST) -> None:
     expected = network.door.dropped["undecodable"] + count
     for _ in range(count):
-        socket.send_multipart([codec.seal("", "life"), b"\xc1"])
+        socket.send(codec.join(codec.seal("", "life"), b"\xc1"))
     network.until(lambda: network.door.dropped["undecodable"] == expected)
 
 
@@ -304,15 +304,17 @@ def test_a_sink_hears_records_from_controllers_and_questions_from_clients(networ
     [
         ([b""], "undecodable"),
         ([b"", b""], "undecodable"),
-        ([codec.seal("", "life")], "undecodable"),
-        ([codec.seal("", "life"), b"\xc1"], "undecodable"),
-        ([codec.seal("a/b", "life"), codec.encode(REPORT)], "undecodable"),
-        ([codec.seal("", "life"), codec.encode(Drop([1]))], "undecodable"),
-        ([*frames(), b"\x91\xc4\x00"], "undecodable"),
+        ([bytes((PROTOCOL,))], "undecodable"),
+        ([codec.seal("", "life")], "wrong version"),
+        ([codec.join(codec.seal("", "life"), b"")], "undecodable"),
+        ([codec.join(codec.seal("", "life"), b"\xc1")], "undecodable"),
+        ([codec.join(b"\x92\xa3a/b\xa4life", codec.encode(REPORT))], "undecodable"),
+        ([codec.join(codec.seal("", "life"), codec.encode(Drop([1])))], "undecodable"),
+        ([frames()[0] + b"\x91\xc4\x00"], "undecodable"),
         ([*frames(), b"", b""], "too many parts"),
-        ([b"x"] * 100, "too many parts"),
+        ([*frames(), *[b"x"] * 100], "too many parts"),
         ([b"\x02", b"anything"], "wrong version"),
-        ([b"\xff"] * 4, "too many parts"),
+        ([b"\xff"] * 4, "wrong version"),
     ],
 )
 def test_a_bad_message_is_dropped_and_its_sender_heard_again(network, sent, reason):
@@ -333,7 +335,7 @@ def test_a_message_of_very_many_parts_does_not_hold_up_others(network):
     line = network.line("client")
     network.connect(line)
 
-    socket.send_multipart([b"x"] * 20_000)
+    socket.send_multipart([*frames(), *[b"x"] * 20_000])
     network.say(line, Open("job"))
     heard = network.hear()
     network.until(lambda: network.door.dropped["too many parts"])
@@ -374,9 +376,10 @@ def test_another_version_is_answered_with_both(network):
 
     socket.send_multipart([bytes((PROTOCOL + 8,)) + b"?", b"?"])
     network.until(lambda: socket.poll(0))
-    _, *rest = socket.recv_multipart()
+    [frame] = socket.recv_multipart()
 
-    answer, _ = codec.FROM_SERVER.decode(rest)
+    _, parts = codec.unseal(frame)
+    answer, _ = codec.FROM_SERVER.decode(parts)
     assert isinstance(answer, Refused)
     assert f"version {PROTOCOL + 8}" in answer.reason
     assert f"version {PROTOCOL}" in answer.reason

@@ -53,7 +53,7 @@ def answered(network, stand_in, *answers: list[bytes]) -> Line:
 
 
 def frames(message, life="life-1", enclosure=None) -> list[bytes]:
-    return codec.frames(codec.seal("", life), message, enclosure)
+    return [codec.frame(codec.seal("", life), message, enclosure)]
 
 
 # Hearing.
@@ -71,8 +71,8 @@ def test_what_is_for_a_former_life_is_dropped(network, stand_in):
 @pytest.mark.parametrize(
     "noise",
     [
-        [b""], [codec.seal("", "life-1")], [codec.seal("", "life-1"), b"\xc1"], [*frames(REPORT)],
-        [*frames(Drop([1])), b"", b""], [b"x"] * 100,
+        [b""], [codec.join(codec.seal("", "life-1"), b"")], [codec.join(codec.seal("", "life-1"), b"\xc1")], [*frames(REPORT)],
+        [*frames(Drop([1])), b"", b""], [*frames(Drop([1])), *[b"x"] * 100],
     ],
 )  # fmt: skip
 def test_noise_from_the_master_is_dropped(network, stand_in, noise):

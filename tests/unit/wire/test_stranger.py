@@ -53,7 +53,7 @@ def test_nonsense_is_dropped(network) -> None:  # type: ignore[no-untyped-def]
     own = load_pair(network.key_dir, "controller")
     with Served(network) as served, Stranger(network.address, own, network.master) as stranger:
         assert stranger.knock(5.0) is True
-        assert stranger.say([b"", b"nonsense"])
+        assert stranger.say(b"", b"nonsense")
         assert stranger.hear(0.2) == []
 
     assert served.heard == []
