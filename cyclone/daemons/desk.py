@@ -19,6 +19,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Any, NamedTuple
 
 import msgspec
@@ -57,6 +58,8 @@ SUBMIT_BYTES = 8 << 20
 GATHER_S = 0.002
 STREAM = 16
 BEAT_S = 2.0
+#: How soon what could not be sent is tried again.
+CLOGGED_S = 0.05
 #: When nothing was answered for so long, something later is asked: the answer tells whether anything was lost.
 OVERDUE_S = 10.0
 #: So long one who was let in before may be refused, and one who never was.
@@ -220,8 +223,9 @@ class Desk:
 
     def stop(self) -> None:
         """From a signal handler: have `stopping` become true."""
-        # No lock: the thread that is interrupted may hold it. Nobody waits for long without looking.
+        # No lock: the thread that is interrupted may hold it.
         self._stopping = True
+        self._duty.wake()
 
     def close(self) -> None:
         """No more tasks will come. Returns when the master knows; if it is stopping, at once."""
@@ -261,7 +265,7 @@ class Desk:
             pause_s = self._gathering_s()
             if pause_s <= 0:
                 self._send()
-                pause_s = timeout_s
+                pause_s = self._pause_s()
             self._selector.wait(min(pause_s, timeout_s))
         except CycloneError as error:
             self._trouble = error
@@ -273,6 +277,17 @@ class Desk:
             self._hand_in_all_again()
             raise
         return self._trouble is None
+
+    def _pause_s(self) -> float:
+        """For how long there is nothing to be done at the line unless something is heard."""
+        if not self._line.connected:
+            return inf
+        now = monotonic()
+        moment = self._beat_at
+        if self._unsent:
+            # There was no room for them, at the master or on the way.
+            moment = min(moment, max(self._room_at, now + CLOGGED_S))
+        return max(0.0, moment - now)
 
     def _leave_line(self) -> None:
         self._selector.close()

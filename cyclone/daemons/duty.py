@@ -17,7 +17,7 @@ from cyclone.clock import monotonic
 #: So long after a wait the caller is expected back.
 AROUND_S = 0.02
 #: The longest turn.
-TURN_S = 0.05
+TURN_S = 0.5
 
 
 class Duty:
@@ -33,7 +33,7 @@ class Duty:
         self._turn = threading.Lock()
         self._is_over = False
         self._caller_until = 0.0  # monotonic seconds; infinite while he has a turn
-        self._is_asleep = False  # the deputy, until he is told that the caller's turn is over
+        self._is_asleep = False  # the deputy, until he is told that a turn of the caller is over
         self._told = threading.Event()
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._deputy = threading.Thread(target=self._run, name="line", daemon=True)
@@ -51,7 +51,7 @@ class Duty:
         self._caller_until = math.inf
         try:
             if not self._turn.acquire(blocking=False):
-                os.eventfd_write(self.wake_fd, 1)
+                self.wake()
                 self._turn.acquire()
             try:
                 self._serve_once(min(timeout_s, TURN_S))
@@ -67,7 +67,12 @@ class Duty:
         if self._caller_until:
             self._caller_until = 0.0
             self._told.set()
-        os.eventfd_write(self.wake_fd, 1)
+        self.wake()
+
+    def wake(self) -> None:
+        """By anybody, also by a signal handler: whoever has a turn comes to its end. Nothing happens after `close`."""
+        if self.wake_fd >= 0:
+            os.eventfd_write(self.wake_fd, 1)
 
     def heed_waking(self) -> None:
         os.eventfd_read(self.wake_fd)
@@ -77,20 +82,28 @@ class Duty:
         if self._deputy.is_alive():
             self.hand_over()
             self._deputy.join()
-        os.close(self.wake_fd)
+        # Before its number can be that of another file.
+        closing, self.wake_fd = self.wake_fd, -1
+        os.close(closing)
 
     def _run(self) -> None:
+        was_told = False
         while not self._is_over:
-            # Said first: a turn that ends from here on is told.
-            self._is_asleep = True
+            # Said before it is looked at, so that a turn that ends from here on is told of. But who comes and goes does
+            # not have to tell each time.
+            self._is_asleep = not was_told
             left_s = self._caller_until - monotonic()
-            self._is_asleep = left_s == math.inf
-            if left_s > 0:
-                self._told.wait(None if self._is_asleep else left_s)
+            if left_s <= 0:
+                self._is_asleep = was_told = False
+                with self._turn:
+                    self._serve_once(TURN_S)
+            elif left_s == math.inf and not was_told:
+                was_told = self._told.wait()
                 self._told.clear()
-                continue
-            with self._turn:
-                self._serve_once(TURN_S)
+            else:
+                self._is_asleep = was_told = False
+                self._told.wait(min(left_s, AROUND_S))
+                self._told.clear()
         with self._turn:
             self._end()
 

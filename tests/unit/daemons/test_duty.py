@@ -151,8 +151,7 @@ def test_after_the_last_turn_the_deputy_ends_it_once_and_nobody_has_another(
     turns = len(bench.turns)
 
     assert bench.ended == ["line"]
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        bench.duty.heed_waking()
+    bench.duty.wake()  # as a signal handler does that comes late
     assert len(bench.turns) == turns
 
 
