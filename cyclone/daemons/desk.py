@@ -100,14 +100,15 @@ class Desk:
         # Under the lock.
         self._open: dict[str, _Open] = {}  # by tid, in the order in which they were handed in
         self._unsent: deque[str] = deque()
+        # Each has one end at the line and one in the caller's thread.
         self._ended: deque[tuple[TaskEnd, bytes]] = deque()
+        self._commands: deque[Command] = deque()
+        self._done: deque[CommandDone] = deque()
+        # Said once, by one of both, and seen by the other.
         self._stopping = False
         self._trouble: CycloneError | None = None
         self._closing = False
         self._closed = False
-        # Each has one end at the line and one in the caller's thread.
-        self._commands: deque[Command] = deque()
-        self._done: deque[CommandDone] = deque()
         # Of whoever has a turn at the line.
         self._job: JobNumber = 0
         self._epoch = self._serial = 0

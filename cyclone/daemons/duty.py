@@ -7,6 +7,7 @@ each wait, so that nobody has to be woken up when he comes back soon.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
@@ -30,7 +31,7 @@ class Duty:
 
     def __init__(self, serve: Callable[[float], bool], end: Callable[[], None]) -> None:
         self._serve, self._end = serve, end
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()  # which knows whose it is
         self._is_over = False
         self._caller_until = 0.0  # monotonic seconds; infinite while he has a turn
         self._is_asleep = False  # the deputy, until he is told that a turn of the caller is over
@@ -48,16 +49,16 @@ class Duty:
 
     def take(self, timeout_s: float) -> None:
         """By the caller: have a turn."""
-        self._caller_until = math.inf
         try:
+            self._caller_until = math.inf
             if not self._turn.acquire(blocking=False):
                 self.wake()
                 self._turn.acquire()
-            try:
-                self._serve_once(min(timeout_s, TURN_S))
-            finally:
-                self._turn.release()
+            self._serve_once(min(timeout_s, TURN_S))
         finally:
+            # Ctrl-C may have come before the lock was his.
+            with contextlib.suppress(RuntimeError):
+                self._turn.release()
             self._caller_until = monotonic() + AROUND_S
             if self._is_asleep:
                 self._told.set()
