@@ -72,8 +72,8 @@ _envelopes = msgspec.msgpack.Decoder(Envelope)
 
 def seal(instance: str, life: str) -> bytes:
     """The envelope. Raises RuleBroken when instance or life is no such name."""
-    envelope = _encoder.encode(Envelope(instance, life))
     try:
+        envelope = _encoder.encode(Envelope(instance, life))
         _envelopes.decode(envelope)
     except _SENSELESS as error:
         raise RuleBroken(f"instance {instance!r} or life {life!r}: {error}") from None

@@ -217,6 +217,11 @@ def test_a_bad_instance_is_neither_understood_nor_said(instance):
         codec.seal(instance, "life")
 
 
+def test_an_instance_that_is_no_text_is_not_said():
+    with pytest.raises(RuleBroken):
+        codec.seal("\udc80", "life")
+
+
 @pytest.mark.parametrize("life", ["", "a/b", "x" * 129])
 def test_a_bad_life_is_neither_understood_nor_said(life):
     with pytest.raises(Undecodable):
