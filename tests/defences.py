@@ -148,11 +148,19 @@ DEFENCES = [
         "unit/store/test_sqlite.py::test_what_was_remembered_is_synced_when_the_caller_says_so_and_durability_was_asked_for",
     ),
     Defence(
+        "what was committed since the last sync is not on disk",
+        "each promise waits for everything that was remembered before it",
+        "store/database.py",
+        "            self._is_synced = False\n",
+        "",
+        "unit/store/test_sqlite.py::test_what_was_remembered_is_synced_when_the_caller_says_so_and_durability_was_asked_for",
+    ),
+    Defence(
         "a master syncs before it promises",
         "who was told that something is accepted, or has ended, may rely on it after a power cut",
         "daemons/master.py",
-        "        if changes:\n            self._store.sync()",
-        "        if not changes:\n            self._store.sync()",
+        "        self._store.sync()\n        for letter in letters:",
+        "        for letter in letters:",
         "unit/daemons/test_master.py::test_what_promises_something_is_said_when_it_is_on_disk_and_the_rest_before",
     ),
     Defence(

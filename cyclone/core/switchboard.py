@@ -65,6 +65,8 @@ class Switchboard:
 
     def tick(self, now: float) -> list[Letter]:
         """Tell those who have waited long enough."""
+        if not self._calls:
+            return []
         late = [number for number, call in self._calls.items() if now >= call.until]
         calls = [self._calls.pop(number) for number in late]
         reason = f"the generator did not answer within {PATIENCE_S:g} s"

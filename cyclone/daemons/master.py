@@ -116,7 +116,7 @@ class Master:
             self._answer()
             self._scraping.show(monotonic(), self._families)
             if (due := self._put_off.moment) is not None and monotonic() >= due:
-                self._say_what_was_put_off()
+                self._promise(self._put_off.take())
             if self._spare_time.has_come(monotonic(), busy=bool(heard)):
                 self._forget()
             self._mind_the_end()
@@ -192,16 +192,24 @@ class Master:
         for decision in decisions:
             for note in decision.notes:
                 log.info("%s", note)
-        letters = list(chain.from_iterable(decision.letters for decision in decisions))
-        for letter in letters:
+        now = monotonic()
+        if changes:
+            self._put_off.begin(now)
+        binding: list[Letter] = []
+        for letter in chain.from_iterable(decision.letters for decision in decisions):
             if not letter.binding:
                 self._say(letter)
-        if changes:
-            self._store.sync()
-        for letter in letters:
-            if letter.binding and not self._put_off.add(letter, monotonic()):
-                self._say(letter)
+            elif not self._put_off.add(letter, now):
+                binding.append(letter)
+        if binding:
+            self._promise(binding)
         self._enclosures.clear()
+
+    def _promise(self, letters: Sequence[Letter]) -> None:
+        """Say what somebody may rely on, when all that was remembered is on disk."""
+        self._store.sync()
+        for letter in letters:
+            self._say(letter)
 
     def _remember(self, changes: list[Change]) -> None:
         """Return when it is in the store. On a full disk nothing is said, so nothing promised, until there is room."""
@@ -236,10 +244,6 @@ class Master:
             log.warning("%s: nothing can be forgotten until there is room", error)
         self._spare_time.spent(began, monotonic(), more=more)
         return more
-
-    def _say_what_was_put_off(self) -> None:
-        for letter in self._put_off.take():
-            self._say(letter)
 
     def _say(self, letter: Letter) -> None:
         to, message = letter.to, letter.message
@@ -381,7 +385,7 @@ class Master:
         return self._mind.draining and self._mind.is_deserted and self._generator is None
 
     def _end(self) -> int:
-        self._say_what_was_put_off()
+        self._promise(self._put_off.take())
         self._scraping.close()
         self._door.close()
         self._store.close()

@@ -1,4 +1,7 @@
-"""Letters for which nobody waits: said a little later, as one, so that whoever hears them is woken up once for many."""
+"""Letters for which nobody waits: said a little later, as one, so that whoever hears them is woken up once for many.
+
+And the disk is waited for once for many, if nobody waits for it before.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,20 @@ PATIENCE_S = 0.01
 
 
 class PutOff:
-    """Owns what is on disk and still to be said.
+    """Owns what is remembered, and still to be synced and said.
 
-    moment: monotonic seconds, when to `take` it; None while there is nothing.
+    moment: monotonic seconds, when to sync and to `take` it; None while there is nothing.
     """
 
     def __init__(self) -> None:
         self.moment: float | None = None
         self._dropped: defaultdict[tuple[Peer, bool], list[Token]] = defaultdict(list)
         self._accepted: defaultdict[Peer, list[int]] = defaultdict(list)
+
+    def begin(self, now: float) -> None:
+        """Something was remembered."""
+        if self.moment is None:
+            self.moment = now + PATIENCE_S
 
     def add(self, letter: Letter, now: float) -> bool:
         """Put it off, if somebody can wait for it. Returns whether that was so."""
@@ -33,8 +41,7 @@ class PutOff:
             self._accepted[to] += message.requests
         else:
             return False
-        if self.moment is None:
-            self.moment = now + PATIENCE_S
+        self.begin(now)
         return True
 
     def take(self) -> list[Letter]:

@@ -127,6 +127,7 @@ class Database:
         self._log = f"{self.path}-wal"
         self._log_fd: int | None = None
         self._transactions = 0
+        self._is_synced = False
         self._durability = durability
         self._lock = file.claim(self.path)
         try:
@@ -160,6 +161,7 @@ class Database:
             self._connection.execute("BEGIN IMMEDIATE")
             yield
             self._connection.execute("COMMIT")
+            self._is_synced = False
         except BaseException as error:
             # SQLite itself has rolled back already after some errors, but not after all.
             with contextlib.suppress(sqlite3.Error):
@@ -178,7 +180,7 @@ class Database:
         As a COMMIT with `synchronous=FULL` does it, but when the caller says so: frames of the log count if they are
         whole, so it is the log that has to be on disk (sqlite.org/walformat.html).
         """
-        if self._durability != "full":
+        if self._is_synced or self._durability != "full":
             return
         try:
             if self._log_fd is None:
@@ -187,6 +189,7 @@ class Database:
         except OSError as error:
             # Never tried again: the kernel may have given up what it could not write, and would say yes.
             raise StoreError(f"{self._log}: cannot be synced: {error.strerror}") from error
+        self._is_synced = True
 
     def _expect_log_to_be_copied(self) -> None:
         """After COMMIT SQLite copies a long log into the file, and tells nobody when that fails.

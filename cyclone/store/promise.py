@@ -76,6 +76,8 @@ class Store(Protocol):
     def sync(self) -> None:
         """Return when all that was remembered is on disk, so that no loss of power takes it back.
 
+        At once if nothing was remembered since the last time.
+
         Raises StoreError when the disk fails.
         """
 

@@ -29,8 +29,9 @@ import msgspec
 
 from cyclone.core import invariants
 from cyclone.core.crew import ANNOUNCE_S, LINE, MASTER, REAPER, Crew
-from cyclone.core.decision import Decision
+from cyclone.core.decision import Decision, Letter
 from cyclone.core.scheduler import Scheduler
+from cyclone.daemons.put_off import PATIENCE_S, PutOff
 from cyclone.messages import (
     NUDGE,
     Accepted,
@@ -82,7 +83,8 @@ FAULTS = (
     "master killed",
     "master killed before it remembered",
     "master killed before it spoke",
-    "power cut after a letter that is not binding",
+    "master killed after a letter that is not binding",
+    "power cut",
     "slow disk",
     "controller killed",
     "controller gone for good",
@@ -307,9 +309,11 @@ class Cluster:
         for link in self.rng.choice([(there,), (back,), (there, back)]):
             self.cut_until[link] = self.now + seconds
 
-    def kill_master(self, *, power_cut: bool = False) -> None:
+    def kill_master(self) -> None:
+        """Or cut the power of its host."""
         if self.master is not None:
-            self.sometimes["master killed"] += 1
+            power_cut = self.chance(0.3)
+            self.sometimes["power cut" if power_cut else "master killed"] += 1
             self.master.dead = True
             self.master = None
             self.store = self.store.crashed(power_cut=power_cut)
@@ -456,6 +460,7 @@ class MasterNode:
         self.dead = False
         self.busy = False  # with a slow disk: what is said to it meanwhile, it hears later
         self.unheard: list[tuple[Peer, Message]] = []
+        self.put_off = PutOff()
         self.scheduler = Scheduler(cluster.store.wake(), cluster.now, lease_s=LEASE_S, window=30)
         self._ticking()
 
@@ -523,18 +528,33 @@ class MasterNode:
         over = any(not job.tasks for job in self.scheduler.jobs.values() if job.state is not JobState.OPEN)
         if cluster.chance(0.3 if over else 0.002):
             cluster.sometimes["master killed before it spoke"] += 1
-            return cluster.kill_master(power_cut=cluster.chance(0.5))
+            return cluster.kill_master()
         early = [letter for letter in decision.letters if not letter.binding]
         for letter in early:
             cluster.deliver_from_master(letter.to, letter.message)
         if early and cluster.chance(0.02):
-            cluster.sometimes["power cut after a letter that is not binding"] += 1
-            return cluster.kill_master(power_cut=True)
-        cluster.store.sync()
-        for letter in decision.letters:
-            if letter.binding:
-                cluster.deliver_from_master(letter.to, letter.message)
+            cluster.sometimes["master killed after a letter that is not binding"] += 1
+            return cluster.kill_master()
+        was_quiet = self.put_off.moment is None
+        if decision.changes:
+            self.put_off.begin(cluster.now)
+        binding = [letter for letter in decision.letters if letter.binding]
+        if now := [letter for letter in binding if not self.put_off.add(letter, cluster.now)]:
+            self._promise(now)
+        if was_quiet and self.put_off.moment is not None:
+            cluster.at(PATIENCE_S, self._do_what_was_put_off)
         return None
+
+    def _do_what_was_put_off(self) -> None:
+        if self.busy:
+            self.cluster.at(PATIENCE_S, self._do_what_was_put_off)
+        elif not self.dead:
+            self._promise(self.put_off.take())
+
+    def _promise(self, letters: list[Letter]) -> None:
+        self.cluster.store.sync()
+        for letter in letters:
+            self.cluster.deliver_from_master(letter.to, letter.message)
 
     def _current(self, message: Message) -> dict[int, tuple[int, str]]:
         if not isinstance(message, Ended):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cyclone.core.decision import Decision, Letter
+from cyclone.core.decision import Decision
 from cyclone.daemons.master import Master
 from cyclone.errors import StoreError, StoreFull
 from cyclone.ini import Ini
-from cyclone.messages import Refused
+from cyclone.messages import Accepted, Refused
 from cyclone.model.changes import JobOpened
 from cyclone.model.peer import Peer
 from cyclone.process.service_manager import ServiceManager
@@ -37,7 +37,11 @@ class Turn:
         monkeypatch.setattr(self.master._store, "remember", self._remember)
         monkeypatch.setattr(self.master._store, "sync", self._sync)
         monkeypatch.setattr(
-            self.master._door, "say", lambda peer, message, *_: self.done.append(f"say {message.reason}")
+            self.master._door,
+            "say",
+            lambda peer, message, *_: self.done.append(
+                f"say {message.requests if isinstance(message, Accepted) else message.reason}"
+            ),
         )
         monkeypatch.setattr(self.master._loop, "wait_for_signals", lambda _: self.done.append("wait"))
 
@@ -79,10 +83,17 @@ def test_what_promises_something_is_said_when_it_is_on_disk_and_the_rest_before(
     assert turn.done == ["remember", "say perhaps", "sync", "say no"]
 
 
-def test_a_turn_in_which_nothing_was_decided_waits_for_no_disk(turn: Turn) -> None:
-    turn.master._obey([Decision(letters=[Letter(CLIENT, Refused("no"))])])
+def test_what_nobody_waits_for_is_synced_and_said_a_little_later(turn: Turn) -> None:
+    decision = Decision(changes=[JobOpened(1, "job")])
+    decision.say(CLIENT, Accepted([1]))
+    decision.say(CLIENT, Refused("perhaps"), binding=False)
 
-    assert turn.done == ["say no"]
+    turn.master._obey([decision])
+
+    assert turn.done == ["remember", "say perhaps"]
+    assert turn.master._put_off.moment is not None
+    turn.master._promise(turn.master._put_off.take())
+    assert turn.done == ["remember", "say perhaps", "sync", "say [1]"]
 
 
 def test_what_cannot_be_synced_is_promised_to_nobody(turn: Turn) -> None:

@@ -51,3 +51,14 @@ def test_what_came_first_does_not_wait_for_longer_because_of_what_came_later() -
     put_off.add(Letter(NODE, Drop([5])), 200.0)
 
     assert put_off.moment == 200.0 + PATIENCE_S
+
+
+def test_what_was_remembered_is_synced_soon_though_there_is_nothing_to_be_said() -> None:
+    put_off = PutOff()
+
+    put_off.begin(100.0)
+    put_off.begin(200.0)
+
+    assert put_off.moment == 100.0 + PATIENCE_S
+    assert put_off.take() == []
+    assert put_off.moment is None

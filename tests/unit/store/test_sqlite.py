@@ -181,6 +181,10 @@ def test_what_was_remembered_is_synced_when_the_caller_says_so_and_durability_wa
 
         store.sync()
         store.sync()
+        assert synced == [Path(f"{path}-wal")] * syncs
+
+        store.remember([JobOpened(2, "day")], {}, {})
+        store.sync()
 
     assert synced == [Path(f"{path}-wal")] * (2 * syncs)
 
