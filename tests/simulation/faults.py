@@ -49,7 +49,7 @@ FAULTS = [
         "core/scheduler.py",
         "held = controller.held if controller is not None else {}",
         "held = {token: task for each in self.controllers.values() for token, task in each.held.items()}",
-        first=65,
+        first=60,
     ),
     Fault(
         "tokens begin anew with every start of the master",
@@ -104,7 +104,7 @@ FAULTS = [
         "core/scheduler.py",
         "if unwanted := sorted(listed - controller.held.keys()):",
         "if unwanted := sorted(listed - listed):",
-        first=386,
+        first=63,
     ),
     Fault(
         "a controller that was started again is not noticed to have lost what it held",
@@ -129,7 +129,7 @@ FAULTS = [
         "core/crew.py",
         "held.lease_from = max(held.lease_from, message.at)",
         "held.lease_from = now",
-        first=414,
+        first=183,
     ),
     Fault(
         "leases are taken for longer than they are",
@@ -142,7 +142,6 @@ FAULTS = [
         "core/crew.py",
         "decision.say(REAPER, Guard(worker.slot, held.lease_from + self.lease_s))",
         "decision.say(REAPER, Guard(worker.slot, None))",
-        first=361,
     ),
     Fault(
         "leases are renewed that were not listed",
@@ -185,7 +184,6 @@ FAULTS = [
         "core/crew.py",
         "if given_back := set(unbegun):",
         "if given_back := set(()):",
-        first=106,
     ),
     Fault(
         "an end is said only once",
@@ -240,13 +238,14 @@ FAULTS = [
         "core/scheduler.py",
         "{job: [] for job in self.jobs.values() if _is_over(job)}",
         "{}",
-        first=165,
+        first=463,
     ),
     Fault(
         "a controller that was excluded never gets anything again",
         "core/exclusion.py",
         "if now < record.ill_until and controller.is_present",
         "if record.times and controller.is_present",
+        first=116,
     ),
     Fault(
         "a job that has ended is not closed",
@@ -259,14 +258,14 @@ FAULTS = [
         "core/placement.py",
         "binding = any(policy.exclusive for policy in letter.policies)",
         "binding = False",
-        first=187,
+        first=363,
     ),
     Fault(
         "promises are made before they are on disk",
         "core/decision.py",
         "enclose: Sequence[int] = (), *, binding: bool = True",
         "enclose: Sequence[int] = (), *, binding: bool = False",
-        first=232,
+        first=104,
     ),
 ]
 
