@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import select
 import signal
 import socket
@@ -34,7 +35,14 @@ class Selector:
     A callback may register and unregister anything. It may be called once in vain, so it reads without blocking.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spin_s: float = 0.0) -> None:
+        """spin_s: if the last thing came so soon, so long is looked for the next one before going to sleep.
+
+        To be woken up takes longer than many things that are waited for. Whoever else wants the processor meanwhile has
+        it, and where there is only one, nobody looks.
+        """
+        self._spin_s = spin_s if len(os.sched_getaffinity(0)) > 1 else 0.0
+        self._is_brisk = False  # the last thing came as soon as that
         self._epoll = select.epoll()
         self._callbacks: dict[int, tuple[Callback, Callback | None]] = {}
         self._zmq_sockets: dict[int, zmq.Socket[Any]] = {}
@@ -70,7 +78,7 @@ class Selector:
         # The descriptor of a ZeroMQ socket only tells that something has changed since the socket was asked last
         # (zmq_getsockopt(3), ZMQ_FD); so each is asked before resting.
         due = [fd for fd, end in self._zmq_sockets.items() if int(end.get(_EVENTS)) & _POLLIN]
-        ready = self._epoll.poll(0 if due else timeout_s)
+        ready = self._epoll.poll(0) if due else self._rest(timeout_s)
         for fd in due:
             self._call(fd, select.EPOLLIN)
         for fd, events in ready:
@@ -81,6 +89,22 @@ class Selector:
     def close(self) -> None:
         """What was registered stays open."""
         self._epoll.close()
+
+    def _rest(self, timeout_s: float | None) -> list[tuple[int, int]]:
+        """What is ready, as soon as anything is."""
+        if not self._spin_s:
+            return self._epoll.poll(timeout_s)
+        began = monotonic()
+        ready = self._epoll.poll(0)
+        if self._is_brisk:
+            until = began + (self._spin_s if timeout_s is None else min(self._spin_s, timeout_s))
+            while not ready and monotonic() < until:
+                os.sched_yield()
+                ready = self._epoll.poll(0)
+        if not ready:
+            ready = self._epoll.poll(None if timeout_s is None else max(0.0, began + timeout_s - monotonic()))
+        self._is_brisk = bool(ready) and monotonic() - began <= self._spin_s
+        return ready
 
     def _call(self, fd: int, events: int) -> None:
         readable, _ = self._callbacks.get(fd, _NOBODY)
@@ -95,8 +119,8 @@ class Selector:
 class Loop(Selector):
     """Owns the signals of this process, too; to be made in its main thread."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, spin_s: float = 0.0) -> None:
+        super().__init__(spin_s)
         self._signals: dict[int, Callback] = {}
         self._former: dict[int, Any] = {}
         self._posted, self._post = socket.socketpair()

@@ -56,6 +56,8 @@ log = logging.getLogger("master")
 
 #: Messages that are decided about together and remembered in one transaction.
 BATCH_MOST = 200
+#: What comes sooner after the last thing is not slept for: a round trip has two such pauses.
+SPIN_S = 0.0005
 #: A generator that is killed is started again, but not more often than this within a minute.
 GENERATOR_DEATHS_MOST = 5
 GENERATOR_GRACE_S = 10.0
@@ -84,7 +86,7 @@ class Master:
         self._generator_must_end_by: float | None = None
         self._enclosures = Enclosures()
         self._is_full = False  # the store, when tasks were submitted last
-        self._loop = Loop()
+        self._loop = Loop(SPIN_S)
         # First what may be refused, so that no store is left behind then.
         self._door, self._ring, self.address = _open_door(settings)
         try:

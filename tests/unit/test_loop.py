@@ -6,7 +6,7 @@ import time
 import pytest
 import zmq
 
-from cyclone.loop import Loop
+from cyclone.loop import Loop, Selector
 
 
 @pytest.fixture
@@ -207,3 +207,103 @@ def test_a_pulse_does_not_beat_more_often_than_asked_for(loop):
         loop.wait(0)
 
     assert beats == ["beat"]
+
+
+class Polls:
+    """Stands in for the descriptors of a loop: what each poll finds, and how long it may wait. Each look takes 0.1 ms."""
+
+    def __init__(self, loop, monkeypatch):
+        self.finds = []  # for each poll in turn; nothing after the last
+        self.timeouts = []
+        self.now = 100.0
+        self._real = loop._epoll
+        loop._epoll = self
+        monkeypatch.setattr("cyclone.loop.monotonic", self._clock)
+
+    def poll(self, timeout_s):
+        self.timeouts.append(timeout_s)
+        self.now += 0.0001 + (timeout_s or 0.0)
+        return self.finds.pop(0) if self.finds else []
+
+    def close(self):
+        self._real.close()
+
+    def _clock(self):
+        return self.now
+
+
+@pytest.fixture
+def spinning(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    loop = Selector(spin_s=0.001)
+    yield loop
+    loop.close()
+
+
+READY = [(999, 1)]  # somebody whom nobody waits for any more
+
+
+def test_one_who_was_kept_waiting_goes_to_sleep_at_once(spinning, monkeypatch):
+    polls = Polls(spinning, monkeypatch)
+
+    spinning.wait(5.0)
+    spinning.wait(5.0)
+
+    assert [timeout > 0 for timeout in polls.timeouts] == [False, True] * 2
+
+
+def test_when_the_last_thing_came_soon_the_next_one_is_looked_for_before_going_to_sleep(
+    spinning, monkeypatch
+):
+    polls = Polls(spinning, monkeypatch)
+    polls.finds = [READY]
+    spinning.wait(5.0)
+    polls.timeouts.clear()
+    polls.finds = [[], [], READY]
+    spinning.wait(5.0)
+    assert polls.timeouts == [0, 0, 0]
+    polls.timeouts.clear()
+
+    spinning.wait(5.0)
+
+    *looks, sleep = polls.timeouts
+    assert looks == [0] * len(looks)
+    assert len(looks) > 5
+    assert 4.9 < sleep < 5.0
+    polls.timeouts.clear()
+    spinning.wait(5.0)
+    assert len(polls.timeouts) == 2  # it did not come soon
+
+
+def test_nobody_looks_for_longer_than_was_asked_for(spinning, monkeypatch):
+    polls = Polls(spinning, monkeypatch)
+    polls.finds = [READY]
+    spinning.wait(5.0)
+    began = polls.now
+
+    spinning.wait(0.0003)
+
+    assert polls.now - began < 0.0008
+
+
+def test_without_bound_it_sleeps_without_bound(spinning, monkeypatch):
+    polls = Polls(spinning, monkeypatch)
+    polls.finds = [READY]
+    spinning.wait(5.0)
+
+    spinning.wait(None)
+
+    assert polls.timeouts[-1] is None
+
+
+def test_on_the_only_processor_nobody_looks(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {3})
+    loop = Selector(spin_s=0.001)
+    polls = Polls(loop, monkeypatch)
+    polls.finds = [READY]
+
+    loop.wait(5.0)
+    loop.wait(5.0)
+    loop.close()
+
+    assert polls.timeouts == [5.0, 5.0]
