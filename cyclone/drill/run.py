@@ -26,6 +26,8 @@ from cyclone.private_cluster import PrivateCluster, Sections
 _AFTER_S = 1.5
 #: So long a cluster that is left in peace may take to end, with a few hundred tasks in it.
 _END_S = 60.0
+#: Those who were cut off are back by then: they try again every second.
+_BACK_S = 4.0
 #: The kernel may take a moment to bury what was killed.
 _GONE_S = 2.0
 _TICK_S = 0.02
@@ -161,6 +163,7 @@ class _Drill:
         began = monotonic()
         calm_at = began + self._orders.length_s + _AFTER_S
         end_by: float | None = None
+        back_by: float | None = None
         is_over = False
         try:
             while True:
@@ -177,7 +180,11 @@ class _Drill:
                 if end_by is None and moment >= calm_at and not (self._underway or self._ahead):
                     end_by = moment + _END_S
                     self._site.witness.calm()
+                    back_by = moment + _BACK_S
+                if back_by is not None and moment > back_by:
+                    # Not at once, or the master could end while somebody has not come back to it with what he holds.
                     self._clerk.calm()
+                    back_by = None
                 if end_by is not None and moment > end_by:
                     return False
                 self._show(end_by)

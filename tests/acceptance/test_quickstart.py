@@ -98,13 +98,17 @@ def tree(tmp_path: Path) -> Path:
     return tree
 
 
+#: Below the bound of ext4 for the names of a file.
+WOOD = 50_000
+
+
 @pytest.fixture
 def wood(tmp_path: Path) -> Iterator[Path]:
     """So many names of one file that there is time to cut a run short."""
     wood = tmp_path / "wood"
     wood.mkdir()
     (wood / "first").write_text("old")
-    for number in range(1, 12_000):
+    for number in range(1, WOOD):
         os.link(wood / "first", wood / f"{number:05}")
     yield wood
     shutil.rmtree(wood)
@@ -209,7 +213,7 @@ def test_a_run_that_was_killed_with_all_its_processes_is_resumed(trial: Trial, w
     old, new = (hashlib.sha256(text).hexdigest() for text in (b"old", b"new"))
     assert ended.returncode == 0, ended.stderr
     assert "An earlier run was cut short" in ended.stdout
-    assert len(sums) == 12_000
+    assert len(sums) == WOOD
     assert set(sums) <= {old, new}
     assert sums.count(old) >= done > 0, "what was done before is not done again"
 
