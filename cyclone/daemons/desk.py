@@ -373,7 +373,7 @@ class Desk:
             if entry is not None:
                 tids.append(tid)
                 entries.append(entry)
-                size += len(entry.payload)
+                size += len(entry.payload) + sum(map(len, entry.after))
         return tids, entries
 
     def _say_submit(self, tids: list[str], entries: list[_Open]) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from operator import add, attrgetter
 from typing import Any
 
 import msgspec
 
 from cyclone.core.decision import Decision
-from cyclone.messages import Ended, Message, Place, Results, Submit
+from cyclone.messages import Ended, Message, Place, Results, Submit, TaskEnd
 from cyclone.model.changes import TaskAccepted, TaskEnded
 from cyclone.model.task import JobNumber, Token
 
@@ -58,18 +59,24 @@ class Enclosures:
 
 
 def split(message: Message, enclosure: list[bytes]) -> list[tuple[Message, list[bytes]]]:
-    """The message as it is, or as several that say the same in the same order, each with its part."""
-    if not enclosure or sum(map(len, enclosure)) <= SPLIT_BYTES:
+    """The message as it is, or as several that say the same in the same order, each with its part.
+
+    Thousands of errors may be larger than anything that is enclosed, so they count as well.
+    """
+    if not enclosure:
         return [(message, enclosure)]
-    field = _PARALLEL[type(message)]
+    field, text = _PARALLEL[type(message)]
     entries = getattr(message, field)
+    sizes = [*map(add, map(len, enclosure), map(len, map(text, entries)))]
+    if sum(sizes) <= SPLIT_BYTES:
+        return [(message, enclosure)]
     cuts = [0]
     size = 0
-    for place, piece in enumerate(enclosure):
-        if size and size + len(piece) > SPLIT_BYTES:
+    for place, more in enumerate(sizes):
+        if size and size + more > SPLIT_BYTES:
             cuts.append(place)
             size = 0
-        size += len(piece)
+        size += more
     changes: dict[str, Any] = {"parts": len(cuts)} if isinstance(message, Results) else {}
     return [
         (msgspec.structs.replace(message, **{field: entries[start:stop], **changes}), enclosure[start:stop])
@@ -77,4 +84,13 @@ def split(message: Message, enclosure: list[bytes]) -> list[tuple[Message, list[
     ]
 
 
-_PARALLEL: dict[type[Message], str] = {Place: "assignments", Ended: "ends", Results: "ends"}
+def _error(told: TaskEnd) -> str:
+    return told.reason if told.end is None else told.end.error
+
+
+#: The list that the enclosure runs parallel to, and the longest text of an entry.
+_PARALLEL: dict[type[Message], tuple[str, Callable[[Any], str]]] = {
+    Place: ("assignments", attrgetter("tid")),
+    Ended: ("ends", attrgetter("error")),
+    Results: ("ends", _error),
+}

@@ -267,6 +267,7 @@ class MemoryStore:
     def forget(self, keep_s: float | None, slice_s: float = 0.005) -> bool:
         _demand(self._awake, "the store has to wake up before it can forget")
         self._find_room()
+        # What is forgotten is gone from the tables that an undoing would put back.
         self.sync()
         facts, now = self._facts, self._clock()
         closed = [

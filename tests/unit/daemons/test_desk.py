@@ -32,6 +32,7 @@ from cyclone.messages import (
     TaskEnd,
 )
 from cyclone.model.lifecycle import State
+from cyclone.model.task import Policy
 from cyclone.wire.door import Door
 from cyclone.wire.line import Line
 
@@ -287,6 +288,21 @@ def test_what_there_is_no_room_for_is_handed_in_again(desk: Desk, master: Master
     master.tell("a")
 
     assert [result.tid for result in desk.results(None)] == ["a"]
+
+
+def test_what_tasks_come_after_counts_for_how_many_are_handed_in_at_once(
+    desk: Desk, master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk_module, "SUBMIT_BYTES", 4000)
+    long_before = [f"{number:0100}" for number in range(30)]
+    with desk._duty._turn:  # so that all of them wait to be sent
+        for number in range(4):
+            desk._open[str(number)] = desk_module._Open(Policy(), tuple(long_before), b"")
+            desk._unsent.append(str(number))
+        sizes = [len(desk._next_batch()[0]) for _ in range(2)]
+        desk._open.clear()
+
+    assert sizes == [2, 2]
 
 
 def test_no_more_is_handed_in_at_once_than_the_window_holds(desk: Desk, master: Master) -> None:

@@ -5,9 +5,10 @@ from core_builders import CLIENT, Master, a_policy
 
 from cyclone.daemons.enclosures import SPLIT_BYTES, Enclosures, split
 from cyclone.messages import Ended, Results, Submission, Submit, TaskEnd
-from cyclone.model.lifecycle import State
+from cyclone.model.lifecycle import Outcome, State
 from cyclone.model.peer import Peer
 from cyclone.model.task import End
+from cyclone.wire import codec
 
 OTHER_CLIENT = Peer("another", "c2")
 
@@ -97,3 +98,25 @@ def test_a_large_message_is_cut_and_says_the_same() -> None:
         (ends[:1], 2, 1),
         (ends[1:], 2, 2),
     ]
+
+
+@pytest.mark.parametrize("kind", [Ended, Results])
+def test_a_message_of_thousands_of_errors_is_cut_as_well(kind: type) -> None:
+    """A controller has these to tell when its master was away while everything failed."""
+    error = "x" * 16_384
+    ends = [End(number, 0.1, 1.0, Outcome.RAISED, error=error) for number in range(1, 5001)]
+    told = [TaskEnd(str(end.token), State.FAILED, 1, end) for end in ends]
+    whole = Ended(ends) if kind is Ended else Results(1, 7, told)
+
+    parts = split(whole, [b""] * len(ends))
+
+    smallest_bound = 64 * 2**20  # [comm] max_message_mb
+    assert max(len(codec.frame(codec.seal("", "life"), *part)) for part in parts) < smallest_bound
+    assert [end for part, _ in parts for end in part.ends] == whole.ends
+    assert all(len(part.ends) == len(enclosed) for part, enclosed in parts)
+
+
+def test_a_message_of_small_ends_stays_one() -> None:
+    ends = [End(number) for number in range(20_000)]
+
+    assert len(split(Ended(ends), [b"value"] * len(ends))) == 1
